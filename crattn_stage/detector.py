@@ -1,0 +1,243 @@
+"""From an image to a probability: the detector, and the function for notebooks."""
+
+import os
+
+import numpy as np
+import torch
+
+from crattn_stage import models
+from crattn_stage.networks import ARCHITECTURES, STRIDE
+from crattn_stage.preparation import fill, scale, sky_statistics
+from crattn_stage.tiling import run_tiled
+
+#: Name of an engine -> arithmetic of the convolutions.
+ENGINES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def load_detector(model=None, engine="auto", threads=None):
+    """Load a detector.
+
+    Parameters
+    ----------
+    model : str or path-like, optional
+        A shipped name (``crattn-stage models list``) or the path of a weights
+        file with its card beside it; the shipped default if None.
+    engine : {"auto", "float32", "bfloat16"}
+        "auto" is float32.
+    threads : int, optional
+        CPU threads, for the whole process; torch's own choice if None.
+
+    Returns
+    -------
+    `Detector`
+
+    Raises
+    ------
+    crattn_stage.errors.ModelError
+        If the model is unknown, damaged or does not match its card.
+    ValueError
+        If the engine is unknown.
+    """
+    engine = "float32" if engine == "auto" else engine
+    if engine not in ENGINES:
+        raise ValueError(f"unknown engine {engine!r}; known: auto, {', '.join(ENGINES)}")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    card, network = models.load(model)
+    return Detector(card, network, engine)
+
+
+class Detector:
+    """A model ready to run.  Safe to share between threads and across a fork.
+
+    Parameters
+    ----------
+    card : `crattn_stage.models.ModelCard`
+    network : `torch.nn.Module`
+        In evaluation mode.
+    engine : {"float32", "bfloat16"}
+    """
+
+    def __init__(self, card, network, engine="float32"):
+        self.card = card
+        self.engine = engine
+        self._network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+    def predict(self, image, mask=None, amplifiers=None):
+        """Return the probability that each pixel was hit.
+
+        Parameters
+        ----------
+        image : array-like
+            2-D, ADU or electron, any real dtype and byte order; NaN allowed.
+        mask : array-like of bool, optional
+            True on bad pixels.
+        amplifiers : list of tuple of `slice`, optional
+            Where the amplifiers read their pixels; sky level and noise are
+            taken out of each on its own.  The whole image by default.
+
+        Returns
+        -------
+        `numpy.ndarray`
+            Float32, the shape of the image.  0 on bad and NaN pixels, outside
+            the amplifiers, and in an amplifier without a good pixel.
+
+        Raises
+        ------
+        ValueError
+            If the image is not 2-D, is empty or has no good pixel, or the
+            mask has another shape.
+        """
+        image = np.asarray(image)
+        if image.ndim != 2 or 0 in image.shape:
+            raise ValueError(f"not a 2-D image: shape {image.shape}")
+        if image.dtype.kind not in "buif":
+            raise ValueError(f"not a real image: dtype {image.dtype}")
+        # float32 before anything else: big-endian and integer frames are common; an overflow is a bad pixel.
+        with np.errstate(over="ignore"):
+            image = np.ascontiguousarray(image, np.float32)
+        bad = ~np.isfinite(image)
+        if mask is not None:
+            mask = np.asarray(mask, bool)
+            if mask.shape != image.shape:
+                raise ValueError(f"mask of shape {mask.shape} for an image of shape {image.shape}")
+            bad |= mask
+        probability = np.zeros(image.shape, np.float32)
+        alive = False
+        for group in adjoining(amplifiers or [(slice(0, image.shape[0]), slice(0, image.shape[1]))]):
+            window = enclosing(group)
+            plane, level = np.empty_like(image[window]), 0.0
+            for amplifier in group:
+                inside = _relative(amplifier, window)
+                if bad[amplifier].all():
+                    plane[inside] = 0
+                    continue
+                level, sigma = sky_statistics(image[amplifier], ~bad[amplifier])
+                plane[inside] = scale(image[amplifier], level, sigma, self.card.scaling)
+                alive = True
+            fill(plane, bad[window], level if self.card.scaling == "none" else 0.0)
+            probability[window] = self._run(plane)
+        if not alive:
+            raise ValueError("no good pixel")
+        probability[bad] = 0
+        return probability
+
+    def detect(self, image, mask=None, threshold=None, amplifiers=None):
+        """Return a bool mask, True on cosmic rays.
+
+        Parameters
+        ----------
+        image, mask, amplifiers
+            As for `predict`.
+        threshold : float, optional
+            Probability above which a pixel is a cosmic ray; the card's by default.
+        """
+        threshold = self.card.threshold if threshold is None else threshold
+        return self.predict(image, mask, amplifiers) > threshold
+
+    def _run(self, plane):
+        tile, halo = self.card.tile, self.card.halo
+        normalisation, _ = ARCHITECTURES[self.card.architecture]
+        if normalisation == "batch":
+            # Exact for any tile, so a small image needs no full one.
+            tile = min(tile, max(plane.shape) - max(plane.shape) % -STRIDE + 2 * halo)
+        return run_tiled(plane, self._evaluate, tile, halo)
+
+    def _evaluate(self, tiles):
+        _serialise_after_fork()
+        batch = torch.from_numpy(tiles)[:, None].contiguous(memory_format=torch.channels_last)
+        dtype = ENGINES[self.engine]
+        with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            return torch.sigmoid(self._network(batch).float())[:, 0].numpy()
+
+
+_process = os.getpid()
+
+
+def _serialise_after_fork():
+    """Use one thread in a forked child.
+
+    OpenMP's thread pool does not survive a fork; a child that used it would hang.
+    """
+    global _process
+    if _process != os.getpid():
+        torch.set_num_threads(1)
+        _process = os.getpid()
+
+
+def enclosing(sections):
+    """Return the smallest pair of slices that holds all the given ones."""
+    return tuple(slice(min(s[i].start for s in sections), max(s[i].stop for s in sections)) for i in (0, 1))
+
+
+def adjoining(amplifiers):
+    """Group amplifiers that together fill a rectangle, so that each is context for the others.
+
+    Amplifiers with overscan between them stay alone.
+    """
+
+    def area(section):
+        return (section[0].stop - section[0].start) * (section[1].stop - section[1].start)
+
+    if sum(map(area, amplifiers)) == area(enclosing(amplifiers)):
+        return [amplifiers]
+    return [[amplifier] for amplifier in amplifiers]
+
+
+def _relative(section, window):
+    return tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(section, window, strict=True))
+
+
+def detect_cosmics(ccd, model=None, threshold=None, engine="auto", bad=None, clean=False):
+    """Find the cosmic rays of a frame.
+
+    Shaped like `ccdproc.cosmicray_lacosmic`, but the frame is left as it is
+    unless a cleaned copy is asked for.
+
+    Parameters
+    ----------
+    ccd : `astropy.nddata.CCDData` or 2-D array-like
+        ADU or electron; the mask of a CCDData, where there is one, is of bad pixels.
+    model, engine
+        As for `load_detector`, which is called once per model and engine.
+    threshold : float, optional
+        Probability; the model card's by default.
+    bad : array-like of bool, optional
+        Further bad pixels.
+    clean : bool
+        Return a cleaned copy as well.
+
+    Returns
+    -------
+    mask : `numpy.ndarray` of bool
+        True on cosmic rays.
+    cleaned : as `ccd`
+        Only with ``clean=True``: a copy in which each hit pixel is the mean of
+        the good ones around it, and of the unit of the input.
+
+    Raises
+    ------
+    ValueError
+        If the frame is not a 2-D image with a good pixel.
+    crattn_stage.errors.ModelError
+        As `load_detector`.
+    """
+    key = (os.fspath(model) if model else None, engine)
+    if key not in _detectors:
+        _detectors[key] = load_detector(model, engine)
+    image = getattr(ccd, "data", ccd) if hasattr(ccd, "unit") else np.asarray(ccd)
+    known = [np.asarray(m, bool) for m in (getattr(ccd, "mask", None), bad) if m is not None and m is not False]
+    known = np.logical_or.reduce(known) if known else None
+    mask = _detectors[key].detect(image, known, threshold)
+    if not clean:
+        return mask
+    cleaned = ccd.copy() if hasattr(ccd, "unit") else np.array(ccd)
+    pixels = cleaned.data if hasattr(ccd, "unit") else cleaned
+    unusable = mask if known is None else mask | known
+    unusable = unusable | ~np.isfinite(image)
+    filled = fill(np.array(image, np.float32), unusable, sky_statistics(image, ~unusable)[0])
+    pixels[mask] = filled[mask].astype(pixels.dtype)
+    return mask, cleaned
+
+
+_detectors = {}

@@ -1,0 +1,162 @@
+"""What is particular to a camera family: one profile each."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from astropy.time import Time
+
+from crattn_stage import masks
+from crattn_stage.amplifiers import read_amplifiers, read_binning
+
+#: A frame is not of the sky if its type holds one of these words.
+CALIBRATIONS = ("bias", "zero", "dark", "flat", "arc", "lamp", "bpm", "bad")
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """A camera family.
+
+    Attributes
+    ----------
+    name : str
+    recognise : callable
+        (primary header) -> bool.
+    amplifiers : callable
+        (header, shape) -> list of `crattn_stage.amplifiers.Amplifier`; the
+        header is the extension's with the primary's behind it.
+    convention : callable
+        (header, EXTNAME of the plane or None) -> `crattn_stage.masks.MaskConvention`.
+    unit : callable
+        (header) -> "adu" or "electron".
+    is_detector : callable
+        (EXTNAME) -> bool; False for what is not a science detector.
+    longitude : float or None
+        Degrees east, for the local night where the header has no label.
+    """
+
+    name: str
+    recognise: Callable
+    amplifiers: Callable
+    convention: Callable
+    unit: Callable
+    is_detector: Callable = lambda name: True
+    longitude: float | None = None
+
+
+def _decam_convention(header, plane):
+    if plane == masks.DECAM_BITS.extension:
+        return masks.DECAM_BITS
+    version = re.match(r"V(\d+)\.(\d+)", str(header.get("PLVER", "")))
+    old = version is not None and tuple(map(int, version.groups())) < (3, 5)
+    return masks.DECAM_BITS if old else masks.DECAM_CODES
+
+
+def _lco_amplifiers(header, shape):
+    # A reduced frame is one trimmed mosaic; its sections are those of the raw one.
+    return read_amplifiers(header, shape, () if _lco_reduced(header) else ("",))
+
+
+def _lco_reduced(header):
+    return "RLEVEL" in header or any(key.startswith("L1STAT") and key != "L1STATCR" for key in header)
+
+
+def _unit_of_header(header):
+    return "electron" if str(header.get("BUNIT", "")).lower().startswith(("e", "photoe")) else "adu"
+
+
+DECAM = Instrument(
+    name="decam",
+    recognise=lambda header: "DECAM" in str(header.get("INSTRUME", "")).upper(),
+    amplifiers=lambda header, shape: read_amplifiers(header, shape, ("A", "B")),
+    convention=_decam_convention,
+    unit=_unit_of_header,
+    # Eight focus and alignment chips, out of focus by design.
+    is_detector=lambda name: re.fullmatch(r"F[NS]\d+", name) is None,
+    longitude=-70.815,
+)
+LCO = Instrument(
+    name="lco",
+    recognise=lambda header: (
+        "LCO" in str(header.get("ORIGIN", "")).upper()
+        or re.match(r"\dm\d-\d\d$", str(header.get("TELESCOP", ""))) is not None
+    ),
+    amplifiers=_lco_amplifiers,
+    convention=lambda header, plane: masks.BANZAI,
+    unit=lambda header: "electron" if _lco_reduced(header) else "adu",
+)
+GENERIC = Instrument(
+    name="generic",
+    recognise=lambda header: True,
+    amplifiers=lambda header, shape: read_amplifiers(header, shape, ("",)),
+    convention=lambda header, plane: masks.BANZAI if plane == masks.BANZAI.extension else masks.GENERIC,
+    unit=_unit_of_header,
+)
+INSTRUMENTS = (DECAM, LCO, GENERIC)
+
+
+def identify(header):
+    """Return the profile of the camera that took a frame, by its header."""
+    return next(instrument for instrument in INSTRUMENTS if instrument.recognise(header))
+
+
+def observation_type(header):
+    """Return what a frame is of, as its header says; "" where it does not."""
+    for keyword in ("OBSTYPE", "IMAGETYP", "OBS-TYPE"):
+        if header.get(keyword):
+            return str(header[keyword]).strip()
+    return ""
+
+
+def is_science(header):
+    """Whether a frame is of the sky: anything but a bias, dark, flat, lamp or bad-pixel frame."""
+    kind = observation_type(header).lower()
+    return not any(word in kind for word in CALIBRATIONS)
+
+
+def night(header, instrument):
+    """Return the night of a frame as YYYYMMDD, or None where it cannot be known.
+
+    The observatory's own label (``DAY-OBS``, ``DTCALDAT``), else the date at
+    the last local noon before ``DATE-OBS``.
+    """
+    for keyword in ("DAY-OBS", "DTCALDAT"):
+        digits = re.sub(r"\D", "", str(header.get(keyword, "")))
+        if len(digits) == 8:
+            return digits
+    longitude = header.get("LONGITUD", instrument.longitude)
+    if longitude is None or "DATE-OBS" not in header:
+        return None
+    try:
+        start = Time(header["DATE-OBS"]).to_datetime()
+    except ValueError:
+        return None
+    return (start + timedelta(hours=float(longitude) / 15 - 12)).strftime("%Y%m%d")
+
+
+def saturation(header):
+    """Return the lowest saturation level a header gives, in the unit of the image, or None."""
+    levels = [header.get(keyword) for keyword in ("SATURATE", "SATURATA", "SATURATB")]
+    levels = [level for level in levels if isinstance(level, (int, float)) and level > 0]
+    return min(levels) if levels else None
+
+
+def pixel_area(header):
+    """Return the area of one binned pixel in cm2, or None where the pixel size is unknown.
+
+    Reads ``CCDXPIXE`` (metre; LCO), ``PIXSIZE1`` (micrometre; DECam) and
+    ``XPIXSZ`` (micrometre, binned; many small cameras).
+    """
+    binning = read_binning(header)
+    for first, second, unit, is_binned in (
+        ("CCDXPIXE", "CCDYPIXE", 100.0, False),
+        ("PIXSIZE1", "PIXSIZE2", 1e-4, False),
+        ("XPIXSZ", "YPIXSZ", 1e-4, True),
+    ):
+        sides = [header.get(first), header.get(second)]
+        if all(isinstance(side, (int, float)) and side > 0 for side in sides):
+            area = sides[0] * sides[1] * unit**2
+            return area if is_binned else area * binning[0] * binning[1]
+    # All of DECam's pixels are 15 micrometres (Flaugher et al. 2015, AJ 150, 150).
+    return 2.25e-6 * binning[0] * binning[1] if DECAM.recognise(header) else None

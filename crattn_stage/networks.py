@@ -1,0 +1,147 @@
+"""The four networks of the paper, from one U-Net.
+
+Normalisation and attention are arguments; an architecture is a line in
+`ARCHITECTURES`.  Bhavanam et al. (2022, arXiv:2207.10411), Sec. 3 and Fig. 2-3;
+attention gate after Oktay et al. (2018, arXiv:1804.03999).
+
+Trainable parameters: deepcr 467,233, cosmic-conn 465,953 and att-cosmic-conn
+471,219, as in the paper's Table 3; att-deepcr 472,695, as in the checkpoint
+the authors released, 192 fewer than the table says.
+"""
+
+import torch
+from torch import nn
+
+#: name -> (normalisation, attention).  The names are the product's contract.
+ARCHITECTURES = {
+    "deepcr": ("batch", False),
+    "att-deepcr": ("batch", True),
+    "cosmic-conn": ("group", False),
+    "att-cosmic-conn": ("group", True),
+}
+
+#: Height and width fed to a network must be multiples of this (two 2x2 poolings).
+STRIDE = 4
+
+
+def build(name, channels=32):
+    """Return an untrained network.
+
+    Parameters
+    ----------
+    name : {"deepcr", "att-deepcr", "cosmic-conn", "att-cosmic-conn"}
+    channels : int
+        Channels at full resolution; 32 in the paper.  A multiple of 8.
+
+    Returns
+    -------
+    `torch.nn.Module`
+        Maps (N, 1, H, W) float32 to (N, 1, H, W) **logits**; H and W are
+        multiples of `STRIDE`.
+
+    Raises
+    ------
+    ValueError
+        If the name is not one of the four.
+    """
+    if name not in ARCHITECTURES:
+        raise ValueError(f"unknown architecture {name!r}; known: {', '.join(ARCHITECTURES)}")
+    normalisation, attention = ARCHITECTURES[name]
+    return UNet(normalisation, attention, channels)
+
+
+def normalise(kind, channels):
+    """Return the normalisation layer of a family: batch (deepCR) or group (Cosmic-CoNN)."""
+    if kind == "batch":
+        return nn.BatchNorm2d(channels, momentum=0.005)
+    return nn.GroupNorm(min(8, channels), channels, affine=False)
+
+
+class DoubleConvolution(nn.Sequential):
+    """Two 3x3 convolutions, each normalised and rectified."""
+
+    def __init__(self, kind, inputs, outputs):
+        super().__init__(
+            nn.Conv2d(inputs, outputs, 3, padding=1),
+            normalise(kind, outputs),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(outputs, outputs, 3, padding=1),
+            normalise(kind, outputs),
+            nn.ReLU(inplace=True),
+        )
+
+
+class AttentionGate(nn.Module):
+    """Additive attention on a skip connection: skip * alpha(skip, gate)."""
+
+    def __init__(self, kind, channels):
+        super().__init__()
+        inner = channels // 2
+        self.gate = nn.Sequential(nn.Conv2d(channels, inner, 1), normalise(kind, inner))
+        self.skip = nn.Sequential(nn.Conv2d(channels, inner, 1), normalise(kind, inner))
+        self.alpha = nn.Sequential(nn.Conv2d(inner, 1, 1), normalise(kind, 1), nn.Sigmoid())
+
+    def forward(self, skip, gate):
+        return skip * self.alpha(torch.relu(self.gate(gate) + self.skip(skip)))
+
+
+class Up(nn.Module):
+    """Upsample, gate the skip connection if asked, concatenate (skip first), convolve."""
+
+    def __init__(self, kind, attention, channels):
+        super().__init__()
+        self.upsample = nn.ConvTranspose2d(2 * channels, channels, 2, stride=2)
+        self.attention = AttentionGate(kind, channels) if attention else None
+        self.convolutions = DoubleConvolution(kind, 2 * channels, channels)
+
+    def forward(self, deep, skip):
+        deep = self.upsample(deep)
+        if self.attention is not None:
+            skip = self.attention(skip, deep)
+        return self.convolutions(torch.cat([skip, deep], dim=1))
+
+
+class UNet(nn.Module):
+    """U-Net-3: three levels of `channels`, 2x and 4x `channels`, and a 1x1 head."""
+
+    def __init__(self, normalisation, attention, channels=32):
+        super().__init__()
+        self.encoder1 = DoubleConvolution(normalisation, 1, channels)
+        self.encoder2 = DoubleConvolution(normalisation, channels, 2 * channels)
+        self.encoder3 = DoubleConvolution(normalisation, 2 * channels, 4 * channels)
+        self.up2 = Up(normalisation, attention, 2 * channels)
+        self.up1 = Up(normalisation, attention, channels)
+        self.head = nn.Conv2d(channels, 1, 1)
+        self.pool = nn.MaxPool2d(2)
+
+    def forward(self, image):
+        fine = self.encoder1(image)
+        middle = self.encoder2(self.pool(fine))
+        coarse = self.encoder3(self.pool(middle))
+        return self.head(self.up1(self.up2(coarse, middle), fine))
+
+
+def receptive_radius(name="deepcr"):
+    """Return how far, in pixels, an output pixel of a network can see.
+
+    Measured, not guessed: the gradient of each output pixel of one pooling
+    cell is followed back to the input, through a network whose weights are all
+    positive and whose normalisation is the identity.  Group normalisation,
+    which sees the whole tile, is left out of it.
+    """
+    _, attention = ARCHITECTURES[name]
+    network = UNet("batch", attention, channels=8).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(0.01)
+    size, centre, radius = 96, 48, 0
+    for offset in range(STRIDE):
+        # A ramp, so that each maximum is taken by a known corner; both ramps are needed.
+        for sign in (1, -1):
+            ramp = torch.arange(size, dtype=torch.float32).mul(sign).add(size)
+            image = (ramp[:, None] + ramp[None, :])[None, None].requires_grad_()
+            row = centre + offset
+            network(image)[0, 0, row, row].backward()
+            seen = image.grad[0, 0].abs().sum(dim=1).nonzero().flatten()
+            radius = max(radius, row - int(seen.min()), int(seen.max()) - row)
+    return radius

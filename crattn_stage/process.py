@@ -1,0 +1,142 @@
+"""One file through the stage: read, mask, write, record.
+
+`run`, and later reprocessing and the Celery task, all come through here.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from calibration_dbs.records import recorded_run
+from crattn_stage.errors import FrameError
+from crattn_stage.frames import PACKERS, ObservationFrame
+from crattn_stage.instruments import is_science, night, observation_type
+from crattn_stage.quality import total
+from crattn_stage.stage import exposure_time
+
+#: What marks an output that lies beside its input.
+SUFFIX = "-crmask"
+
+
+@dataclass
+class Outcome:
+    """What became of a frame.
+
+    Attributes
+    ----------
+    status : {"succeeded", "skipped"}
+    message : str
+        One line for the user.
+    outputs : list of `pathlib.Path`
+    """
+
+    status: str
+    message: str
+    outputs: list = field(default_factory=list)
+
+
+def output_path(path, folder=None):
+    """Return where the masked frame goes.
+
+    In a folder it has the name of the input; beside the input it is marked by
+    `SUFFIX` before the first FITS suffix.
+    """
+    path = Path(path)
+    if folder is not None:
+        return Path(folder) / path.name
+    stem, *suffixes = path.name.partition(".fits") if ".fits" in path.name else (path.stem, path.suffix)
+    return path.with_name(f"{stem}{SUFFIX}{''.join(suffixes)}")
+
+
+def process(path, target, stage, database=None, overwrite=False, mask_extension=False, preview=False):
+    """Mask one file and record it.
+
+    Parameters
+    ----------
+    path, target : path-like
+    stage : `crattn_stage.stage.AttentionCRStage`
+    database : `sqlalchemy.Engine`, optional
+        Of provenance; nothing is recorded without it.
+    overwrite, mask_extension : bool
+        As for `crattn_stage.frames.ObservationFrame.write`.
+    preview : bool
+        Write a PNG beside the target, too.
+
+    Returns
+    -------
+    `Outcome`
+
+    Raises
+    ------
+    FrameError
+        If the frame cannot be read, masked or written.  That is recorded.
+    """
+    path, target = Path(path), Path(target)
+    if database is None:
+        return _process(path, target, stage, {"frame": {}, "run": {}}, overwrite, mask_extension, preview)
+    card, provenance = stage.detector.card, stage.provenance
+    model = {"name": card.name, "architecture": card.architecture, "sha256": card.sha256}
+    settings = {key: provenance[key] for key in ("threshold", "engine", "version")}
+    with recorded_run(database, path.absolute(), model, **settings) as record:
+        return _process(path, target, stage, record, overwrite, mask_extension, preview)
+
+
+def _process(path, target, stage, record, overwrite, mask_extension, preview):
+    if target.exists() and not overwrite:
+        # Known before the work, not after it.
+        raise FrameError(f"{target} exists; --overwrite replaces it")
+    record["run"]["input_sha256"] = sha256(path)
+    with ObservationFrame(path) as frame:
+        record["frame"].update(
+            instrument=frame.instrument.name,
+            night=night(frame.header, frame.instrument),
+            observation_type=observation_type(frame.header),
+            exposure_time=exposure_time(frame.header),
+        )
+        if not is_science(frame.header):
+            record["status"] = "skipped"
+            return Outcome("skipped", f"skipped, {observation_type(frame.header)} frame")
+        stage.do_stage(frame)
+        outputs = frame.write(target, overwrite, mask_extension)
+        if preview:
+            from crattn_stage.preview import write_preview
+
+            outputs.append(write_preview(frame, preview_path(target)))
+        summary = total(d.summary for d in frame.detections)
+        verdict, reason = summary.verdict()
+        record["run"].update(
+            output_path=str(target.absolute()),
+            output_sha256=sha256(target),
+            pixels=summary.pixels,
+            hits=summary.hits,
+            fraction=summary.fraction,
+            rate=summary.rate(exposure_time(frame.header)),
+            star_fraction=summary.star_fraction,
+            verdict=verdict,
+            reason=reason,
+        )
+        record["amplifiers"] = [
+            {"extension": d.name, "name": name, "pixels": s.pixels, "searched": s.searched, "hits": s.hits}
+            for d in frame.detections
+            for name, s in d.amplifiers.items()
+        ]
+        notes = "".join(f"; {note}" for note in [*frame.notes, reason] if note)
+        message = f"{summary.hits} cosmic rays, {summary.fraction:.3%} of pixels, {verdict}{notes}"
+        return Outcome("succeeded", message, outputs)
+
+
+def preview_path(target):
+    """Return where the PNG of a masked frame goes: the name of the frame with its FITS suffixes replaced."""
+    target = Path(target)
+    while target.suffix in {".fits", ".fz", ".fit", ".fts", *PACKERS}:
+        target = target.with_suffix("")
+    return target.with_name(f"{target.name}.png")
+
+
+def sha256(path):
+    """Return the sha256 of a file, hexadecimal."""
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise FrameError(error.strerror) from error

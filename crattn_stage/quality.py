@@ -1,0 +1,176 @@
+"""What a mask says about itself: counts, rates, the star-core check, the verdict, the header cards."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import sep
+from scipy.ndimage import label
+
+#: Verdict limits: share of the searched pixels masked, and share of star cores masked.
+FRACTION_WARN, FRACTION_FAIL = 0.01, 0.05
+STARS_WARN, STARS_FAIL = 0.02, 0.10
+#: Fewer stars than this say nothing about over-masking.
+FEWEST_STARS = 20
+
+
+@dataclass
+class Summary:
+    """What was found on a detector, an amplifier or a whole frame.
+
+    Attributes
+    ----------
+    pixels : int
+        Masked as cosmic rays.
+    searched : int
+        Pixels that could have been: inside an amplifier and not bad.
+    hits : int
+        Connected objects (8 neighbours).
+    area : float or None
+        Of the searched pixels, cm2.
+    stars, stars_flagged : int
+        Star cores looked at, and those of them with a masked peak.
+    """
+
+    pixels: int = 0
+    searched: int = 0
+    hits: int = 0
+    area: float | None = None
+    stars: int = 0
+    stars_flagged: int = 0
+
+    @property
+    def fraction(self):
+        """Share of the searched pixels that is masked."""
+        return self.pixels / self.searched if self.searched else 0.0
+
+    @property
+    def star_fraction(self):
+        """Share of star cores masked, or None without stars."""
+        return self.stars_flagged / self.stars if self.stars else None
+
+    def rate(self, seconds):
+        """Hits per cm2 per minute, or None where area or exposure time are unknown."""
+        return self.hits / self.area / (seconds / 60) if self.area and seconds else None
+
+    def verdict(self):
+        """Return ("PASS", "WARN" or "FAIL", why)."""
+        reasons = []
+        if not self.searched:
+            reasons.append(("FAIL", "no good pixel"))
+        if self.fraction > FRACTION_WARN:
+            reasons.append(("FAIL" if self.fraction > FRACTION_FAIL else "WARN", f"{self.fraction:.1%} of pixels"))
+        if self.stars >= FEWEST_STARS and self.star_fraction > STARS_WARN:
+            reasons.append(
+                ("FAIL" if self.star_fraction > STARS_FAIL else "WARN", f"{self.star_fraction:.1%} of star cores")
+            )
+        if not reasons:
+            return "PASS", ""
+        worst = "FAIL" if any(level == "FAIL" for level, _ in reasons) else "WARN"
+        return worst, "masked " + ", ".join(why for _, why in reasons) if self.searched else reasons[0][1]
+
+
+@dataclass
+class Detection:
+    """The result for one extension: flat indices of cosmic-ray pixels, summary, one summary per amplifier."""
+
+    name: str
+    pixels: np.ndarray
+    summary: Summary
+    amplifiers: dict = field(default_factory=dict)
+
+
+def count_hits(cosmic_rays):
+    """Return the number of connected objects (8 neighbours) in a bool mask."""
+    return int(label(cosmic_rays, np.ones((3, 3)))[1])
+
+
+def star_cores(image, cosmic_rays, bad=None):
+    """Find stars and see whether their cores are masked.
+
+    A star is a round source of S/N above 20 as wide as the narrowest common
+    width of the sources that are not masked; where nothing unmasked is left to
+    tell, that of all.  Cosmic rays are sharper than that, galaxies are wider.
+
+    Parameters
+    ----------
+    image : `numpy.ndarray`
+        2-D, ADU or electron.
+    cosmic_rays : `numpy.ndarray` of bool
+    bad : `numpy.ndarray` of bool, optional
+
+    Returns
+    -------
+    stars, flagged : int
+    """
+    image = np.ascontiguousarray(image, np.float32)
+    bad = ~np.isfinite(image) if bad is None else bad | ~np.isfinite(image)
+    image = np.where(bad, np.float32(0), image)
+    try:
+        background = sep.Background(image, mask=bad)
+        background.subfrom(image)
+        sources = sep.extract(image, 5.0, err=background.globalrms, mask=bad, minarea=5, deblend_cont=1.0)
+    except Exception:
+        # sep raises a bare Exception when its buffers overflow on a crowded field: no verdict on stars then.
+        return 0, 0
+    area = sources["npix"]
+    noise = background.globalrms * np.sqrt(area)
+    round_ = (sources["b"] > 0.6 * sources["a"]) & (sources["flux"] > 20 * noise) & (sources["flag"] == 0)
+    sources = sources[round_]
+    if not len(sources):
+        return 0, 0
+    peak_row, peak_column = sources["ypeak"], sources["xpeak"]
+    flagged = cosmic_rays[peak_row, peak_column]
+    # Isophotal widths grow with brightness; the ratio of flux to peak does not.
+    width = np.sqrt(sources["flux"] / np.maximum(sources["peak"], 1e-9))
+    reference = width[~flagged] if (~flagged).sum() >= 5 else width
+    typical = np.percentile(reference, 25)
+    stars = (width > 0.75 * typical) & (width < 1.35 * typical)
+    return int(stars.sum()), int((stars & flagged).sum())
+
+
+def total(summaries):
+    """Return the `Summary` of several detectors together."""
+    summaries = list(summaries)
+    areas = [s.area for s in summaries]
+    return Summary(
+        *(sum(getattr(s, name) for s in summaries) for name in ("pixels", "searched", "hits")),
+        area=None if None in areas else sum(areas),
+        stars=sum(s.stars for s in summaries),
+        stars_flagged=sum(s.stars_flagged for s in summaries),
+    )
+
+
+def header_cards(summary, seconds, provenance):
+    """Return the header cards of a masked detector or frame.
+
+    Parameters
+    ----------
+    summary : `Summary`
+    seconds : float or None
+        Exposure time.
+    provenance : dict
+        ``model``, ``sha256``, ``threshold``, ``engine`` and ``version``.
+
+    Returns
+    -------
+    dict
+        Keyword -> (value, comment).  A value that is unknown is an empty card,
+        so that one of an earlier run does not stay.
+    """
+    verdict, why = summary.verdict()
+    rate, stars = summary.rate(seconds), summary.star_fraction
+    return {
+        "L1STATCR": (1, "1: cosmic rays were masked"),
+        "L1IDCR": (provenance["model"], "cosmic-ray model"),
+        "CRMODSHA": (provenance["sha256"][:16], "first 16 of the sha256 of its weights"),
+        "CRTHRESH": (provenance["threshold"], "probability above which a pixel is masked"),
+        "CRNPIX": (summary.pixels, "pixels masked as cosmic rays"),
+        "CRFRAC": (round(summary.fraction, 8), "their share of the pixels searched"),
+        "CRNHIT": (summary.hits, "connected cosmic-ray objects"),
+        "CRRATE": (None if rate is None else round(rate, 4), "[cm-2 min-1] hit rate"),
+        "CRSTAR": (None if stars is None else round(stars, 5), "share of star cores masked"),
+        "CRQC": (verdict, "quality of the mask: PASS, WARN or FAIL"),
+        "CRQCWHY": (why, "reason of the verdict"),
+        "CRENGINE": (provenance["engine"], "arithmetic that ran the model"),
+        "CRVERSN": (provenance["version"], "version of crattn-stage"),
+    }

@@ -1,0 +1,195 @@
+"""The pipeline stage: a frame in, the frame masked and flagged out."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import binary_opening, binary_propagation
+from tqdm import tqdm
+
+from crattn_stage import __version__
+from crattn_stage.detector import load_detector
+from crattn_stage.errors import FrameError
+from crattn_stage.frames import Marks
+from crattn_stage.instruments import is_science, observation_type, pixel_area, saturation
+from crattn_stage.quality import Detection, Summary, count_hits, header_cards, star_cores, total
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RuntimeContext:
+    """What a stage is told once.
+
+    Attributes
+    ----------
+    model : str or None
+        As for `crattn_stage.load_detector`.
+    threshold : float or None
+        Probability; the model card's if None.
+    engine : str
+    threads : int or None
+    """
+
+    model: str | None = None
+    threshold: float | None = None
+    engine: str = "auto"
+    threads: int | None = None
+
+
+class Stage:
+    """One step of a reduction, in the shape of BANZAI's: `do_stage` on each of the frames."""
+
+    def __init__(self, runtime_context):
+        self.runtime_context = runtime_context
+
+    @property
+    def stage_name(self):
+        """Dotted name of the stage."""
+        return f"{type(self).__module__}.{type(self).__qualname__}"
+
+    def run(self, frames):
+        """Run on each frame; one that fails is logged and left out of what is returned.
+
+        Parameters
+        ----------
+        frames : iterable
+
+        Returns
+        -------
+        list
+            The frames that went through.
+        """
+        done = []
+        for frame in frames:
+            try:
+                frame = self.do_stage(frame)
+            except Exception as error:
+                logger.error("%s: %s", getattr(frame, "path", frame), error, exc_info=not isinstance(error, FrameError))
+                continue
+            if frame is not None:
+                done.append(frame)
+        return done
+
+    def do_stage(self, frame):
+        """Do the step on one frame and return it."""
+        raise NotImplementedError
+
+
+class AttentionCRStage(Stage):
+    """Mask cosmic rays with an attention U-Net.
+
+    Parameters
+    ----------
+    runtime_context : `RuntimeContext`
+        The model is loaded here, once.
+    """
+
+    def __init__(self, runtime_context):
+        super().__init__(runtime_context)
+        self.detector = load_detector(runtime_context.model, runtime_context.engine, runtime_context.threads)
+        threshold = runtime_context.threshold
+        self.threshold = self.detector.card.threshold if threshold is None else threshold
+
+    @property
+    def provenance(self):
+        """What made the masks: model, sha256, threshold, engine, version."""
+        card = self.detector.card
+        return {
+            "model": card.name,
+            "sha256": card.sha256,
+            "threshold": self.threshold,
+            "engine": self.detector.engine,
+            "version": __version__,
+        }
+
+    def do_stage(self, frame):
+        """Find the cosmic rays of a frame and mark them on it; science pixels stay as they are.
+
+        Parameters
+        ----------
+        frame : `crattn_stage.frames.ObservationFrame`
+
+        Returns
+        -------
+        `crattn_stage.frames.ObservationFrame`
+            The same, with `marks`, header cards and `detections`; a bias,
+            dark, flat or lamp frame comes back as it went in.
+
+        Raises
+        ------
+        FrameError
+            If a detector cannot be read or has no good pixel.
+        """
+        frame.detections = []
+        if not is_science(frame.header):
+            logger.info("%s: skipped, %s", frame.path, observation_type(frame.header))
+            return frame
+        seconds = exposure_time(frame.header)
+        # `disable=None` keeps the bar for terminals alone.
+        for extension, ccd in tqdm(
+            frame.ccds(), frame.path.name, len(frame.extensions), leave=False, unit="CCD", disable=None
+        ):
+            detection = self._detect(frame, extension, ccd)
+            frame.detections.append(detection)
+            cards = header_cards(detection.summary, seconds, self.provenance)
+            frame.marks[extension.index] = Marks(detection.pixels, cards)
+        summary = total(d.summary for d in frame.detections)
+        frame.cards = header_cards(summary, seconds, self.provenance)
+        frame.history = (
+            f"{__version__}: {summary.hits} cosmic rays masked by {self.provenance['model']} "
+            f"{self.provenance['sha256'][:8]}"
+        )
+        return frame
+
+    def _detect(self, frame, extension, ccd):
+        amplifiers = frame.amplifiers(extension)
+        bad = np.zeros(ccd.shape, bool) if ccd.mask is None else ccd.mask
+        bad |= saturated_stars(ccd.data, saturation(extension.header))
+        try:
+            found = self.detector.detect(ccd.data, bad, self.threshold, [a.section for a in amplifiers])
+        except ValueError as error:
+            raise FrameError(f"{extension.name}: {error}") from error
+        searched = np.zeros(ccd.shape, bool)
+        for amplifier in amplifiers:
+            searched[amplifier.section] = True
+        searched &= ~bad & np.isfinite(ccd.data)
+        area = pixel_area(extension.header)
+
+        def summarise(where):
+            pixels, count = found[where], int(np.count_nonzero(searched[where]))
+            return Summary(int(np.count_nonzero(pixels)), count, count_hits(pixels), area and area * count)
+
+        summary = summarise(np.s_[:, :])
+        summary.stars, summary.stars_flagged = star_cores(ccd.data, found, ~searched)
+        by_amplifier = {a.name: summarise(a.section) for a in amplifiers}
+        return Detection(extension.name, np.flatnonzero(found).astype(np.int32), summary, by_amplifier)
+
+
+def saturated_stars(image, level):
+    """Return where stars saturate: regions at or above a level that are somewhere 3 pixels wide.
+
+    A hit may saturate, too, but it is narrow.
+
+    Parameters
+    ----------
+    image : `numpy.ndarray`
+        2-D, in the unit of `level`.
+    level : float or None
+        None if it is not known: nothing saturates then.
+
+    Returns
+    -------
+    `numpy.ndarray` of bool
+    """
+    if level is None:
+        return np.zeros(image.shape, bool)
+    high = image >= level
+    cores = binary_opening(high, np.ones((3, 3)))
+    return binary_propagation(cores, mask=high) if cores.any() else cores
+
+
+def exposure_time(header):
+    """Return the exposure time of a frame in seconds, or None."""
+    value = header.get("EXPTIME")
+    return float(value) if isinstance(value, (int, float)) and value > 0 else None

@@ -1,0 +1,140 @@
+"""The training loop: deterministic given a seed, resumable from its checkpoint."""
+
+import csv
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.utils.data import DataLoader, Subset
+from tqdm import tqdm
+
+from crattn_stage.networks import ARCHITECTURES, build
+from training.scenes import Patches, Skies
+
+#: Patch side and patches per step.  A group-norm network is trained at the
+#: tile size it will run at, because its output depends on it.
+SHAPES = {"batch": (128, 16), "group": (256, 4)}
+#: Share of the steps in which the rate falls to zero and batch-norm statistics are frozen.
+COOL_DOWN = 0.25
+WARM_UP_STEPS = 100
+
+
+def learning_rate(step, steps, peak):
+    """Warm up, stay, fall linearly to zero in the cool-down.
+
+    Before the cool-down the rate does not depend on `steps`, so a run can be
+    resumed with more or fewer of them.
+    """
+    left = (steps - step) / (COOL_DOWN * steps)
+    return peak * min(1.0, (step + 1) / WARM_UP_STEPS, left)
+
+
+def train(architecture, output, data=None, steps=4300, peak=3e-3, seed=0, workers=0, save_every=100):
+    """Train one network from scratch, or resume where its checkpoint stands.
+
+    Parameters
+    ----------
+    architecture : str
+        One of `crattn_stage.networks.ARCHITECTURES`.
+    output : path-like
+        Folder for `checkpoint.pt`, `log.csv` and, at the end, `training.json`.
+    data : path-like, optional
+        Folder of real data as in `training.scenes.Skies`; all simulated without it.
+    steps : int
+    peak : float
+        Highest learning rate (AdamW).
+    seed : int
+    workers : int
+        Processes that make patches; 0 makes them in this one.
+    save_every : int
+        Steps between checkpoints.
+
+    Returns
+    -------
+    `torch.nn.Module`
+    """
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(seed)
+    normalisation, _ = ARCHITECTURES[architecture]
+    size, batch = SHAPES[normalisation]
+    network = build(architecture).to(device, memory_format=torch.channels_last)
+    # Hits cover about 1% of a patch: start from that guess.
+    torch.nn.init.constant_(network.head.bias, -4.5)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=peak, weight_decay=1e-4)
+    start, seconds = 0, 0.0
+    checkpoint = output / "checkpoint.pt"
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True, map_location=device)
+        if state["seed"] != seed or state["architecture"] != architecture:
+            raise ValueError(f"{checkpoint}: belongs to another run ({state['architecture']}, seed {state['seed']})")
+        network.load_state_dict(state["network"])
+        optimiser.load_state_dict(state["optimiser"])
+        start, seconds = state["step"], state["seconds"]
+
+    patches = Patches(Skies("train", data), size, steps * batch, seed)
+    loader = DataLoader(
+        Subset(patches, range(start * batch, steps * batch)),
+        batch,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+    )
+    log = output / "log.csv"
+    with open(log, "a", newline="") as stream:
+        rows = csv.writer(stream)
+        if start == 0:
+            rows.writerow(["step", "loss", "learning_rate", "seconds"])
+        losses, began = [], time.perf_counter() - seconds
+        for step, (image, truth, weight) in enumerate(tqdm(loader, initial=start, total=steps, disable=None), start):
+            network.train()
+            if step >= (1 - COOL_DOWN) * steps:
+                for module in network.modules():
+                    if isinstance(module, torch.nn.BatchNorm2d):
+                        module.eval()
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(step, steps, peak)
+            image = image.to(device, memory_format=torch.channels_last)
+            truth, weight = truth.to(device), weight.to(device)
+            with torch.autocast(device.type, torch.bfloat16):
+                logits = network(image)
+            loss = binary_cross_entropy_with_logits(logits.float(), truth, weight)
+            optimiser.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimiser.step()
+            losses.append(loss.item())
+            if (step + 1) % save_every == 0 or step + 1 == steps:
+                seconds = time.perf_counter() - began
+                rows.writerow([step + 1, f"{np.mean(losses):.6f}", f"{group['lr']:.3g}", f"{seconds:.0f}"])
+                stream.flush()
+                losses.clear()
+                state = {
+                    "architecture": architecture,
+                    "seed": seed,
+                    "step": step + 1,
+                    "seconds": seconds,
+                    "network": network.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                }
+                torch.save(state, f"{checkpoint}.part")
+                os.replace(f"{checkpoint}.part", checkpoint)
+    summary = {
+        "architecture": architecture,
+        "steps": steps,
+        "patch": size,
+        "batch": batch,
+        "megapixels": round(steps * batch * size**2 / 1e6),
+        "optimiser": f"AdamW, peak rate {peak}, bf16 autocast, batch-norm statistics frozen for the last {COOL_DOWN:.0%}",
+        "seed": seed,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "hours": round(seconds / 3600, 2),
+        "threads": torch.get_num_threads(),
+        "real_data": data is not None,
+    }
+    (output / "training.json").write_text(json.dumps(summary, indent=2) + "\n")
+    return network
