@@ -8,8 +8,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import create_engine, event, select
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from calibration_dbs.tables import VERSION_TABLE, Amplifier, Frame, Model, Run
@@ -58,11 +60,20 @@ def revision(engine):
 
 
 def upgrade(engine):
-    """Bring our tables to the newest revision; other tables are left alone."""
+    """Bring our tables to the newest revision; other tables are left alone.
+
+    Raises
+    ------
+    RuntimeError
+        If a newer version of this package has made the tables.
+    """
     config = _alembic()
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise RuntimeError(f"its tables are of another version of crattn-stage: {error}") from error
 
 
 def open_database(url):
@@ -74,7 +85,8 @@ def open_database(url):
     Raises
     ------
     RuntimeError
-        If a server's database is not at the newest revision.
+        If a server's database is not at the newest revision, or any is at
+        one that this version does not know.
     sqlalchemy.exc.SQLAlchemyError, OSError
         If it cannot be reached or written.
     """
@@ -88,10 +100,16 @@ def open_database(url):
 
 
 def _get_or_add(session, table, key, **values):
-    found = session.scalar(select(table).filter_by(**key))
+    query = select(table).filter_by(**key)
+    found = session.scalar(query)
     if found is None:
-        found = table(**key)
-        session.add(found)
+        try:
+            with session.begin_nested():
+                found = table(**key, **values)
+                session.add(found)
+        except IntegrityError:
+            # Another process was first.
+            found = session.scalars(query).one()
     for name, value in values.items():
         setattr(found, name, value)
     session.flush()

@@ -70,14 +70,13 @@ def default_database():
     return f"sqlite:///{os.path.join(click.get_app_dir('crattn-stage'), 'provenance.sqlite')}"
 
 
-def _open_database(url):
+def _with_database(url, action):
+    """Do something with a database; what can go wrong with it is explained."""
     from sqlalchemy.exc import SQLAlchemyError
-
-    from calibration_dbs.records import open_database
 
     url = url or default_database()
     try:
-        return open_database(url)
+        return action(url)
     except (SQLAlchemyError, OSError, RuntimeError, ImportError) as error:
         cause = str(getattr(error, "orig", None) or error).split("\n")[0]
         raise CrattnError(f"provenance database {_without_password(url)}: {cause}") from error
@@ -113,7 +112,10 @@ def run(files, output_dir, model, threshold, engine, overwrite, preview, mask_ex
     is named with the cause, and the others go on; the exit status is 1 then.
     """
     with _explained():
-        stage, database = _stage(model, threshold, engine), _open_database(url)
+        from calibration_dbs.records import open_database
+
+        stage = _stage(model, threshold, engine)
+        database = _with_database(url, open_database)
         if output_dir:
             try:
                 os.makedirs(output_dir, exist_ok=True)
@@ -183,10 +185,11 @@ def list_models():
     """List the shipped models."""
     from crattn_stage.models import DEFAULT, read_card, shipped
 
-    for name in shipped():
-        card = read_card(name)
-        default = "  (default)" if name == DEFAULT else ""
-        click.echo(f"{name:20} {card.sha256[:16]}  threshold {card.threshold:.4g}  {card.date}{default}")
+    with _explained():
+        for name in shipped():
+            card = read_card(name)
+            default = "  (default)" if name == DEFAULT else ""
+            click.echo(f"{name:20} {card.sha256[:16]}  threshold {card.threshold:.4g}  {card.date}{default}")
 
 
 @models.command("show")
@@ -230,7 +233,7 @@ def import_model(file, architecture, name, output_dir, overwrite):
     """Read a checkpoint FILE that the paper's authors released."""
     from pathlib import Path
 
-    from crattn_stage.models import default_tiling, import_released, save
+    from crattn_stage.models import TILING, import_released, save
 
     with _explained():
         network = import_released(file, architecture)
@@ -245,7 +248,7 @@ def import_model(file, architecture, name, output_dir, overwrite):
             "scaling": "none",
             "threshold": 0.5,
             "trained_on": f"imported from {Path(file).name}",
-            **default_tiling(architecture),
+            **TILING,
         }
         try:
             save(network, card, output_dir)
@@ -259,35 +262,30 @@ def db():
     """Upgrade and inspect the provenance database."""
 
 
+def _print_revision(url, upgraded):
+    from calibration_dbs import records
+
+    engine = records.connect(url)
+    if upgraded:
+        records.upgrade(engine)
+    present, newest = records.revision(engine)
+    click.echo(f"{_without_password(url)}: revision {present}, newest {newest}")
+
+
 @db.command()
 @_database
 def upgrade(url):
     """Bring the tables to the newest revision; other tables are left alone."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from calibration_dbs import records
-
-    url = url or default_database()
     with _explained():
-        try:
-            engine = records.connect(url)
-            records.upgrade(engine)
-            click.echo(f"{_without_password(url)}: revision {records.revision(engine)[0]}")
-        except (SQLAlchemyError, OSError, ImportError) as error:
-            cause = str(getattr(error, "orig", None) or error).split("\n")[0]
-            raise CrattnError(f"provenance database {_without_password(url)}: {cause}") from error
+        _with_database(url, lambda url: _print_revision(url, upgraded=True))
 
 
 @db.command()
 @_database
 def current(url):
     """Print the revision of the tables and the newest one."""
-    from calibration_dbs import records
-
     with _explained():
-        engine = _open_database(url)
-        present, newest = records.revision(engine)
-        click.echo(f"{_without_password(url or default_database())}: revision {present}, newest {newest}")
+        _with_database(url, lambda url: _print_revision(url, upgraded=False))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """From an image to a probability: the detector, and the function for notebooks."""
 
+import copy
 import os
 
 import numpy as np
 import torch
+from astropy.nddata import NDData
 
 from crattn_stage import models
 from crattn_stage.networks import ARCHITECTURES, STRIDE
@@ -85,8 +87,8 @@ class Detector:
         Raises
         ------
         ValueError
-            If the image is not 2-D, is empty or has no good pixel, or the
-            mask has another shape.
+            If the image is not 2-D, is empty, is not of real numbers or has no
+            good pixel, or the mask has another shape.
         """
         image = np.asarray(image)
         if image.ndim != 2 or 0 in image.shape:
@@ -127,10 +129,22 @@ class Detector:
 
         Parameters
         ----------
-        image, mask, amplifiers
+        image, mask
             As for `predict`.
         threshold : float, optional
             Probability above which a pixel is a cosmic ray; the card's by default.
+        amplifiers
+            As for `predict`.
+
+        Returns
+        -------
+        `numpy.ndarray` of bool
+            The shape of the image.
+
+        Raises
+        ------
+        ValueError
+            As `predict`.
         """
         threshold = self.card.threshold if threshold is None else threshold
         return self.predict(image, mask, amplifiers) > threshold
@@ -198,10 +212,12 @@ def detect_cosmics(ccd, model=None, threshold=None, engine="auto", bad=None, cle
     ----------
     ccd : `astropy.nddata.CCDData` or 2-D array-like
         ADU or electron; the mask of a CCDData, where there is one, is of bad pixels.
-    model, engine
+    model
         As for `load_detector`, which is called once per model and engine.
     threshold : float, optional
         Probability; the model card's by default.
+    engine
+        As for `load_detector`.
     bad : array-like of bool, optional
         Further bad pixels.
     clean : bool
@@ -225,18 +241,19 @@ def detect_cosmics(ccd, model=None, threshold=None, engine="auto", bad=None, cle
     key = (os.fspath(model) if model else None, engine)
     if key not in _detectors:
         _detectors[key] = load_detector(model, engine)
-    image = getattr(ccd, "data", ccd) if hasattr(ccd, "unit") else np.asarray(ccd)
-    known = [np.asarray(m, bool) for m in (getattr(ccd, "mask", None), bad) if m is not None and m is not False]
-    known = np.logical_or.reduce(known) if known else None
+    image = ccd.data if isinstance(ccd, NDData) else np.asarray(ccd)
+    known = np.zeros(image.shape, bool)
+    for more in (getattr(ccd, "mask", None), bad):
+        if more is not None:
+            known |= np.asarray(more, bool)
     mask = _detectors[key].detect(image, known, threshold)
     if not clean:
         return mask
-    cleaned = ccd.copy() if hasattr(ccd, "unit") else np.array(ccd)
-    pixels = cleaned.data if hasattr(ccd, "unit") else cleaned
-    unusable = mask if known is None else mask | known
-    unusable = unusable | ~np.isfinite(image)
-    filled = fill(np.array(image, np.float32), unusable, sky_statistics(image, ~unusable)[0])
-    pixels[mask] = filled[mask].astype(pixels.dtype)
+    cleaned = copy.deepcopy(ccd)
+    pixels = cleaned.data if isinstance(ccd, NDData) else np.asarray(cleaned)
+    unusable = mask | known | ~np.isfinite(image)
+    filled = fill(np.array(image, np.float32), unusable, sky_statistics(image, ~unusable)[0])[mask]
+    pixels[mask] = filled if pixels.dtype.kind == "f" else np.rint(filled)
     return mask, cleaned
 
 

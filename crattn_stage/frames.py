@@ -40,8 +40,10 @@ PACKERS = {
     ".bz2": lambda stream: bz2.BZ2File(stream, "wb"),
     ".xz": lambda stream: lzma.LZMAFile(stream, "wb"),
 }
+#: Of planes made anew: lossless for integers, and unlike gzip without a time stamp in it.
+COMPRESSION = "RICE_1"
 _BLOCK = 2880
-#: Cards that describe how the bytes of an HDU lie on disk, not what it means.
+#: How the HISTORY line of ours begins, by which an earlier one is found.
 _HISTORY_MARK = "CRAttn "
 
 
@@ -54,9 +56,9 @@ class Extension:
     index : int
         Of its HDU in the file.
     name : str
-        EXTNAME, with EXTVER where it is not 1.
+        EXTNAME, with EXTVER where it is not 1; unique in the frame.
     header : `astropy.io.fits.Header`
-        Of the image, uncompressed.
+        Of the image, uncompressed, with the cards of the primary HDU behind it.
     shape : tuple of int
     convention : `crattn_stage.masks.MaskConvention`
         Of its mask plane.
@@ -77,7 +79,10 @@ class Extension:
 
 @dataclass
 class Marks:
-    """What to write on one extension: cosmic-ray pixels as flat indices, and header cards."""
+    """What to write on one extension: flat indices of its cosmic-ray pixels, and cards.
+
+    Cards are keyword -> (value, comment).
+    """
 
     pixels: np.ndarray
     cards: dict = field(default_factory=dict)
@@ -102,6 +107,8 @@ class ObservationFrame:
     extensions : list of `Extension`
     marks : dict of int to `Marks`
         By HDU index; what `write` will write.
+    detections : list of `crattn_stage.quality.Detection`
+        What the stage found.
     cards, history : dict, str
         Cards for the primary header, and the HISTORY line.
     notes : list of str
@@ -115,7 +122,7 @@ class ObservationFrame:
 
     def __init__(self, path):
         self.path = Path(path)
-        self.marks, self.cards, self.history, self.notes = {}, {}, "", []
+        self.marks, self.cards, self.history, self.notes, self.detections = {}, {}, "", [], []
         self._stack = ExitStack()
         try:
             with self._stack:
@@ -169,35 +176,47 @@ class ObservationFrame:
         for order, index in enumerate(filled, 1):
             hdu = hdus[index]
             version = hdu.ver if hdu.name == "SCI" else order
-            mask = self._find_mask(hdu, version, len(filled))
-            if mask:
-                source = self._source(mask).hdus[mask[1]]
-                if _shape(source) != _shape(hdu):
-                    self.notes.append(f"mask plane {source.name} has another shape than {hdu.name}; not used")
-                    mask = None
+            mask = self._find_mask(hdu, order, len(filled))
             plane = None if mask is None or mask[0] == "companion" else self._file.hdus[mask[1]].name
             card = hdu.header.copy()
             card.extend(primary, unique=True, strip=True, end=True)
             convention = self.instrument.convention(card, plane)
             if mask is None and any(h.name == convention.extension and h.ver == version for h in hdus):
                 convention = masks.CR_PLANE
-            name = (hdu.name or "PRIMARY") + (f",{hdu.ver}" if hdu.ver != 1 else "")
+            name = (hdu.name or f"HDU{index}") + (f",{hdu.ver}" if hdu.ver != 1 else "")
+            if any(e.name == name for e in self.extensions):
+                name += f"#{index}"
             self.extensions.append(Extension(index, name, card, _shape(hdu), convention, mask, version))
 
-    def _find_mask(self, hdu, version, count):
-        """Find the mask plane of a science HDU: by name in the companion file, else by EXTVER here."""
+    def _find_mask(self, image, order, count):
+        """Find the mask plane of a science HDU.
+
+        By EXTNAME in the companion file, by EXTVER in the frame; where that
+        does not tell, by order, if there are as many planes as detectors.
+        """
+        source = "companion" if self._companion else "frame"
+        hdus = (self._companion or self._file).hdus
+        planes = [i for i, h in enumerate(hdus) if h.is_image and h.header.get("NAXIS") == 2]
         if self._companion:
-            planes = [i for i, h in enumerate(self._companion.hdus) if h.is_image and h.header.get("NAXIS") == 2]
-            named = [i for i in planes if self._companion.hdus[i].name == hdu.name]
-            if not named and len(planes) == count:
-                named = [planes[version - 1]]
-            return ("companion", named[0]) if named else None
-        found = [
-            i
-            for i, h in enumerate(self._file.hdus)
-            if h.is_image and h.name in MASK_PLANES and h.header.get("NAXIS") == 2 and (count == 1 or h.ver == version)
-        ]
-        return ("frame", found[0]) if found else None
+            found = [i for i in planes if hdus[i].name == image.name]
+        else:
+            planes = [i for i in planes if hdus[i].name in MASK_PLANES]
+            version = image.ver if image.name == "SCI" else order
+            found = planes if count == len(planes) == 1 else [i for i in planes if hdus[i].ver == version]
+        if len(found) != 1:
+            found = [planes[order - 1]] if len(planes) == count else []
+        if not found:
+            if planes:
+                self.notes.append(f"no mask plane belongs to {image.name}")
+            return None
+        plane = hdus[found[0]]
+        if _shape(plane) != _shape(image):
+            self.notes.append(f"mask plane {plane.name} has another shape than {image.name}; not used")
+            return None
+        if plane.header["BITPIX"] < 0:
+            self.notes.append(f"mask plane {plane.name} is not of integers; not used")
+            return None
+        return source, found[0]
 
     def _source(self, mask):
         return self._file if mask[0] == "frame" else self._companion
@@ -257,7 +276,7 @@ class ObservationFrame:
         Raises
         ------
         FrameError
-            If a file exists or cannot be written; then none was.
+            If a file exists or cannot be written.
         """
         target = Path(target)
         jobs = [(self._file, target, self._edits(mask_extension))]
@@ -266,8 +285,8 @@ class ObservationFrame:
             if name == target.name:
                 raise FrameError(f"{target}: needs _ooi_ in its name, for its _ood_ mask file")
             planes = {e.mask[1]: self._marked(e) for e in self.extensions if e.mask and e.index in self.marks}
-            # The mask first: an image that says it was masked must have one.
-            jobs.insert(0, (self._companion, target.with_name(name), (planes, {}, [])))
+            # It is renamed first, as the last to be entered: an image that says it was masked must have a mask.
+            jobs.append((self._companion, target.with_name(name), (planes, {}, [])))
         try:
             with ExitStack() as stack:
                 for source, path, edits in jobs:
@@ -320,7 +339,7 @@ class ObservationFrame:
         plane = np.zeros(extension.shape, convention.dtype)
         plane = convention.marked(plane, self._cosmic_rays(extension))
         if self._file.is_compressed(extension.index):
-            hdu = fits.CompImageHDU(plane, header, convention.extension, compression_type="RICE_1")
+            hdu = fits.CompImageHDU(plane, header, convention.extension, compression_type=COMPRESSION)
         else:
             hdu = fits.ImageHDU(plane, header, convention.extension)
         hdu.ver = extension.version
@@ -406,13 +425,10 @@ class _FitsFile:
 
     def image_hdu(self, index, plane):
         """Return an HDU like another one but with new pixels."""
-        old = self.hdus[index]
-        if not self.is_compressed(index):
-            return fits.ImageHDU(plane, old.header)
-        raw = self._raw[index].header
-        tile = tuple(raw[f"ZTILE{axis}"] for axis in (2, 1)) if "ZTILE1" in raw else None
-        kind = raw.get("ZCMPTYPE", "RICE_1")
-        return fits.CompImageHDU(plane, old.header, compression_type=kind, tile_shape=tile)
+        header = self.hdus[index].header
+        if self.is_compressed(index):
+            return fits.CompImageHDU(plane, header, compression_type=COMPRESSION)
+        return (fits.ImageHDU if index else fits.PrimaryHDU)(plane, header)
 
     def copy(self, stream, planes, cards, extra):
         """Copy the file with some HDUs replaced, some headers edited, and some HDUs appended.
@@ -447,7 +463,7 @@ class _FitsFile:
         checked = [i for i in edited if "CHECKSUM" in self._raw[i].header]
         stream.flush()
         if checked:
-            _renew_checksums(stream.name, checked)
+            _renew_checksums(stream, checked)
 
     def _copy_bytes(self, stream, start, end):
         self._bytes.seek(start)
@@ -482,22 +498,25 @@ def _carded(header, cards, history):
 
 
 def _write_hdu(stream, hdu):
-    """Append an extension to a stream."""
+    """Append an HDU to a stream."""
     buffer = BytesIO()
+    primary = isinstance(hdu, fits.PrimaryHDU)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", fits.verify.VerifyWarning)
-        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(buffer, output_verify="ignore")
-    stream.write(buffer.getbuffer()[_BLOCK:])
+        fits.HDUList([hdu] if primary else [fits.PrimaryHDU(), hdu]).writeto(buffer, output_verify="ignore")
+    stream.write(buffer.getbuffer()[0 if primary else _BLOCK :])
 
 
-def _renew_checksums(path, indices):
-    """Set CHECKSUM and DATASUM of some HDUs of a file, in place."""
+def _renew_checksums(stream, indices):
+    """Set CHECKSUM and DATASUM of some HDUs of a FITS file, in place."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with fits.open(path, mode="update", disable_image_compression=True, output_verify="ignore") as hdus:
+        with fits.open(stream.name, memmap=False, disable_image_compression=True) as hdus:
             for index in indices:
                 # No date in the comment: masking a frame twice gives the same bytes.
                 hdus[index].add_checksum(when="HDU checksum")
+                stream.seek(hdus[index].fileinfo()["hdrLoc"])
+                stream.write(hdus[index].header.tostring().encode("ascii"))
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from astropy.time import Time
 from crattn_stage import masks
 from crattn_stage.amplifiers import read_amplifiers, read_binning
 
-#: A frame is not of the sky if its type holds one of these words.
-CALIBRATIONS = ("bias", "zero", "dark", "flat", "arc", "lamp", "bpm", "bad")
+#: What the type of a frame that is not of the sky says; flats are called SKYFLAT and the like.
+CALIBRATION = re.compile(r"bias|zero|dark|flat|lamp|\bbpm\b|\barc\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,7 @@ def observation_type(header):
 
 def is_science(header):
     """Whether a frame is of the sky: anything but a bias, dark, flat, lamp or bad-pixel frame."""
-    kind = observation_type(header).lower()
-    return not any(word in kind for word in CALIBRATIONS)
+    return CALIBRATION.search(observation_type(header)) is None
 
 
 def night(header, instrument):
@@ -126,13 +125,11 @@ def night(header, instrument):
         if len(digits) == 8:
             return digits
     longitude = header.get("LONGITUD", instrument.longitude)
-    if longitude is None or "DATE-OBS" not in header:
-        return None
     try:
-        start = Time(header["DATE-OBS"]).to_datetime()
-    except ValueError:
+        noon = timedelta(hours=12 - float(longitude) / 15)
+        return (Time(header["DATE-OBS"]).to_datetime() - noon).strftime("%Y%m%d")
+    except (KeyError, TypeError, ValueError):
         return None
-    return (start + timedelta(hours=float(longitude) / 15 - 12)).strftime("%Y%m%d")
 
 
 def saturation(header):

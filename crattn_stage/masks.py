@@ -41,7 +41,8 @@ class MaskConvention:
         if self.bad is None:
             return (plane & ~np.array(self.cosmic_ray, plane.dtype)) != 0
         if self.bits:
-            return (plane & np.array(sum(self.bad), plane.dtype)) != 0
+            # A bit that the plane is too narrow for is not set in it.
+            return (plane & np.array(sum(self.bad) & np.iinfo(plane.dtype).max, plane.dtype)) != 0
         return np.isin(plane, self.bad)
 
     def cosmic_rays(self, plane):

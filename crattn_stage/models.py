@@ -18,9 +18,13 @@ import torch
 from crattn_stage import __version__
 from crattn_stage.errors import ModelError
 from crattn_stage.networks import ARCHITECTURES, build
+from crattn_stage.preparation import SCALINGS
+from crattn_stage.tiling import centres
 
 WEIGHTS = Path(__file__).parent / "weights"
 DEFAULT = "att-cosmic-conn"
+#: How the four networks are tiled: the halo covers the 23 pixels that one can see.
+TILING = {"tile": 256, "halo": 24, "receptive_radius": 23}
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,11 @@ def read_card(model=None):
     """
     path = find(model).with_suffix(".json")
     try:
-        return ModelCard(**json.loads(path.read_text()))
+        card = ModelCard(**json.loads(path.read_text()))
+        centres((1, 1), card.tile, card.halo)
+        if card.scaling not in SCALINGS or card.architecture not in ARCHITECTURES:
+            raise ValueError(f"scaling {card.scaling!r}, architecture {card.architecture!r}")
+        return card
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{path}: no valid model card: {error}") from error
 
@@ -153,6 +161,11 @@ def save(network, card, folder):
     Returns
     -------
     `ModelCard`
+
+    Raises
+    ------
+    OSError
+        If they cannot be written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -235,10 +248,3 @@ def _renamed(name):
 def _first_line(error):
     # torch puts the list of tensors, or advice on how to load unsafely, on further lines.
     return " ".join(str(error).split("\n", 2)[:2]).strip()[:200]
-
-
-def default_tiling(architecture):
-    """Return tile and halo for a network: the halo covers what a pixel can see, 23 pixels."""
-    if architecture not in ARCHITECTURES:
-        raise ModelError(f"unknown architecture {architecture!r}; known: {', '.join(ARCHITECTURES)}")
-    return {"tile": 256, "halo": 24, "receptive_radius": 23}

@@ -6,6 +6,8 @@ How the input is scaled belongs to the model and is written on its card.
 import numpy as np
 from scipy.ndimage import uniform_filter
 
+#: The ways in which a model can want its input, see `scale`.
+SCALINGS = ("asinh", "none")
 #: Pixels looked at for sky statistics; more would not change the third digit.
 SAMPLE = 500_000
 #: Boxes, in pixels, from which a bad pixel is filled: the first with a good pixel in it.

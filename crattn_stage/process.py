@@ -82,9 +82,10 @@ def process(path, target, stage, database=None, overwrite=False, mask_extension=
 
 
 def _process(path, target, stage, record, overwrite, mask_extension, preview):
-    if target.exists() and not overwrite:
-        # Known before the work, not after it.
-        raise FrameError(f"{target} exists; --overwrite replaces it")
+    # Known before the work, not after it.
+    for planned in (target, *([preview_path(target)] if preview else [])):
+        if planned.exists() and not overwrite:
+            raise FrameError(f"{planned} exists; --overwrite replaces it")
     record["run"]["input_sha256"] = sha256(path)
     with ObservationFrame(path) as frame:
         record["frame"].update(
@@ -98,10 +99,6 @@ def _process(path, target, stage, record, overwrite, mask_extension, preview):
             return Outcome("skipped", f"skipped, {observation_type(frame.header)} frame")
         stage.do_stage(frame)
         outputs = frame.write(target, overwrite, mask_extension)
-        if preview:
-            from crattn_stage.preview import write_preview
-
-            outputs.append(write_preview(frame, preview_path(target)))
         summary = total(d.summary for d in frame.detections)
         verdict, reason = summary.verdict()
         record["run"].update(
@@ -120,6 +117,10 @@ def _process(path, target, stage, record, overwrite, mask_extension, preview):
             for d in frame.detections
             for name, s in d.amplifiers.items()
         ]
+        if preview:
+            from crattn_stage.preview import write_preview
+
+            outputs.append(write_preview(frame, preview_path(target)))
         notes = "".join(f"; {note}" for note in [*frame.notes, reason] if note)
         message = f"{summary.hits} cosmic rays, {summary.fraction:.3%} of pixels, {verdict}{notes}"
         return Outcome("succeeded", message, outputs)

@@ -160,7 +160,7 @@ def header_cards(summary, seconds, provenance):
     verdict, why = summary.verdict()
     rate, stars = summary.rate(seconds), summary.star_fraction
     return {
-        "L1STATCR": (1, "1: cosmic rays were masked"),
+        "L1STATCR": (int(summary.searched > 0), "1: cosmic rays were masked"),
         "L1IDCR": (provenance["model"], "cosmic-ray model"),
         "CRMODSHA": (provenance["sha256"][:16], "first 16 of the sha256 of its weights"),
         "CRTHRESH": (provenance["threshold"], "probability above which a pixel is masked"),

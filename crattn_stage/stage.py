@@ -135,6 +135,11 @@ class AttentionCRStage(Stage):
             cards = header_cards(detection.summary, seconds, self.provenance)
             frame.marks[extension.index] = Marks(detection.pixels, cards)
         summary = total(d.summary for d in frame.detections)
+        if not summary.searched:
+            raise FrameError("no good pixel")
+        blind = [d.name for d in frame.detections if not d.summary.searched]
+        if blind:
+            frame.notes.append(f"no good pixel in {', '.join(blind)}")
         frame.cards = header_cards(summary, seconds, self.provenance)
         frame.history = (
             f"{__version__}: {summary.hits} cosmic rays masked by {self.provenance['model']} "
@@ -146,14 +151,14 @@ class AttentionCRStage(Stage):
         amplifiers = frame.amplifiers(extension)
         bad = np.zeros(ccd.shape, bool) if ccd.mask is None else ccd.mask
         bad |= saturated_stars(ccd.data, saturation(extension.header))
-        try:
-            found = self.detector.detect(ccd.data, bad, self.threshold, [a.section for a in amplifiers])
-        except ValueError as error:
-            raise FrameError(f"{extension.name}: {error}") from error
         searched = np.zeros(ccd.shape, bool)
         for amplifier in amplifiers:
             searched[amplifier.section] = True
         searched &= ~bad & np.isfinite(ccd.data)
+        # A dead detector must not cost the others of the exposure.
+        found = np.zeros(ccd.shape, bool)
+        if searched.any():
+            found = self.detector.detect(ccd.data, bad, self.threshold, [a.section for a in amplifiers])
         area = pixel_area(extension.header)
 
         def summarise(where):

@@ -1,5 +1,7 @@
 """Command line of the offline modules: ``python -m training``."""
 
+import json
+
 import click
 
 from crattn_stage.networks import ARCHITECTURES
@@ -27,6 +29,37 @@ def train(architecture, output, data, steps, seed, workers, threads):
     if threads:
         torch.set_num_threads(threads)
     run(architecture, output, data, steps, seed=seed, workers=workers)
+
+
+@main.command()
+@click.argument("run", type=click.Path(exists=True, file_okay=False))
+@click.option("--data", required=True, type=click.Path(exists=True, file_okay=False), help="Folder of real data.")
+@click.option("--output", required=True, type=click.Path(file_okay=False), help="Folder for weights and card.")
+@click.option("--count", default=4, show_default=True, help="Realisations of each test scene.")
+def export(run, data, output, count):
+    """Set the threshold of a finished training RUN, measure it, and write weights and card."""
+    from training.export import export as write
+
+    card = write(run, data, output, count)
+    click.echo(json.dumps(card.metrics, indent=2))
+
+
+@main.command()
+@click.option("--data", required=True, type=click.Path(exists=True, file_okay=False), help="Folder of real data.")
+@click.option("--model", "models", multiple=True, help="Shipped name or path; all shipped models without any.")
+@click.option("--released", type=click.Path(exists=True, file_okay=False), help="Folder of the authors' checkpoints.")
+@click.option("--count", default=4, show_default=True, help="Realisations of each test scene.")
+@click.option("--scenes", multiple=True, default=("r", "z"), show_default=True)
+def evaluate(data, models, released, count, scenes):
+    """Measure models beside Astro-SCRAPPY and the released checkpoints on held-out scenes."""
+    from crattn_stage.models import shipped
+    from training.evaluate import evaluate as measure
+
+    columns = ("tpr_1e-4", "tpr_1e-3", "purity_95", "f1", "iou", "fdr", "fpr", "seconds")
+    click.echo(f"{'scenes':8}{'detector':26}" + "".join(f"{name:>11}" for name in columns))
+    for scene_set, detector, row in measure(data, models or shipped(), released, count, scenes):
+        cells = "".join(f"{row[name]:11.5f}" if name in row else " " * 10 + "-" for name in columns)
+        click.echo(f"{scene_set:8}{detector:26}{cells}")
 
 
 if __name__ == "__main__":

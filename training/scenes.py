@@ -130,6 +130,12 @@ class Skies:
             level, sigma = level + extra, np.hypot(sigma, noise)
         return Sky(image, ccd.bad[window].copy(), level, sigma, ccd.gain)
 
+    def exposed_coadd(self, rng, level, gain=4.0, read_noise=7.0):
+        """Return the whole coadd of this split as a single exposure at a sky level in ADU."""
+        image = expose(self.coadd * np.float32(COADD_TO_ADU * gain), level * gain, read_noise, gain, rng)
+        sigma = np.hypot(np.sqrt(level * gain + read_noise**2) / gain, self.coadd_noise * COADD_TO_ADU)
+        return Sky(image, np.zeros(image.shape, bool), level, sigma, gain)
+
     def _coadd(self, rng, size):
         """A crop of the deep coadd and its own noise, in ADU.
 

@@ -67,7 +67,7 @@ def train(architecture, output, data=None, steps=4300, peak=3e-3, seed=0, worker
     # Hits cover about 1% of a patch: start from that guess.
     torch.nn.init.constant_(network.head.bias, -4.5)
     optimiser = torch.optim.AdamW(network.parameters(), lr=peak, weight_decay=1e-4)
-    start, seconds = 0, 0.0
+    start, seconds, log = 0, 0.0, [["step", "loss", "learning_rate", "seconds"]]
     checkpoint = output / "checkpoint.pt"
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location=device)
@@ -75,7 +75,7 @@ def train(architecture, output, data=None, steps=4300, peak=3e-3, seed=0, worker
             raise ValueError(f"{checkpoint}: belongs to another run ({state['architecture']}, seed {state['seed']})")
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])
-        start, seconds = state["step"], state["seconds"]
+        start, seconds, log = state["step"], state["seconds"], state["log"]
 
     patches = Patches(Skies("train", data), size, steps * batch, seed)
     loader = DataLoader(
@@ -84,52 +84,51 @@ def train(architecture, output, data=None, steps=4300, peak=3e-3, seed=0, worker
         num_workers=workers,
         prefetch_factor=4 if workers else None,
     )
-    log = output / "log.csv"
-    with open(log, "a", newline="") as stream:
-        rows = csv.writer(stream)
-        if start == 0:
-            rows.writerow(["step", "loss", "learning_rate", "seconds"])
-        losses, began = [], time.perf_counter() - seconds
-        for step, (image, truth, weight) in enumerate(tqdm(loader, initial=start, total=steps, disable=None), start):
-            network.train()
-            if step >= (1 - COOL_DOWN) * steps:
-                for module in network.modules():
-                    if isinstance(module, torch.nn.BatchNorm2d):
-                        module.eval()
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(step, steps, peak)
-            image = image.to(device, memory_format=torch.channels_last)
-            truth, weight = truth.to(device), weight.to(device)
-            with torch.autocast(device.type, torch.bfloat16):
-                logits = network(image)
-            loss = binary_cross_entropy_with_logits(logits.float(), truth, weight)
-            optimiser.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimiser.step()
-            losses.append(loss.item())
-            if (step + 1) % save_every == 0 or step + 1 == steps:
-                seconds = time.perf_counter() - began
-                rows.writerow([step + 1, f"{np.mean(losses):.6f}", f"{group['lr']:.3g}", f"{seconds:.0f}"])
-                stream.flush()
-                losses.clear()
-                state = {
-                    "architecture": architecture,
-                    "seed": seed,
-                    "step": step + 1,
-                    "seconds": seconds,
-                    "network": network.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                }
-                torch.save(state, f"{checkpoint}.part")
-                os.replace(f"{checkpoint}.part", checkpoint)
+    losses, began = [], time.perf_counter() - seconds
+    for step, arrays in enumerate(tqdm(loader, initial=start, total=steps, disable=None), start):
+        network.train()
+        if step >= (1 - COOL_DOWN) * steps:
+            for module in network.modules():
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    module.eval()
+        rate = learning_rate(step, steps, peak)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        image, truth, weight = (array.to(device) for array in arrays)
+        with torch.autocast(device.type, torch.bfloat16):
+            logits = network(image.contiguous(memory_format=torch.channels_last))
+        loss = binary_cross_entropy_with_logits(logits.float(), truth, weight)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        losses.append(loss.item())
+        if (step + 1) % save_every == 0 or step + 1 == steps:
+            seconds = time.perf_counter() - began
+            # The log is part of the checkpoint: steps done again after a kill are not logged twice.
+            log.append([step + 1, round(float(np.mean(losses)), 6), round(rate, 8), round(seconds)])
+            losses.clear()
+            state = {
+                "architecture": architecture,
+                "seed": seed,
+                "step": step + 1,
+                "seconds": seconds,
+                "log": log,
+                "network": network.state_dict(),
+                "optimiser": optimiser.state_dict(),
+            }
+            torch.save(state, f"{checkpoint}.part")
+            os.replace(f"{checkpoint}.part", checkpoint)
+            with open(output / "log.csv", "w", newline="") as stream:
+                csv.writer(stream).writerows(log)
     summary = {
         "architecture": architecture,
         "steps": steps,
         "patch": size,
         "batch": batch,
         "megapixels": round(steps * batch * size**2 / 1e6),
-        "optimiser": f"AdamW, peak rate {peak}, bf16 autocast, batch-norm statistics frozen for the last {COOL_DOWN:.0%}",
+        "optimiser": f"AdamW, peak rate {peak}, bf16 autocast",
+        "cool_down": COOL_DOWN,
         "seed": seed,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "hours": round(seconds / 3600, 2),

@@ -1,0 +1,55 @@
+"""Sphinx configuration.  Build with ``tox -e build_docs``."""
+
+from crattn_stage import __version__
+
+project = "crattn-stage"
+author = "the CRAttn developers"
+copyright = f"2026, {author}"
+version = release = __version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "numpydoc",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build"]
+default_role = "py:obj"
+
+html_theme = "alabaster"
+html_theme_options = {
+    "description": "Cosmic-ray masks for CCD frames",
+    "page_width": "1080px",
+    "sidebar_width": "240px",
+    "fixed_sidebar": True,
+}
+html_copy_source = False
+
+autosummary_generate = True
+autodoc_member_order = "bysource"
+# torch's own docstrings are torch's.
+autodoc_inherit_docstrings = False
+
+numpydoc_show_class_members = False
+# No docstring; parameters that are missing, unknown, or in the wrong order.
+numpydoc_validation_checks = {"GL08", "PR01", "PR02", "PR03"}
+numpydoc_validation_exclude = {
+    # Their fields are described as attributes.
+    r"\.(Amplifier|Section|Extension|Marks|Instrument|MaskConvention|ModelCard)$",
+    r"\.(Outcome|Summary|Detection|RuntimeContext|Stage)$",
+    # Parts of a network, described where they are put together.
+    r"\.networks\.(UNet|DoubleConvolution|AttentionGate|Up|normalise|receptive_radius)$",
+    # Arguments described in groups, not in the order of the signature.
+    r"\.(Detector\.detect|detect_cosmics)$",
+    # One line that names its only arguments.
+    r"\.amplifiers\.(Section\.(fits|parse)|read_binning)$",
+    r"\.detector\.(adjoining|enclosing)$",
+    r"\.ObservationFrame\.amplifiers$",
+    r"\.instruments\.(identify|is_science|night|observation_type|pixel_area|saturation)$",
+    r"\.MaskConvention\.(bad_pixels|cosmic_rays)$",
+    r"\.models\.(read_card)$",
+    r"\.process\.(output_path|preview_path|sha256)$",
+    r"\.quality\.(Summary\.rate|count_hits|total)$",
+    r"\.stage\.(Stage\.do_stage|exposure_time)$",
+    r"\.records\.(open_database|revision|upgrade)$",
+}

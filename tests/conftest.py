@@ -1,0 +1,73 @@
+"""What the tests share: the real data, small frames, and the rule about skipping."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from hypothesis import settings
+
+ROOT = Path(__file__).parent.parent
+# Behind site-packages: `training` is not installed, the rest is tested as installed.
+sys.path.append(str(ROOT))
+
+settings.register_profile("crattn", deadline=None, max_examples=40)
+settings.load_profile("crattn")
+
+
+def need(condition, reason):
+    """Skip without a condition; fail instead where nothing may be skipped."""
+    if not condition:
+        (pytest.fail if os.environ.get("CRATTN_REQUIRE_ALL") == "1" else pytest.skip)(reason)
+
+
+@pytest.fixture(scope="session")
+def data():
+    """The folder of real frames that lies beside the project, not in it."""
+    folder = Path(os.environ.get("CRATTN_DATA", ROOT.parent / "shared" / "data"))
+    need(folder.is_dir(), "needs the folder of real frames; CRATTN_DATA names it")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_database(tmp_path, monkeypatch):
+    """Keep the user's provenance database out of the tests."""
+    monkeypatch.setenv("CRATTN_DB", f"sqlite:///{tmp_path / 'provenance.sqlite'}")
+
+
+@pytest.fixture(scope="session")
+def stage():
+    """The stage with the shipped batch-norm model."""
+    from crattn_stage.stage import AttentionCRStage, RuntimeContext
+
+    return AttentionCRStage(RuntimeContext("att-deepcr"))
+
+
+def sky_image(shape=(120, 100), level=300.0, sigma=8.0, seed=0):
+    """Return noise of a sky as float32 ADU."""
+    return np.random.default_rng(seed).normal(level, sigma, shape).astype(np.float32)
+
+
+def with_track(image, height=900.0, row=40, start=30, length=18):
+    """Return an image with a track two pixels wide, and where it is."""
+    hit = np.zeros(image.shape, bool)
+    for step in range(length):
+        hit[row + step // 3, start + step : start + step + 2] = True
+    return (image + height * hit).astype(image.dtype), hit
+
+
+@pytest.fixture
+def frame_file(tmp_path):
+    """Write a small simple FITS file with a track and return its path."""
+
+    def write(name="frame.fits", **header):
+        image, _ = with_track(sky_image())
+        path = tmp_path / name
+        hdu = fits.PrimaryHDU(image)
+        hdu.header.update(header)
+        hdu.writeto(path)
+        return path
+
+    return write

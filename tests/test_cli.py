@@ -1,0 +1,338 @@
+"""The command line, end to end, on good and on bad input."""
+
+import gzip
+import json
+import os
+import pickle
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from click.testing import CliRunner
+from conftest import need, sky_image, with_track
+from sqlalchemy import create_engine, text
+
+from crattn_stage import models
+from crattn_stage.cli import main
+
+MODEL = ("--model", "att-deepcr")
+
+
+def crattn(*arguments):
+    """Run the command in this process."""
+    return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def rows(query):
+    with create_engine(os.environ["CRATTN_DB"]).connect() as connection:
+        return connection.execute(text(query)).all()
+
+
+def test_run_masks_flags_and_records(frame_file, tmp_path):
+    path = frame_file(EXPTIME=90.0, **{"DAY-OBS": "20130105"})
+    out = tmp_path / "out"
+    result = crattn("run", path, "--output-dir", out, "--preview", "--mask-extension", *MODEL)
+    assert result.exit_code == 0, result.output
+    assert f"{path}: 1 cosmic rays" in result.output
+    assert sorted(p.name for p in out.iterdir()) == ["frame.fits", "frame.png"]
+    assert (out / "frame.png").read_bytes().startswith(b"\x89PNG")
+    _, hit = with_track(sky_image())
+    with fits.open(out / "frame.fits") as hdus:
+        found = hdus["MASK"].data == 8
+        assert found[hit].mean() > 0.95 and np.array_equal(hdus["CRMASK"].data.astype(bool), found)
+        header = hdus[0].header
+        assert np.array_equal(hdus[0].data, fits.getdata(path))
+    card = models.read_card("att-deepcr")
+    assert header["CRMODSHA"] == card.sha256[:16] and header["CRTHRESH"] == card.threshold
+    assert header["CRNPIX"] == found.sum() and len(header["HISTORY"]) == 1
+    ((status, sha, night, pixels, hits),) = rows(
+        "select status, sha256, night, pixels, hits from runs join models on models.id = model_id "
+        "join frames on frames.id = frame_id"
+    )
+    assert (status, sha, night, pixels, hits) == ("succeeded", card.sha256, "20130105", found.sum(), 1)
+
+
+def test_output_lies_beside_the_input_by_default(frame_file, tmp_path):
+    assert crattn("run", frame_file("a.b.fits"), *MODEL).exit_code == 0
+    assert (tmp_path / "a.b-crmask.fits").exists()
+
+
+@pytest.mark.parametrize("name", ["att-deepcr", "att-cosmic-conn"])
+def test_running_twice_gives_the_same_file(frame_file, tmp_path, name):
+    path = frame_file()
+    one, two, over = tmp_path / "1", tmp_path / "2", tmp_path / "3"
+    for source, folder in ((path, one), (path, two), (one / "frame.fits", over)):
+        assert crattn("run", source, "--output-dir", folder, "--model", name).exit_code == 0
+    first = (one / "frame.fits").read_bytes()
+    assert first == (two / "frame.fits").read_bytes()
+    assert first == (over / "frame.fits").read_bytes()
+
+
+def test_a_second_run_keeps_what_is_there(frame_file, tmp_path):
+    path = frame_file()
+    assert crattn("run", path, *MODEL).exit_code == 0
+    out = tmp_path / "frame-crmask.fits"
+    before = out.read_bytes(), out.stat().st_mtime_ns
+    result = crattn("run", path, *MODEL)
+    assert result.exit_code == 1 and "exists; --overwrite replaces it" in result.output
+    assert before == (out.read_bytes(), out.stat().st_mtime_ns)
+    assert crattn("run", path, "--overwrite", *MODEL).exit_code == 0
+
+
+def test_calibration_frames_are_skipped_and_said(frame_file, tmp_path):
+    result = crattn("run", frame_file(OBSTYPE="BIAS"), *MODEL)
+    assert result.exit_code == 0 and "skipped, BIAS frame" in result.output
+    assert not (tmp_path / "frame-crmask.fits").exists()
+    assert rows("select status from runs") == [("skipped",)]
+
+
+def write_hdu(path, data, **header):
+    hdu = fits.PrimaryHDU(data)
+    hdu.header.update(header)
+    hdu.writeto(path)
+
+
+def truncate(path, keep):
+    write_hdu(path, sky_image())
+    with open(path, "r+b") as stream:
+        stream.truncate(keep)
+
+
+def fpacked_damage(path):
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(np.arange(10000, dtype=np.int32).reshape(100, 100))]).writeto(
+        path
+    )
+    content = bytearray(path.read_bytes())
+    content[-2000:-1000] = b"\xff" * 1000
+    path.write_bytes(content)
+
+
+def gzip_cut(path):
+    write_hdu(path, sky_image())
+    packed = gzip.compress(path.read_bytes())
+    path.write_bytes(packed[: len(packed) // 2])
+
+
+#: What is put in a file -> what must be said of it.
+BAD_INPUT = {
+    "text": (lambda p: p.write_text("SIMPLE minded, not FITS"), "not a FITS file"),
+    "other": (lambda p: p.write_text("GIF89a"), "not a FITS file"),
+    "empty": (lambda p: p.write_bytes(b""), "empty file"),
+    "header cut": (lambda p: truncate(p, 1000), "not a FITS file|truncated"),
+    "pixels cut": (lambda p: truncate(p, 20000), "truncated"),
+    "gzip cut": (gzip_cut, "truncated or damaged"),
+    "no image": (lambda p: write_hdu(p, None), "no image in it"),
+    "table only": (
+        lambda p: fits.HDUList(
+            [fits.PrimaryHDU(), fits.BinTableHDU.from_columns([fits.Column("A", "D", array=[1.0])])]
+        ).writeto(p),
+        "no image in it",
+    ),
+    "1-D": (lambda p: write_hdu(p, np.zeros(50)), "1-dimensional"),
+    "3-D": (lambda p: write_hdu(p, np.zeros((3, 20, 20))), "3-dimensional"),
+    "zero-sized": (lambda p: write_hdu(p, np.zeros((0, 20))), "zero-sized image"),
+    "all NaN": (lambda p: write_hdu(p, np.full((40, 40), np.nan)), "no good pixel"),
+    "section": (lambda p: write_hdu(p, sky_image(), DATASEC="[1:100;1:100]"), "malformed section DATASEC"),
+    "outside": (lambda p: write_hdu(p, sky_image(), DATASEC="[1:400,1:100]"), "lies outside the image"),
+    "missing": (lambda p: None, "No such file"),
+    "a folder": (lambda p: p.mkdir(), "Is a directory"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_INPUT)
+def test_bad_input_is_named_with_its_cause_and_the_rest_goes_on(kind, frame_file, tmp_path):
+    make, cause = BAD_INPUT[kind]
+    bad, out = tmp_path / "bad.fits", tmp_path / "out"
+    make(bad)
+    result = crattn("run", bad, frame_file(), "--output-dir", out, *MODEL)
+    assert result.exit_code == 1
+    (line,) = [line for line in result.stderr.splitlines() if line.strip()]
+    assert line.startswith(f"{bad}: ")
+    assert re.search(cause, line), line
+    assert [p.name for p in out.iterdir()] == ["frame.fits"]
+    assert sorted(rows("select status from runs")) == [("failed",), ("succeeded",)]
+    assert rows("select error from runs where status = 'failed'")[0][0] in line
+
+
+def test_a_damaged_fpacked_image_does_no_harm(tmp_path):
+    bad, out = tmp_path / "bad.fits.fz", tmp_path / "out"
+    fpacked_damage(bad)
+    result = crattn("run", bad, "--output-dir", out, *MODEL)
+    # Rice has no check of its own: either it is noticed, or what it gave is masked; half a file is never there.
+    assert result.exit_code in (0, 1)
+    assert [p.name for p in out.iterdir()] == ([bad.name] if result.exit_code == 0 else [])
+
+
+@pytest.fixture
+def nobody():
+    """Be a user who may not read or write everything, with a folder of one's own; root may."""
+    folder = Path(tempfile.mkdtemp(prefix="crattn-"))
+    folder.chmod(0o777)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    yield folder
+    if root:
+        os.seteuid(0)
+    shutil.rmtree(folder)
+
+
+def test_unreadable_and_unwritable_paths(frame_file, stage, nobody, monkeypatch):
+    # The stage is loaded before, as whom the weights can be read.
+    monkeypatch.setattr("crattn_stage.cli._stage", lambda *_: stage)
+    monkeypatch.setenv("CRATTN_DB", f"sqlite:///{nobody / 'p.sqlite'}")
+    secret, good, closed = nobody / "secret.fits", nobody / "good.fits", nobody / "closed"
+    for path in (secret, good):
+        write_hdu(path, sky_image())
+    secret.chmod(0)
+    closed.mkdir(mode=0o555)
+    result = crattn("run", secret, "--output-dir", nobody / "out")
+    assert (result.exit_code, result.stderr) == (1, f"{secret}: Permission denied\n")
+    result = crattn("run", good, "--output-dir", closed)
+    assert (result.exit_code, result.stderr) == (1, f"{good}: cannot write {closed / 'good.fits'}: Permission denied\n")
+    assert list(closed.iterdir()) == []
+    result = crattn("run", good, "--output-dir", closed / "deeper")
+    assert (result.exit_code, result.stderr) == (1, f"{closed / 'deeper'}: Permission denied\n")
+
+
+def test_a_full_disk_leaves_no_file(frame_file, tmp_path):
+    """A limit on the size of files stands for the disk: the write fails half-way in the same way."""
+    out = tmp_path / "out"
+    big = tmp_path / "big.fits"
+    write_hdu(big, sky_image((600, 300)))
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+
+    command = [sys.executable, "-m", "crattn_stage.cli", "run", big, "--output-dir", out, *MODEL]
+    result = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, check=False)
+    assert result.returncode == 1
+    assert result.stderr.strip() == f"{big}: cannot write {out / 'big.fits'}: File too large"
+    assert list(out.iterdir()) == []
+    assert rows("select status from runs") == [("failed",)]
+
+
+def test_a_disk_that_is_full_leaves_no_file(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", disk], capture_output=True, check=False
+    )
+    need(mounted.returncode == 0, "needs the right to mount a small disk")
+    try:
+        big = tmp_path / "big.fits"
+        write_hdu(big, sky_image((600, 300)))
+        result = crattn("run", big, "--output-dir", disk, *MODEL)
+        assert result.exit_code == 1
+        assert result.stderr.strip() == f"{big}: cannot write {disk / 'big.fits'}: No space left on device"
+        assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_two_inputs_of_one_name_do_not_overwrite_each_other(frame_file, tmp_path):
+    (tmp_path / "night").mkdir()
+    one = frame_file()
+    two = tmp_path / "night" / "frame.fits"
+    write_hdu(two, sky_image(seed=5))
+    result = crattn("run", one, two, "--output-dir", tmp_path / "out", "--overwrite", *MODEL)
+    assert result.exit_code == 1 and "just written from another frame" in result.stderr
+    assert np.array_equal(fits.getdata(tmp_path / "out" / "frame.fits"), fits.getdata(one))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "cause"),
+    [
+        (lambda w: w.write_bytes(w.read_bytes()[:-9]), "its card says"),
+        (lambda w: w.write_bytes(pickle.dumps({"a": 1})), "its card says"),
+        (lambda w: w.with_suffix(".json").unlink(), "no valid model card"),
+        (lambda w: w.unlink(), "unknown model"),
+    ],
+)
+def test_a_bad_model_stops_before_any_frame(spoil, cause, frame_file, tmp_path):
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(models.WEIGHTS / f"att-deepcr{suffix}", tmp_path / f"mine{suffix}")
+    weights = tmp_path / "mine.safetensors"
+    spoil(weights)
+    result = crattn("run", frame_file(), "--output-dir", tmp_path / "out", "--model", weights)
+    assert result.exit_code == 1 and cause in result.stderr and len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_wrong_usage_exits_2(frame_file):
+    assert crattn("run").exit_code == 2
+    assert crattn("run", frame_file(), "--threshold", "7").exit_code == 2
+    assert crattn("fly").exit_code == 2
+
+
+def test_a_database_that_cannot_be_opened_is_said_without_its_password(frame_file):
+    result = crattn("run", frame_file(), "--db", "sqlite:////proc/none/p.sqlite", *MODEL)
+    assert result.exit_code == 1 and "provenance database" in result.stderr
+    result = crattn("run", frame_file("b.fits"), "--db", "nonsense://me:secret@there/x", *MODEL)
+    assert result.exit_code == 1 and "secret" not in result.output and len(result.stderr.splitlines()) == 1
+
+
+def test_models_can_be_listed_shown_and_verified(tmp_path):
+    listed = crattn("models", "list").stdout
+    assert all(name in listed for name in models.shipped()) and "(default)" in listed
+    assert json.loads(crattn("models", "show", "att-deepcr").stdout)["architecture"] == "att-deepcr"
+    assert crattn("models", "verify").exit_code == 0
+    assert crattn("models", "show", "none").exit_code == 1
+
+
+def test_a_released_checkpoint_is_imported_and_runs(data, tmp_path, frame_file):
+    checkpoint = data / "reference_checkpoints" / "Att_Coasmic_CoNN.pth"
+    arguments = (
+        "models",
+        "import",
+        checkpoint,
+        "--architecture",
+        "att-cosmic-conn",
+        "--output-dir",
+        tmp_path,
+        "--name",
+        "ref",
+    )
+    assert crattn(*arguments).exit_code == 0
+    assert crattn(*arguments).exit_code == 1  # it exists
+    weights = tmp_path / "ref.safetensors"
+    assert crattn("models", "verify", weights).exit_code == 0
+    assert crattn("run", frame_file(), "--model", weights, "--output-dir", tmp_path / "out").exit_code == 0
+    assert fits.getval(tmp_path / "out" / "frame.fits", "L1IDCR") == "ref"
+    wrong = crattn("models", "import", checkpoint, "--architecture", "deepcr", "--output-dir", tmp_path)
+    assert wrong.exit_code == 1 and "not a released checkpoint of deepcr" in wrong.stderr
+
+
+def test_db_commands(tmp_path):
+    assert "revision None" in crattn("db", "current").stdout
+    assert crattn("db", "upgrade").exit_code == 0
+    assert "revision 0001, newest 0001" in crattn("db", "current").stdout
+
+
+def test_demo_finds_what_it_simulated(tmp_path):
+    result = crattn("demo", tmp_path / "demo")
+    assert result.exit_code == 0, result.output
+    numbers = [float(line.split()[1].rstrip("%")) for line in result.stdout.splitlines() if "%" in line]
+    completeness, purity = numbers
+    assert completeness > 90 and purity > 95
+    with fits.open(tmp_path / "demo" / "demo-masked.fits") as hdus, fits.open(tmp_path / "demo" / "demo.fits") as raw:
+        assert [h.name for h in hdus] == ["PRIMARY", "S29", "N31", "DQ", "DQ"]
+        for name in ("S29", "N31"):
+            assert np.array_equal(hdus[name].data, raw[name].data)
+            assert hdus[name].header["CRSTAR"] < 0.05
+    assert (tmp_path / "demo" / "demo.png").stat().st_size > 10_000
+    again = crattn("demo", tmp_path / "demo")
+    assert again.exit_code == 1 and "--overwrite" in again.stderr
+
+
+def test_nothing_but_lines_when_not_on_a_terminal(frame_file, tmp_path):
+    command = [sys.executable, "-m", "crattn_stage.cli", "run", frame_file(), "--output-dir", tmp_path / "out", *MODEL]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stderr == "" and len(result.stdout.splitlines()) == 2

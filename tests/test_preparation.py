@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+from conftest import sky_image
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crattn_stage.preparation import fill, scale, sky_statistics
+
+
+def test_statistics_see_the_sky_below_stars_and_hits():
+    image = sky_image((300, 300), 500, 9)
+    image[:60] += np.random.default_rng(1).exponential(3000, (60, 300))
+    level, sigma = sky_statistics(image)
+    assert level == pytest.approx(500, abs=1) and sigma == pytest.approx(9, rel=0.1)
+
+
+def test_statistics_leave_bad_pixels_out_and_need_a_good_one():
+    image = sky_image((50, 50))
+    image[:, ::2] = np.nan
+    assert sky_statistics(image)[0] == pytest.approx(300, abs=2)
+    with pytest.raises(ValueError, match="no good pixel"):
+        sky_statistics(np.full((5, 5), np.nan))
+    assert sky_statistics(np.full((5, 5), 7.0))[1] > 0
+
+
+@given(gain=st.floats(0.1, 100), bias=st.floats(-1e3, 1e4))
+def test_scaled_input_is_the_same_for_every_gain_and_bias(gain, bias):
+    image = sky_image((64, 64)).astype(float)
+    image[10, 10:30] += 500
+    first = scale(image, *sky_statistics(image), "asinh")
+    other = image * gain + bias
+    assert np.allclose(first, scale(other, *sky_statistics(other), "asinh"), atol=2e-2)
+
+
+def test_unknown_scaling_is_refused():
+    with pytest.raises(ValueError, match="unknown input scaling"):
+        scale(np.zeros((2, 2)), 0, 1, "log")
+
+
+def test_filled_pixels_are_like_their_neighbours_and_others_stay():
+    plane = sky_image((80, 90), 50, 0.1)
+    before = plane.copy()
+    bad = np.zeros(plane.shape, bool)
+    bad[:, 30:33] = True
+    bad[10:50, 50:89] = True
+    plane[bad] = 1e6
+    fill(plane, bad, level=50.0)
+    assert np.array_equal(plane[~bad], before[~bad])
+    assert np.allclose(plane[bad], 50, atol=0.5)
+
+
+def test_a_plane_without_a_good_pixel_is_filled_with_the_level():
+    assert (fill(np.full((9, 9), 3.0, np.float32), np.ones((9, 9), bool), 7.0) == 7).all()

@@ -1,0 +1,90 @@
+import sqlite3
+
+import pytest
+from sqlalchemy import create_engine, inspect, select, text
+from sqlalchemy.orm import Session
+
+from calibration_dbs.records import connect, open_database, recorded_run, revision, upgrade
+from calibration_dbs.tables import VERSION_TABLE, Base, Frame, Model, Run
+
+MODEL = {"name": "m", "architecture": "deepcr", "sha256": "ab" * 32}
+SETTINGS = {"threshold": 0.4, "engine": "float32", "version": "0"}
+
+
+@pytest.fixture
+def database(tmp_path):
+    return open_database(f"sqlite:///{tmp_path / 'new' / 'folder' / 'p.sqlite'}")
+
+
+def test_migrations_make_what_the_tables_say(database):
+    from alembic.autogenerate import compare_metadata
+    from alembic.runtime.migration import MigrationContext
+
+    with database.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        assert compare_metadata(context, Base.metadata) == []
+    assert revision(database)[0] == revision(database)[1] is not None
+
+
+def test_another_pipelines_tables_are_left_alone(tmp_path):
+    path = tmp_path / "banzai.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("create table calimages (id integer primary key, filename text)")
+        connection.execute("create table alembic_version (version_num text)")
+        connection.execute("insert into alembic_version values ('e1a2b3')")
+        connection.execute("insert into calimages values (1, 'bpm.fits')")
+    engine = connect(f"sqlite:///{path}")
+    upgrade(engine)
+    with engine.connect() as connection:
+        assert connection.scalar(text("select filename from calimages")) == "bpm.fits"
+        assert connection.scalar(text("select version_num from alembic_version")) == "e1a2b3"
+    assert {"calimages", "models", "frames", "runs", "amplifiers", VERSION_TABLE} <= set(
+        inspect(engine).get_table_names()
+    )
+
+
+def test_a_database_of_the_future_is_refused(database):
+    with database.begin() as connection:
+        connection.execute(text(f"update {VERSION_TABLE} set version_num = '9999'"))
+    with pytest.raises(RuntimeError, match="another version"):
+        open_database(database.url)
+
+
+def test_a_run_is_recorded_with_all_it_says(database):
+    with recorded_run(database, "/night/a.fits", MODEL, **SETTINGS) as record:
+        with Session(database) as session:
+            assert session.scalars(select(Run)).one().status == "running"
+        record["frame"].update(night="20130104", instrument="decam")
+        record["run"].update(pixels=5, hits=1)
+        record["amplifiers"] = [{"extension": "N4", "name": "A", "pixels": 5, "searched": 100, "hits": 1}]
+    with Session(database) as session:
+        run = session.scalars(select(Run)).one()
+        assert (run.status, run.pixels, run.frame.night, run.model.sha256) == ("succeeded", 5, "20130104", "ab" * 32)
+        assert run.finished >= run.started and run.amplifiers[0].name == "A"
+
+
+def test_a_failure_is_recorded_and_raised(database):
+    with pytest.raises(OSError, match="gone"), recorded_run(database, "/night/a.fits", MODEL, **SETTINGS):
+        raise OSError("gone")
+    with Session(database) as session:
+        run = session.scalars(select(Run)).one()
+        assert (run.status, run.error) == ("failed", "gone")
+
+
+def test_runs_share_frame_and_model(database):
+    for path in ("/a.fits", "/a.fits", "/b.fits"):
+        with recorded_run(database, path, MODEL, **SETTINGS):
+            pass
+    with Session(database) as session:
+        assert len(session.scalars(select(Run)).all()) == 3
+        assert len(session.scalars(select(Frame)).all()) == 2
+        assert len(session.scalars(select(Model)).all()) == 1
+
+
+def test_a_server_is_not_upgraded_unasked(tmp_path, monkeypatch):
+    # A server's dialect without a server: the name is all that is looked at.
+    engine = create_engine(f"sqlite:///{tmp_path / 'x.sqlite'}")
+    monkeypatch.setattr(engine.dialect, "name", "postgresql")
+    monkeypatch.setattr("calibration_dbs.records.connect", lambda url: engine)
+    with pytest.raises(RuntimeError, match="db upgrade"):
+        open_database("postgresql://somewhere/else")

@@ -1,0 +1,25 @@
+"""The built wheel: it holds all that it needs."""
+
+import os
+import subprocess
+import sys
+
+from conftest import ROOT, need
+
+
+def test_the_wheel_alone_runs_the_demonstration(tmp_path):
+    pip = [sys.executable, "-m", "pip"]
+    built = subprocess.run([*pip, "wheel", "-q", "--no-deps", "-w", tmp_path, ROOT], capture_output=True, check=False)
+    need(built.returncode == 0, "needs pip and a package index to build a wheel")
+    (wheel,) = tmp_path.glob("crattn_stage-*.whl")
+    alone = tmp_path / "alone"
+    subprocess.run([*pip, "install", "-q", "--no-deps", "--target", alone, wheel], check=True)
+    assert not (alone / "training").exists() and not (alone / "tests").exists()
+    environment = os.environ | {"PYTHONPATH": str(alone)}
+    for arguments in (["demo", tmp_path / "demo"], ["db", "upgrade"], ["models", "verify"]):
+        command = [sys.executable, "-m", "crattn_stage.cli", *arguments]
+        result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+    where = [sys.executable, "-c", "import crattn_stage; print(crattn_stage.__file__)"]
+    assert str(alone) in subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout
+    assert (tmp_path / "demo" / "demo.png").exists()
