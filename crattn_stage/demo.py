@@ -16,7 +16,7 @@ FRAME, MASKED, PICTURE = "demo.fits", "demo-masked.fits", "demo.png"
 SHAPE, OVERSCAN = (512, 512), 56
 DETECTORS = {"S29": 1, "N31": 2}
 AMPLIFIERS = {"A": (4.2, 6.0, 2150.0), "B": (3.7, 7.5, 1890.0)}
-SKY_ADU, HITS = 280.0, 60
+SKY_ADU, HITS = 280.0, 36
 
 
 def simulate_exposure(seed=20130105):

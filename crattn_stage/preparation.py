@@ -56,6 +56,33 @@ def sky_statistics(image, good=None):
     return float(level), float(max(sigma, 1e-6 * abs(level), 1e-6))
 
 
+def levelled(image, sections, good=None):
+    """Return a detector with the sky of each amplifier at 0.
+
+    Parameters
+    ----------
+    image : `numpy.ndarray`
+        2-D, ADU or electron.
+    sections : list of tuple of `slice`
+        Of its amplifiers.
+    good : `numpy.ndarray` of bool, optional
+        As for `sky_statistics`.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Float32, in the unit of the image; NaN outside the amplifiers and in
+        one without a good pixel.
+    """
+    good = np.isfinite(image) if good is None else good
+    result = np.full(image.shape, np.nan, np.float32)
+    for section in sections:
+        if good[section].any():
+            result[section] = image[section]
+            result[section] -= sky_statistics(image[section], good[section])[0]
+    return result
+
+
 def scale(image, level, sigma, scaling):
     """Scale an amplifier for the network.
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from crattn_stage.detector import enclosing
 from crattn_stage.errors import FrameError
-from crattn_stage.preparation import sky_statistics
+from crattn_stage.preparation import levelled, sky_statistics
 
 #: Widest a panel gets, pixels of the PNG; larger images are binned by the brightest pixel.
 PANEL = 900
@@ -92,17 +92,13 @@ def display_image(ccd, amplifiers):
     Returns
     -------
     image : `numpy.ndarray`
-        Float32, NaN between amplifiers that do not adjoin.
+        Float32, as from `crattn_stage.preparation.levelled`.
     window : tuple of `slice`
         Where it lies in the detector's array.
     """
-    image = np.full(ccd.shape, np.nan, np.float32)
-    for amplifier in amplifiers:
-        pixels = np.asarray(ccd.data[amplifier.section], np.float32)
-        if np.isfinite(pixels).any():
-            image[amplifier.section] = pixels - sky_statistics(pixels)[0]
-    window = enclosing([amplifier.section for amplifier in amplifiers])
-    return image[window], window
+    sections = [amplifier.section for amplifier in amplifiers]
+    window = enclosing(sections)
+    return levelled(ccd.data, sections)[window], window
 
 
 def write_preview(frame, path):

@@ -11,6 +11,7 @@ FRACTION_WARN, FRACTION_FAIL = 0.01, 0.05
 STARS_WARN, STARS_FAIL = 0.02, 0.10
 #: Fewer stars than this say nothing about over-masking.
 FEWEST_STARS = 20
+_OFFSETS = np.arange(-1, 2)
 
 
 @dataclass
@@ -87,9 +88,11 @@ def count_hits(cosmic_rays):
 def star_cores(image, cosmic_rays, bad=None):
     """Find stars and see whether their cores are masked.
 
-    A star is a round source of S/N above 20 as wide as the narrowest common
-    width of the sources that are not masked; where nothing unmasked is left to
-    tell, that of all.  Cosmic rays are sharper than that, galaxies are wider.
+    A star is a round source of S/N above 20, as wide as the narrowest common
+    width of the sources that are not masked, and no more peaked than they are;
+    where nothing unmasked is left to tell, than all are.  Cosmic rays are
+    narrower, galaxies are wider, and a star that a cosmic ray has crossed is
+    more peaked: masking that one is no error.
 
     Parameters
     ----------
@@ -114,17 +117,24 @@ def star_cores(image, cosmic_rays, bad=None):
         return 0, 0
     area = sources["npix"]
     noise = background.globalrms * np.sqrt(area)
+    inside = np.logical_and.reduce(
+        [(sources[p] > 0) & (sources[p] < n - 1) for p, n in zip(("ypeak", "xpeak"), image.shape, strict=True)]
+    )
     round_ = (sources["b"] > 0.6 * sources["a"]) & (sources["flux"] > 20 * noise) & (sources["flag"] == 0)
-    sources = sources[round_]
+    sources = sources[round_ & inside]
     if not len(sources):
         return 0, 0
-    peak_row, peak_column = sources["ypeak"], sources["xpeak"]
-    flagged = cosmic_rays[peak_row, peak_column]
+    row, column = sources["ypeak"], sources["xpeak"]
+    flagged = cosmic_rays[row, column]
     # Isophotal widths grow with brightness; the ratio of flux to peak does not.
-    width = np.sqrt(sources["flux"] / np.maximum(sources["peak"], 1e-9))
-    reference = width[~flagged] if (~flagged).sum() >= 5 else width
-    typical = np.percentile(reference, 25)
+    width = np.sqrt(sources["flux"] / sources["peak"])
+    neighbours = image[row[:, None, None] + _OFFSETS[:, None], column[:, None, None] + _OFFSETS]
+    peaked = image[row, column] / neighbours.mean((1, 2))
+    reference = ~flagged if (~flagged).sum() >= 5 else np.ones(len(flagged), bool)
+    typical = np.percentile(width[reference], 25)
     stars = (width > 0.75 * typical) & (width < 1.35 * typical)
+    if (stars & reference).any():
+        stars &= peaked < 1.25 * np.median(peaked[stars & reference])
     return int(stars.sum()), int((stars & flagged).sum())
 
 

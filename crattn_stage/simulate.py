@@ -143,7 +143,7 @@ def scatter_hits(shape, hits, rng):
     return charge, charge > 0
 
 
-def moffat_psf(fwhm, beta=3.0, radius=32, oversampling=5):
+def moffat_psf(fwhm, beta=3.0, radius=32, oversampling=5, motion=((0.0, 0.0),), spikes=0.0):
     """Return pixel-integrated Moffat PSFs, one for each sub-pixel phase.
 
     Parameters
@@ -156,6 +156,11 @@ def moffat_psf(fwhm, beta=3.0, radius=32, oversampling=5):
         Half size of the stamps in pixels.
     oversampling : int
         Phases per pixel along each axis.
+    motion : sequence of (float, float)
+        Offsets (row, column) in pixels at which the exposure spent equal
+        times: a line of them is a trail, two are a jump of the guiding.
+    spikes : float
+        Share of the light in four diffraction spikes.
 
     Returns
     -------
@@ -164,8 +169,18 @@ def moffat_psf(fwhm, beta=3.0, radius=32, oversampling=5):
     """
     n = oversampling
     fine = (np.arange((2 * radius + 3) * n) - ((2 * radius + 3) * n - 1) / 2) / n
+    y, x = fine[:, None], fine[None, :]
     alpha = fwhm / 2 / np.sqrt(2 ** (1 / beta) - 1)
-    profile = (1 + (fine[:, None] ** 2 + fine[None, :] ** 2) / alpha**2) ** -beta
+    profile = (1 + (y**2 + x**2) / alpha**2) ** -beta
+    profile /= profile.sum()
+    if spikes:
+        cross = sum(np.exp(-((a / 0.7) ** 2)) / (1 + (np.abs(b) / 6) ** 1.5) for a, b in ((y, x), (x, y)))
+        profile += spikes * cross / cross.sum()
+    if len(motion) > 1:
+        path = np.zeros_like(profile)
+        row, column = np.round(np.asarray(motion) * n + len(fine) // 2).astype(int).clip(0, len(fine) - 1).T
+        np.add.at(path, (row, column), 1.0)
+        profile = fftconvolve(profile, path, mode="same").clip(0)
     size = 2 * radius + 1
     phases = np.empty((n, n, size, size), np.float32)
     for i in range(n):
@@ -177,7 +192,7 @@ def moffat_psf(fwhm, beta=3.0, radius=32, oversampling=5):
     return phases / phases.sum((2, 3), keepdims=True)
 
 
-def simulate_sky(shape, rng, fwhm=4.0, beta=3.0, stars=600.0, galaxies=300.0, faintest=300.0):
+def simulate_sky(shape, rng, fwhm=4.0, stars=600.0, galaxies=300.0, faintest=300.0, **psf):
     """Simulate a noiseless sky of stars and galaxies, without background.
 
     Parameters
@@ -186,12 +201,12 @@ def simulate_sky(shape, rng, fwhm=4.0, beta=3.0, stars=600.0, galaxies=300.0, fa
     rng : `numpy.random.Generator`
     fwhm : float
         Seeing in pixels.
-    beta : float
-        Moffat index of the PSF.
     stars, galaxies : float
         Objects per million pixels.
     faintest : float
         Total charge of the faintest object in electrons; counts fall as charge^-0.8.
+    **psf
+        Further arguments of `moffat_psf`.
 
     Returns
     -------
@@ -202,7 +217,7 @@ def simulate_sky(shape, rng, fwhm=4.0, beta=3.0, stars=600.0, galaxies=300.0, fa
     """
     radius = 32
     padded = np.zeros((shape[0] + 2 * radius, shape[1] + 2 * radius), np.float32)
-    psf = moffat_psf(fwhm, beta, radius)
+    psf = moffat_psf(fwhm, radius=radius, **psf)
     n = len(psf)
     megapixels = padded.size / 1e6
 

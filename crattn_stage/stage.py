@@ -12,6 +12,7 @@ from crattn_stage.detector import load_detector
 from crattn_stage.errors import FrameError
 from crattn_stage.frames import Marks
 from crattn_stage.instruments import is_science, observation_type, pixel_area, saturation
+from crattn_stage.preparation import levelled
 from crattn_stage.quality import Detection, Summary, count_hits, header_cards, star_cores, total
 
 logger = logging.getLogger(__name__)
@@ -149,16 +150,17 @@ class AttentionCRStage(Stage):
 
     def _detect(self, frame, extension, ccd):
         amplifiers = frame.amplifiers(extension)
+        sections = [a.section for a in amplifiers]
         bad = np.zeros(ccd.shape, bool) if ccd.mask is None else ccd.mask
         bad |= saturated_stars(ccd.data, saturation(extension.header))
         searched = np.zeros(ccd.shape, bool)
-        for amplifier in amplifiers:
-            searched[amplifier.section] = True
+        for section in sections:
+            searched[section] = True
         searched &= ~bad & np.isfinite(ccd.data)
         # A dead detector must not cost the others of the exposure.
         found = np.zeros(ccd.shape, bool)
         if searched.any():
-            found = self.detector.detect(ccd.data, bad, self.threshold, [a.section for a in amplifiers])
+            found = self.detector.detect(ccd.data, bad, self.threshold, sections)
         area = pixel_area(extension.header)
 
         def summarise(where):
@@ -166,7 +168,7 @@ class AttentionCRStage(Stage):
             return Summary(int(np.count_nonzero(pixels)), count, count_hits(pixels), area and area * count)
 
         summary = summarise(np.s_[:, :])
-        summary.stars, summary.stars_flagged = star_cores(ccd.data, found, ~searched)
+        summary.stars, summary.stars_flagged = star_cores(levelled(ccd.data, sections, searched), found, ~searched)
         by_amplifier = {a.name: summarise(a.section) for a in amplifiers}
         return Detection(extension.name, np.flatnonzero(found).astype(np.int32), summary, by_amplifier)
 

@@ -69,11 +69,13 @@ class Skies:
                 (512, 512),
                 self.rng,
                 fwhm=self.rng.choice([1.3, 1.8, 2.5, 3.5, 5.0, 8.0]) * self.rng.uniform(0.85, 1.2),
-                beta=self.rng.uniform(2.3, 4.5),
                 stars=10 ** self.rng.uniform(2, 4),
                 galaxies=10 ** self.rng.uniform(2, 3),
+                beta=self.rng.uniform(2.3, 4.5),
+                motion=_motion(self.rng),
+                spikes=self.rng.choice([0, 0.01]),
             )[0]
-            for _ in range(48)
+            for _ in range(64)
         ]
         if data is None:
             self.hits = simulated_hits(3000, self.rng.integers(2**31))
@@ -94,7 +96,7 @@ class Skies:
         columns = slice(*(int(edge * coadd.shape[1]) for edge in (low, high)))
         self.coadd = coadd[:, columns]
         self.coadd_noise = sky_statistics(self.coadd)[1]
-        self.kinds = {"ccd": 0.35, "coadd": 0.4, "simulated": 0.25}
+        self.kinds = {"ccd": 0.3, "coadd": 0.35, "simulated": 0.35}
 
     def draw(self, rng, size, kind=None, level=None):
         """Return a random `Sky` of `size` x `size` pixels."""
@@ -110,7 +112,7 @@ class Skies:
             electrons = crop * gain
         else:
             plane = self.simulated[rng.integers(len(self.simulated))]
-            electrons = _crop(plane, rng, size) * np.float32(10 ** rng.uniform(-0.5, 1))
+            electrons = _crop(plane, rng, size) * np.float32(10 ** rng.uniform(-0.5, 1.5))
         image = expose(electrons, level * gain, read_noise, gain, rng)
         sigma = np.hypot(np.sqrt(level * gain + read_noise**2) / gain, noise)
         bad = np.zeros(image.shape, bool)
@@ -152,6 +154,16 @@ class Skies:
                 crop, noise = gaussian_filter(crop, width), noise / (2 * np.sqrt(np.pi) * width)
         factor = COADD_TO_ADU * 10 ** rng.uniform(-0.7, 0.5)
         return crop * np.float32(factor), noise * factor
+
+
+def _motion(rng):
+    """Draw how the telescope moved: mostly not, else along a trail, or in one jump of the guiding."""
+    kind = rng.choice(["still", "trail", "jump"], p=[0.6, 0.3, 0.1])
+    end = rng.uniform(3, 40 if kind == "trail" else 8)
+    angle = rng.uniform(0, 2 * np.pi)
+    steps = {"still": 1, "trail": 60, "jump": 2}[kind]
+    along = np.linspace(-end / 2, end / 2, steps) if steps > 1 else np.zeros(1)
+    return np.column_stack([along * np.sin(angle), along * np.cos(angle)])
 
 
 def _crop(plane, rng, size):
