@@ -53,7 +53,22 @@ def _alembic():
 
 
 def revision(engine):
-    """Return the revision of our tables in a database (None without them) and the newest there is."""
+    """Return the revision of our tables in a database (None without them) and the newest there is.
+
+    Parameters
+    ----------
+    engine : `sqlalchemy.Engine`
+
+    Returns
+    -------
+    current : str or None
+    newest : str
+
+    Raises
+    ------
+    sqlalchemy.exc.SQLAlchemyError
+        If the database cannot be reached.
+    """
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
         return context.get_current_revision(), ScriptDirectory.from_config(_alembic()).get_current_head()
@@ -62,10 +77,16 @@ def revision(engine):
 def upgrade(engine):
     """Bring our tables to the newest revision; other tables are left alone.
 
+    Parameters
+    ----------
+    engine : `sqlalchemy.Engine`
+
     Raises
     ------
     RuntimeError
         If a newer version of this package has made the tables.
+    sqlalchemy.exc.SQLAlchemyError
+        If the database cannot be reached or written.
     """
     config = _alembic()
     with engine.begin() as connection:
@@ -81,6 +102,15 @@ def open_database(url):
 
     A SQLite file is made and upgraded by itself; a server's database only by
     ``crattn-stage db upgrade``.
+
+    Parameters
+    ----------
+    url : str
+        As for `connect`.
+
+    Returns
+    -------
+    `sqlalchemy.Engine`
 
     Raises
     ------
@@ -128,7 +158,7 @@ def recorded_run(database, path, model, **settings):
     model : dict
         ``name``, ``architecture`` and ``sha256``.
     **settings
-        ``threshold``, ``engine`` and ``version``.
+        ``threshold`` (float, a probability), ``engine`` and ``version`` (str).
 
     Yields
     ------
@@ -136,6 +166,11 @@ def recorded_run(database, path, model, **settings):
         To be filled: ``status``, ``frame`` and ``run`` (columns of `Frame` and
         `Run`), ``amplifiers`` (list of columns of `Amplifier`).  An exception
         is recorded as a failure and goes on its way.
+
+    Raises
+    ------
+    sqlalchemy.exc.SQLAlchemyError
+        If the run cannot be recorded.
     """
     with Session(database) as session, session.begin():
         run = Run(

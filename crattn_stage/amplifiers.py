@@ -17,6 +17,11 @@ class Section:
     """A FITS section such as ``[1:1024,4096:1]``: 1-based, inclusive, columns first.
 
     A first limit above the second means that the axis is read backwards.
+
+    Attributes
+    ----------
+    columns, rows : tuple of int
+        First and last pixel.
     """
 
     columns: tuple
@@ -25,6 +30,13 @@ class Section:
     @classmethod
     def parse(cls, text, keyword="section"):
         """Parse a header value.
+
+        Parameters
+        ----------
+        text : str or None
+            None where the header lacks the keyword.
+        keyword : str
+            Named in the error.
 
         Returns
         -------
@@ -58,7 +70,17 @@ class Section:
         return tuple(slice(min(pair) - 1, max(pair)) for pair in (self.rows, self.columns))
 
     def fits(self, shape):
-        """Whether the section lies inside an image of that shape."""
+        """Whether the section lies inside an image of that shape.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Rows and columns.
+
+        Returns
+        -------
+        bool
+        """
         return all(s.stop <= n for s, n in zip(self.slices, shape, strict=True))
 
     def binned(self, binning):
@@ -99,7 +121,17 @@ class Amplifier:
 
 
 def read_binning(header):
-    """Return binning along columns and rows from ``CCDSUM``; (1, 1) without it."""
+    """Return binning along columns and rows from ``CCDSUM``; (1, 1) without it.
+
+    Parameters
+    ----------
+    header : `astropy.io.fits.Header`
+
+    Returns
+    -------
+    tuple of int
+        Unbinned pixels per pixel; (1, 1) for a malformed value, too.
+    """
     numbers = re.findall(r"\d+", str(header.get("CCDSUM", "")))
     return (int(numbers[0]), int(numbers[1])) if len(numbers) == 2 and "0" not in numbers else (1, 1)
 

@@ -180,7 +180,22 @@ def _serialise_after_fork():
 
 
 def enclosing(sections):
-    """Return the smallest pair of slices that holds all the given ones."""
+    """Return the smallest pair of slices that holds all the given ones.
+
+    Parameters
+    ----------
+    sections : list of tuple of `slice`
+        Rows and columns of each.
+
+    Returns
+    -------
+    tuple of `slice`
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
     return tuple(slice(min(s[i].start for s in sections), max(s[i].stop for s in sections)) for i in (0, 1))
 
 
@@ -188,6 +203,21 @@ def adjoining(amplifiers):
     """Group amplifiers that together fill a rectangle, so that each is context for the others.
 
     Amplifiers with overscan between them stay alone.
+
+    Parameters
+    ----------
+    amplifiers : list of tuple of `slice`
+        Rows and columns of each; they do not overlap.
+
+    Returns
+    -------
+    list of list of tuple of `slice`
+        One group of all, or one group for each.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
     """
 
     def area(section):

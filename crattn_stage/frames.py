@@ -79,9 +79,14 @@ class Extension:
 
 @dataclass
 class Marks:
-    """What to write on one extension: flat indices of its cosmic-ray pixels, and cards.
+    """What to write on one extension.
 
-    Cards are keyword -> (value, comment).
+    Attributes
+    ----------
+    pixels : `numpy.ndarray` of int
+        Flat indices of its cosmic-ray pixels.
+    cards : dict
+        Keyword -> (value, comment).
     """
 
     pixels: np.ndarray
@@ -248,6 +253,15 @@ class ObservationFrame:
     def amplifiers(self, extension):
         """Return the amplifiers of an extension.
 
+        Parameters
+        ----------
+        extension : `Extension`
+
+        Returns
+        -------
+        list of `crattn_stage.amplifiers.Amplifier`
+            Gain in electron per ADU and read noise in electron, where known.
+
         Raises
         ------
         FrameError
@@ -299,24 +313,26 @@ class ObservationFrame:
         return [path for _, path, _ in jobs]
 
     def _edits(self, mask_extension):
-        """Return planes by HDU index, headers' cards by HDU index, and planes to append."""
+        """Return what `_FitsFile.copy` is to change.  Planes come as functions, so that one is held at a time."""
         planes, cards, extra = {}, {0: self.cards}, []
         for extension in self.extensions:
             marks = self.marks.get(extension.index)
             if marks is None:
                 continue
             cards[extension.index] = {**cards.get(extension.index, {}), **marks.cards}
+            new = [masks.CR_PLANE] if mask_extension else []
             if extension.mask is None:
-                extra.append(self._new_plane(extension, extension.convention))
+                new = [extension.convention, *(c for c in new if c is not extension.convention)]
             elif extension.mask[0] == "frame":
                 planes[extension.mask[1]] = self._marked(extension)
-            if mask_extension and extension.convention is not masks.CR_PLANE:
-                extra.append(self._new_plane(extension, masks.CR_PLANE))
-        for plane in list(extra):
-            old = [i for i, h in enumerate(self._file.hdus) if h.name == plane.name and h.ver == plane.ver]
-            if old:
-                planes[old[0]] = lambda plane=plane: plane
-                extra.remove(plane)
+            for convention in new:
+                make = self._new_plane(extension, convention)
+                key = (convention.extension, extension.version)
+                old = [i for i, h in enumerate(self._file.hdus) if (h.name, h.ver) == key]
+                if old:
+                    planes[old[0]] = make
+                else:
+                    extra.append(make)
         return planes, {index: (c, self.history) for index, c in cards.items() if c}, extra
 
     def _cosmic_rays(self, extension):
@@ -325,7 +341,7 @@ class ObservationFrame:
         return found
 
     def _marked(self, extension):
-        """Return a function that makes the mask HDU of an extension, so that one is held at a time."""
+        """Return a function that makes the mask HDU of an extension."""
 
         def make():
             file, index = self._source(extension.mask), extension.mask[1]
@@ -335,15 +351,20 @@ class ObservationFrame:
         return make
 
     def _new_plane(self, extension, convention):
-        header = fits.Header([("CRIMAGE", extension.name, "the image that this plane is of")])
-        plane = np.zeros(extension.shape, convention.dtype)
-        plane = convention.marked(plane, self._cosmic_rays(extension))
-        if self._file.is_compressed(extension.index):
-            hdu = fits.CompImageHDU(plane, header, convention.extension, compression_type=COMPRESSION)
-        else:
-            hdu = fits.ImageHDU(plane, header, convention.extension)
-        hdu.ver = extension.version
-        return hdu
+        """Return a function that makes a new mask HDU for an extension."""
+
+        def make():
+            header = fits.Header([("CRIMAGE", extension.name, "the image that this plane is of")])
+            plane = np.zeros(extension.shape, convention.dtype)
+            plane = convention.marked(plane, self._cosmic_rays(extension))
+            if self._file.is_compressed(extension.index):
+                hdu = fits.CompImageHDU(plane, header, convention.extension, compression_type=COMPRESSION)
+            else:
+                hdu = fits.ImageHDU(plane, header, convention.extension)
+            hdu.ver = extension.version
+            return hdu
+
+        return make
 
 
 class _FitsFile:
@@ -440,7 +461,8 @@ class _FitsFile:
             HDU index -> function that makes the HDU in its place.
         cards : dict of int to (dict, str)
             HDU index -> cards and HISTORY line for its header.
-        extra : list of HDU
+        extra : list of callable
+            Functions that make the HDUs to append.
         """
         edited = []
         for index, hdu in enumerate(self._raw):
@@ -458,8 +480,8 @@ class _FitsFile:
                 edited.append(index)
             else:
                 self._copy_bytes(stream, place["hdrLoc"], end)
-        for hdu in extra:
-            _write_hdu(stream, hdu)
+        for make in extra:
+            _write_hdu(stream, make())
         checked = [i for i in edited if "CHECKSUM" in self._raw[i].header]
         stream.flush()
         if checked:

@@ -97,12 +97,33 @@ INSTRUMENTS = (DECAM, LCO, GENERIC)
 
 
 def identify(header):
-    """Return the profile of the camera that took a frame, by its header."""
+    """Return the profile of the camera that took a frame, by its header.
+
+    Parameters
+    ----------
+    header : `astropy.io.fits.Header`
+        The primary header.
+
+    Returns
+    -------
+    `Instrument`
+        `GENERIC` for a camera without a profile of its own.
+    """
     return next(instrument for instrument in INSTRUMENTS if instrument.recognise(header))
 
 
 def observation_type(header):
-    """Return what a frame is of, as its header says; "" where it does not."""
+    """Return what a frame is of, as its header says; "" where it does not.
+
+    Parameters
+    ----------
+    header : `astropy.io.fits.Header`
+        ``OBSTYPE``, ``IMAGETYP`` or ``OBS-TYPE``, the first that is there.
+
+    Returns
+    -------
+    str
+    """
     for keyword in ("OBSTYPE", "IMAGETYP", "OBS-TYPE"):
         if header.get(keyword):
             return str(header[keyword]).strip()
@@ -110,7 +131,18 @@ def observation_type(header):
 
 
 def is_science(header):
-    """Whether a frame is of the sky: anything but a bias, dark, flat, lamp or bad-pixel frame."""
+    """Whether a frame is of the sky: anything but a bias, dark, flat, lamp or bad-pixel frame.
+
+    Parameters
+    ----------
+    header : `astropy.io.fits.Header`
+        As for `observation_type`.
+
+    Returns
+    -------
+    bool
+        True where the header does not say.
+    """
     return CALIBRATION.search(observation_type(header)) is None
 
 
@@ -119,6 +151,16 @@ def night(header, instrument):
 
     The observatory's own label (``DAY-OBS``, ``DTCALDAT``), else the date at
     the last local noon before ``DATE-OBS``.
+
+    Parameters
+    ----------
+    header : `astropy.io.fits.Header`
+        Its ``LONGITUD``, degrees east, goes before the instrument's.
+    instrument : `Instrument`
+
+    Returns
+    -------
+    str or None
     """
     for keyword in ("DAY-OBS", "DTCALDAT"):
         digits = re.sub(r"\D", "", str(header.get(keyword, "")))
@@ -133,7 +175,18 @@ def night(header, instrument):
 
 
 def saturation(header):
-    """Return the lowest saturation level a header gives, in the unit of the image, or None."""
+    """Return the lowest saturation level a header gives, in the unit of the image, or None.
+
+    Parameters
+    ----------
+    header : `astropy.io.fits.Header`
+        ``SATURATE``, and DECam's ``SATURATA`` and ``SATURATB``.
+
+    Returns
+    -------
+    float or None
+        ADU or electron.
+    """
     levels = [header.get(keyword) for keyword in ("SATURATE", "SATURATA", "SATURATB")]
     levels = [level for level in levels if isinstance(level, (int, float)) and level > 0]
     return min(levels) if levels else None
@@ -144,6 +197,16 @@ def pixel_area(header):
 
     Reads ``CCDXPIXE`` (metre; LCO), ``PIXSIZE1`` (micrometre; DECam) and
     ``XPIXSZ`` (micrometre, binned; many small cameras).
+
+    Parameters
+    ----------
+    header : `astropy.io.fits.Header`
+        Of the extension, with the primary's behind it.
+
+    Returns
+    -------
+    float or None
+        cm2.
     """
     binning = read_binning(header)
     for first, second, unit, is_binned in (

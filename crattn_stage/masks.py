@@ -37,6 +37,15 @@ class MaskConvention:
         """Return where a plane marks pixels that are no use, as bool.
 
         Cosmic rays are not among them: they are what is to be found again.
+
+        Parameters
+        ----------
+        plane : `numpy.ndarray` of int
+
+        Returns
+        -------
+        `numpy.ndarray` of bool
+            The shape of the plane.
         """
         if self.bad is None:
             return (plane & ~np.array(self.cosmic_ray, plane.dtype)) != 0
@@ -46,7 +55,17 @@ class MaskConvention:
         return np.isin(plane, self.bad)
 
     def cosmic_rays(self, plane):
-        """Return where a plane marks cosmic rays, as bool."""
+        """Return where a plane marks cosmic rays, as bool.
+
+        Parameters
+        ----------
+        plane : `numpy.ndarray` of int
+
+        Returns
+        -------
+        `numpy.ndarray` of bool
+            The shape of the plane.
+        """
         flag = np.array(self.cosmic_ray, plane.dtype)
         return (plane & flag) != 0 if self.bits else plane == flag
 

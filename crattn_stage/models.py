@@ -81,6 +81,10 @@ def find(model=None):
     model : str or path-like, optional
         A shipped name, the path of a weights file, or None for `DEFAULT`.
 
+    Returns
+    -------
+    `pathlib.Path`
+
     Raises
     ------
     ModelError
@@ -95,6 +99,15 @@ def find(model=None):
 
 def read_card(model=None):
     """Read the card of a model without touching its weights.
+
+    Parameters
+    ----------
+    model : str or path-like, optional
+        As for `find`.
+
+    Returns
+    -------
+    `ModelCard`
 
     Raises
     ------
@@ -164,6 +177,8 @@ def save(network, card, folder):
 
     Raises
     ------
+    TypeError
+        If the card lacks a field of `ModelCard` or has one too many.
     OSError
         If they cannot be written.
     """

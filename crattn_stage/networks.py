@@ -31,7 +31,7 @@ def build(name, channels=32):
     ----------
     name : {"deepcr", "att-deepcr", "cosmic-conn", "att-cosmic-conn"}
     channels : int
-        Channels at full resolution; 32 in the paper.  A multiple of 8.
+        Channels at full resolution; 32 in the paper.  A multiple of 16.
 
     Returns
     -------
@@ -51,14 +51,40 @@ def build(name, channels=32):
 
 
 def normalise(kind, channels):
-    """Return the normalisation layer of a family: batch (deepCR) or group (Cosmic-CoNN)."""
+    """Return the normalisation layer of a family: batch (deepCR) or group (Cosmic-CoNN).
+
+    Zhang & Bloom (2020, arXiv:1907.09500); Xu et al. (2021, arXiv:2106.14922).
+
+    Parameters
+    ----------
+    kind : {"batch", "group"}
+    channels : int
+        Of its input, (N, channels, H, W), whose shape it keeps.
+
+    Returns
+    -------
+    `torch.nn.Module`
+
+    Raises
+    ------
+    ValueError
+        If the kind is group and 8 groups do not divide the channels.
+    """
     if kind == "batch":
         return nn.BatchNorm2d(channels, momentum=0.005)
     return nn.GroupNorm(min(8, channels), channels, affine=False)
 
 
 class DoubleConvolution(nn.Sequential):
-    """Two 3x3 convolutions, each normalised and rectified."""
+    """Two 3x3 convolutions, each normalised and rectified.
+
+    Parameters
+    ----------
+    kind : {"batch", "group"}
+        As for `normalise`.
+    inputs, outputs : int
+        Channels.  Maps (N, inputs, H, W) to (N, outputs, H, W).
+    """
 
     def __init__(self, kind, inputs, outputs):
         super().__init__(
@@ -72,7 +98,17 @@ class DoubleConvolution(nn.Sequential):
 
 
 class AttentionGate(nn.Module):
-    """Additive attention on a skip connection: skip * alpha(skip, gate)."""
+    """Additive attention on a skip connection: skip * alpha(skip, gate).
+
+    Oktay et al. (2018, arXiv:1804.03999).
+
+    Parameters
+    ----------
+    kind : {"batch", "group"}
+        As for `normalise`.
+    channels : int
+        Of skip and gate, both (N, channels, H, W), and of the result.
+    """
 
     def __init__(self, kind, channels):
         super().__init__()
@@ -86,7 +122,17 @@ class AttentionGate(nn.Module):
 
 
 class Up(nn.Module):
-    """Upsample, gate the skip connection if asked, concatenate (skip first), convolve."""
+    """Upsample, gate the skip connection if asked, concatenate (skip first), convolve.
+
+    Parameters
+    ----------
+    kind : {"batch", "group"}
+        As for `normalise`.
+    attention : bool
+    channels : int
+        Of the skip connection, (N, channels, H, W), and of the result.  The
+        deeper level is (N, 2 channels, H / 2, W / 2).
+    """
 
     def __init__(self, kind, attention, channels):
         super().__init__()
@@ -102,7 +148,18 @@ class Up(nn.Module):
 
 
 class UNet(nn.Module):
-    """U-Net-3: three levels of `channels`, 2x and 4x `channels`, and a 1x1 head."""
+    """U-Net-3: three levels of `channels`, 2x and 4x `channels`, and a 1x1 head.
+
+    Maps as described for `build`.
+
+    Parameters
+    ----------
+    normalisation : {"batch", "group"}
+        As for `normalise`.
+    attention : bool
+    channels : int
+        As for `build`.
+    """
 
     def __init__(self, normalisation, attention, channels=32):
         super().__init__()
@@ -128,6 +185,20 @@ def receptive_radius(name="deepcr"):
     cell is followed back to the input, through a network whose weights are all
     positive and whose normalisation is the identity.  Group normalisation,
     which sees the whole tile, is left out of it.
+
+    Parameters
+    ----------
+    name : str
+        One of `ARCHITECTURES`.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    KeyError
+        If the name is not one of the four.
     """
     _, attention = ARCHITECTURES[name]
     network = UNet("batch", attention, channels=8).eval()

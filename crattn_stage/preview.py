@@ -54,7 +54,8 @@ def side_by_side(path, rows):
             if image.dtype == bool:
                 axis.imshow(_shrunk(image), cmap=_RED, vmin=0, vmax=1, **style)
                 continue
-            level, sigma = sky_statistics(image)
+            # A dead detector is drawn as it is: nothing.
+            level, sigma = sky_statistics(image) if np.isfinite(image).any() else (0.0, 1.0)
             # Linear in the noise, logarithmic above it: faint hits and star cores both show.
             axis.imshow(np.arcsinh((_shrunk(image) - level) / (2 * sigma)), cmap="gray", vmin=-1.5, vmax=4.5, **style)
             if overlay is not None:
@@ -113,6 +114,13 @@ def write_preview(frame, path):
     Returns
     -------
     `pathlib.Path`
+
+    Raises
+    ------
+    FrameError
+        If a detector cannot be read or the PNG cannot be written.
+    KeyError
+        If a detector has no marks.
     """
     rows = []
     for extension, ccd in islice(frame.ccds(), MOST_DETECTORS):

@@ -40,6 +40,16 @@ def output_path(path, folder=None):
 
     In a folder it has the name of the input; beside the input it is marked by
     `SUFFIX` before the first FITS suffix.
+
+    Parameters
+    ----------
+    path : path-like
+        Of the input.
+    folder : path-like, optional
+
+    Returns
+    -------
+    `pathlib.Path`
     """
     path = Path(path)
     if folder is not None:
@@ -70,6 +80,8 @@ def process(path, target, stage, database=None, overwrite=False, mask_extension=
     ------
     FrameError
         If the frame cannot be read, masked or written.  That is recorded.
+    sqlalchemy.exc.SQLAlchemyError
+        If the run cannot be recorded.
     """
     path, target = Path(path), Path(target)
     if database is None:
@@ -127,7 +139,17 @@ def _process(path, target, stage, record, overwrite, mask_extension, preview):
 
 
 def preview_path(target):
-    """Return where the PNG of a masked frame goes: the name of the frame with its FITS suffixes replaced."""
+    """Return where the PNG of a masked frame goes: the name of the frame with its FITS suffixes replaced.
+
+    Parameters
+    ----------
+    target : path-like
+        Of the masked frame.
+
+    Returns
+    -------
+    `pathlib.Path`
+    """
     target = Path(target)
     while target.suffix in {".fits", ".fz", ".fit", ".fts", *PACKERS}:
         target = target.with_suffix("")
@@ -135,7 +157,21 @@ def preview_path(target):
 
 
 def sha256(path):
-    """Return the sha256 of a file, hexadecimal."""
+    """Return the sha256 of a file, hexadecimal.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    FrameError
+        If the file cannot be read.
+    """
     try:
         with open(path, "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()

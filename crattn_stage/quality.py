@@ -50,7 +50,17 @@ class Summary:
         return self.stars_flagged / self.stars if self.stars else None
 
     def rate(self, seconds):
-        """Hits per cm2 per minute, or None where area or exposure time are unknown."""
+        """Hits per cm2 per minute, or None where area or exposure time are unknown.
+
+        Parameters
+        ----------
+        seconds : float or None
+            Exposure time.
+
+        Returns
+        -------
+        float or None
+        """
         return self.hits / self.area / (seconds / 60) if self.area and seconds else None
 
     def verdict(self):
@@ -72,7 +82,18 @@ class Summary:
 
 @dataclass
 class Detection:
-    """The result for one extension: flat indices of cosmic-ray pixels, summary, one summary per amplifier."""
+    """The result for one extension.
+
+    Attributes
+    ----------
+    name : str
+        As in `crattn_stage.frames.Extension`.
+    pixels : `numpy.ndarray` of int
+        Flat indices of cosmic-ray pixels.
+    summary : `Summary`
+    amplifiers : dict of str to `Summary`
+        By name of the amplifier.
+    """
 
     name: str
     pixels: np.ndarray
@@ -81,7 +102,17 @@ class Detection:
 
 
 def count_hits(cosmic_rays):
-    """Return the number of connected objects (8 neighbours) in a bool mask."""
+    """Return the number of connected objects (8 neighbours) in a bool mask.
+
+    Parameters
+    ----------
+    cosmic_rays : `numpy.ndarray` of bool
+        2-D.
+
+    Returns
+    -------
+    int
+    """
     return int(label(cosmic_rays, np.ones((3, 3)))[1])
 
 
@@ -139,7 +170,17 @@ def star_cores(image, cosmic_rays, bad=None):
 
 
 def total(summaries):
-    """Return the `Summary` of several detectors together."""
+    """Return the `Summary` of several detectors together.
+
+    Parameters
+    ----------
+    summaries : iterable of `Summary`
+
+    Returns
+    -------
+    `Summary`
+        Its area is None where that of any of them is.
+    """
     summaries = list(summaries)
     areas = [s.area for s in summaries]
     return Summary(

@@ -39,7 +39,12 @@ class RuntimeContext:
 
 
 class Stage:
-    """One step of a reduction, in the shape of BANZAI's: `do_stage` on each of the frames."""
+    """One step of a reduction, in the shape of BANZAI's: `do_stage` on each of the frames.
+
+    Parameters
+    ----------
+    runtime_context : `RuntimeContext`
+    """
 
     def __init__(self, runtime_context):
         self.runtime_context = runtime_context
@@ -73,7 +78,22 @@ class Stage:
         return done
 
     def do_stage(self, frame):
-        """Do the step on one frame and return it."""
+        """Do the step on one frame and return it.
+
+        Parameters
+        ----------
+        frame : `crattn_stage.frames.ObservationFrame`
+
+        Returns
+        -------
+        `crattn_stage.frames.ObservationFrame` or None
+            None leaves the frame out of what `run` returns.
+
+        Raises
+        ------
+        NotImplementedError
+            Always: each stage has a step of its own.
+        """
         raise NotImplementedError
 
 
@@ -197,6 +217,16 @@ def saturated_stars(image, level):
 
 
 def exposure_time(header):
-    """Return the exposure time of a frame in seconds, or None."""
+    """Return the exposure time of a frame in seconds, or None.
+
+    Parameters
+    ----------
+    header : `astropy.io.fits.Header`
+
+    Returns
+    -------
+    float or None
+        ``EXPTIME``; None where it is missing, no number or not positive.
+    """
     value = header.get("EXPTIME")
     return float(value) if isinstance(value, (int, float)) and value > 0 else None
