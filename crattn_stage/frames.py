@@ -184,7 +184,10 @@ class ObservationFrame:
             mask = self._find_mask(hdu, order, len(filled))
             plane = None if mask is None or mask[0] == "companion" else self._file.hdus[mask[1]].name
             card = hdu.header.copy()
-            card.extend(primary, unique=True, strip=True, end=True)
+            # What holds for the whole exposure stands in the primary; sections are each image's own.
+            shared = primary.copy()
+            del shared["DATASEC*"]
+            card.extend(shared, unique=True, strip=True, end=True)
             convention = self.instrument.convention(card, plane)
             if mask is None and any(h.name == convention.extension and h.ver == version for h in hdus):
                 convention = masks.CR_PLANE

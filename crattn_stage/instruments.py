@@ -9,6 +9,7 @@ from astropy.time import Time
 
 from crattn_stage import masks
 from crattn_stage.amplifiers import read_amplifiers, read_binning
+from crattn_stage.errors import FrameError
 
 #: What the type of a frame that is not of the sky says; flats are called SKYFLAT and the like.
 CALIBRATION = re.compile(r"bias|zero|dark|flat|lamp|\bbpm\b|\barc\b", re.IGNORECASE)
@@ -53,13 +54,24 @@ def _decam_convention(header, plane):
     return masks.DECAM_BITS if old else masks.DECAM_CODES
 
 
+def _decam_amplifiers(header, shape):
+    try:
+        return read_amplifiers(header, shape, ("A", "B"))
+    except FrameError:
+        if str(header.get("PROCTYPE", "RAW")).strip().upper() == "RAW":
+            raise
+        # The Community Pipeline trims edges and leaves the sections as they were.
+        return read_amplifiers(header, shape, ())
+
+
 def _lco_amplifiers(header, shape):
     # A reduced frame is one trimmed mosaic; its sections are those of the raw one.
     return read_amplifiers(header, shape, () if _lco_reduced(header) else ("",))
 
 
 def _lco_reduced(header):
-    return "RLEVEL" in header or any(key.startswith("L1STAT") and key != "L1STATCR" for key in header)
+    stages = (key for key in header if key.startswith("L1STAT"))
+    return header.get("RLEVEL", 0) > 0 or any(key != "L1STATCR" for key in stages)
 
 
 def _unit_of_header(header):
@@ -69,7 +81,7 @@ def _unit_of_header(header):
 DECAM = Instrument(
     name="decam",
     recognise=lambda header: "DECAM" in str(header.get("INSTRUME", "")).upper(),
-    amplifiers=lambda header, shape: read_amplifiers(header, shape, ("A", "B")),
+    amplifiers=_decam_amplifiers,
     convention=_decam_convention,
     unit=_unit_of_header,
     # Eight focus and alignment chips, out of focus by design.

@@ -241,6 +241,16 @@ def test_a_mask_of_another_shape_is_left_alone_and_said(tmp_path):
     assert np.array_equal(fits.getdata(out, "BPM"), whole)
 
 
+def test_sections_are_each_images_own_and_the_rest_is_shared(tmp_path):
+    path = tmp_path / "f.fits"
+    primary = fits.PrimaryHDU()
+    primary.header.update(DATASEC="[1:4000,1:4000]", GAIN=2.5)
+    fits.HDUList([primary, fits.ImageHDU(sky_image())]).writeto(path)
+    with ObservationFrame(path) as frame:
+        (amplifier,) = frame.amplifiers(frame.extensions[0])
+    assert amplifier.section == (slice(0, 120), slice(0, 100)) and amplifier.gain == 2.5
+
+
 def test_unnamed_detectors_have_names_of_their_own(tmp_path):
     path = tmp_path / "f.fits"
     fits.HDUList([fits.PrimaryHDU(), *(fits.ImageHDU(sky_image()) for _ in range(3))]).writeto(path)

@@ -2,6 +2,7 @@ import pytest
 from astropy.io import fits
 
 from crattn_stage import instruments
+from crattn_stage.errors import FrameError
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,24 @@ def test_pixel_areas_know_their_units_and_binning():
     )
     assert instruments.pixel_area(fits.Header({"INSTRUME": "DECam"})) == pytest.approx(2.25e-6)
     assert instruments.pixel_area(fits.Header()) is None
+
+
+def test_sections_that_the_community_pipeline_left_behind_are_no_error():
+    cards = {"INSTRUME": "DECam", "DATASECA": "[1025:2048,1:4096]", "DATASECB": "[1:1024,1:4096]"}
+    with pytest.raises(FrameError, match="outside"):
+        instruments.DECAM.amplifiers(fits.Header(cards), (4094, 2046))
+    (whole,) = instruments.DECAM.amplifiers(fits.Header(cards | {"PROCTYPE": "InstCal"}), (4094, 2046))
+    assert whole.section == (slice(0, 4094), slice(0, 2046))
+
+
+def test_raw_lco_frames_have_overscan_and_reduced_ones_do_not():
+    cards = {"DATASEC": "[1:512,1:512]", "RLEVEL": 0}
+    (raw,) = instruments.LCO.amplifiers(fits.Header(cards), (522, 544))
+    (reduced,) = instruments.LCO.amplifiers(fits.Header(cards | {"RLEVEL": 91}), (522, 544))
+    assert raw.section == (slice(0, 512), slice(0, 512)) and reduced.section == (slice(0, 522), slice(0, 544))
+    assert instruments.LCO.unit(fits.Header(cards)) == "adu"
+    assert instruments.LCO.unit(fits.Header({"L1STATBI": 1, "L1STATCR": 1})) == "electron"
+    assert instruments.LCO.unit(fits.Header({"L1STATCR": 1})) == "adu"
 
 
 def test_the_lowest_saturation_counts():
