@@ -60,11 +60,6 @@ class Section:
         return "[{}:{},{}:{}]".format(*self.columns, *self.rows)
 
     @property
-    def flips(self):
-        """Whether rows and columns are read backwards."""
-        return self.rows[0] > self.rows[1], self.columns[0] > self.columns[1]
-
-    @property
     def slices(self):
         """Rows and columns as ascending, 0-based `slice` objects."""
         return tuple(slice(min(pair) - 1, max(pair)) for pair in (self.rows, self.columns))
