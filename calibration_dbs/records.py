@@ -1,5 +1,6 @@
 """Open the provenance database, write runs to it, and ask it."""
 
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import create_engine, event, select
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from calibration_dbs.tables import VERSION_TABLE, Amplifier, Frame, Model, Run
@@ -125,7 +126,16 @@ def open_database(url):
     if current != newest:
         if engine.dialect.name != "sqlite":
             raise RuntimeError(f"its tables are at revision {current}, not {newest}; run crattn-stage db upgrade")
-        upgrade(engine)
+        try:
+            upgrade(engine)
+        except OperationalError:
+            # Another process may be making the tables; it has the busy timeout to finish.
+            for _ in range(60):
+                if revision(engine)[0] == newest:
+                    break
+                time.sleep(1)
+            else:
+                raise
     return engine
 
 

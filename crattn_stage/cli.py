@@ -128,16 +128,19 @@ def run(files, output_dir, model, threshold, engine, overwrite, preview, mask_ex
 def _run_all(files, output_dir, stage, database, options):
     from tqdm import tqdm
 
-    from crattn_stage.process import output_path, process
+    from crattn_stage.process import SUFFIX, output_path, process
 
     failed, written = 0, set()
     for path in tqdm(files, unit="frame", disable=True if len(files) == 1 else None):
         target = output_path(path, output_dir)
+        if output_dir is None and f"{SUFFIX}." in os.path.basename(path):
+            tqdm.write(f"{path}: skipped, an output of an earlier run")
+            continue
         try:
             if target in written:
                 raise FrameError(f"{target} was just written from another frame")
             outcome = process(path, target, stage, database, **options)
-            written.add(target)
+            written.update(outcome.outputs)
             tqdm.write(f"{path}: {outcome.message}")
             for output in outcome.outputs:
                 tqdm.write(f"  {output}")

@@ -112,7 +112,7 @@ def run_demo(folder, stage, overwrite=False):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     hdus, truth = simulate_exposure()
-    with replacing(folder / FRAME, overwrite) as stream:
+    with replacing([folder / FRAME], overwrite) as (stream,):
         hdus.writeto(stream)
     process(folder / FRAME, folder / MASKED, stage, overwrite=overwrite)
     truths, masks, rows = [], [], []

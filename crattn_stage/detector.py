@@ -271,6 +271,7 @@ def detect_cosmics(ccd, model=None, threshold=None, engine="auto", bad=None, cle
     key = (os.fspath(model) if model else None, engine)
     if key not in _detectors:
         _detectors[key] = load_detector(model, engine)
+    ccd = ccd if isinstance(ccd, NDData) else np.asanyarray(ccd)
     image = ccd.data if isinstance(ccd, NDData) else np.asarray(ccd)
     known = np.zeros(image.shape, bool)
     for more in (getattr(ccd, "mask", None), bad):

@@ -16,6 +16,7 @@ import tempfile
 import warnings
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -25,14 +26,15 @@ from astropy.nddata import CCDData
 from astropy.utils.data import get_readable_fileobj
 
 from crattn_stage import masks
+from crattn_stage.cards import edited, ones_complement, readable, with_checksum
 from crattn_stage.errors import FrameError
 from crattn_stage.instruments import identify
 
-#: EXTNAMEs of image planes that are not science pixels.
-AUXILIARY = {
-    "BPM", "MASK", "DQ", "CRMASK", "ERR", "ERROR", "UNCERT", "UNCERTAINTY", "VAR", "VARIANCE",
-    "WEIGHT", "WGT", "WHT", "WTMAP", "CAT", "PSFIMAGE", "BKG", "BACKGROUND",
-}  # fmt: skip
+#: EXTNAMEs of image planes that are not science pixels, alone, numbered (``DQ_2``) or behind another name (``N4_DQ``).
+AUXILIARY = re.compile(
+    r"(.*_)?(BPM|MASK|DQ|CRMASK|FLAGS?|QUALITY|ERR|ERROR|UNCERT|UNCERTAINTY|SIGMA|RMS|VAR|VARIANCE|IVAR|WEIGHT|WGT|WHT"
+    r"|WTMAP|WMAP|PSF|PSFIMAGE|BKG|BACKGROUND)([_-]?\d+)?"
+)
 MASK_PLANES = ("BPM", "DQ", "MASK")
 #: Suffix -> how a whole file is packed; fpack is not among them, it packs images inside.
 PACKERS = {
@@ -42,9 +44,8 @@ PACKERS = {
 }
 #: Of planes made anew: lossless for integers, and unlike gzip without a time stamp in it.
 COMPRESSION = "RICE_1"
-_BLOCK = 2880
-#: How the HISTORY line of ours begins, by which an earlier one is found.
-_HISTORY_MARK = "CRAttn "
+#: Cards that hold for the bytes of an HDU as they were.
+SUMS = ("CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM")
 
 
 @dataclass
@@ -154,49 +155,62 @@ class ObservationFrame:
         if "_ooi_" not in self.path.name:
             return None
         sibling = self.path.with_name(self.path.name.replace("_ooi_", "_ood_"))
-        return self._stack.enter_context(_FitsFile(sibling)) if sibling.exists() else None
+        if not sibling.exists():
+            return None
+        try:
+            return self._stack.enter_context(_FitsFile(sibling))
+        except (FrameError, OSError) as error:
+            raise FrameError(f"its mask file {sibling.name}: {getattr(error, 'strerror', None) or error}") from error
 
     def _describe(self):
         hdus = self._file.hdus
-        primary = hdus[0].header
+        primary = readable(hdus[0].header)
         images = [i for i, hdu in enumerate(hdus) if hdu.is_image and hdu.header.get("NAXIS", 0) > 0]
-        science = [i for i in images if hdus[i].name == "SCI"] or [i for i in images if hdus[i].name not in AUXILIARY]
-        header = primary.copy()
+        science = [i for i in images if hdus[i].name == "SCI"]
+        science = science or [i for i in images if not AUXILIARY.fullmatch(hdus[i].name)]
+        self.header = primary.copy()
         if science:
             # Some pipelines write what was observed on the image alone.
-            header.extend(hdus[science[0]].header, unique=True, strip=True, end=True)
-        self.instrument = identify(header)
-        self.header = header
+            self.header.extend(readable(hdus[science[0]].header), unique=True, strip=True, end=True)
+        self.instrument = identify(self.header)
         science = [i for i in science if self.instrument.is_detector(hdus[i].name)]
         filled = [i for i in science if 0 not in _shape(hdus[i])]
         if not filled:
             raise FrameError("zero-sized image" if science else "no image in it")
-        solid = [i for i in filled if len(_shape(hdus[i])) != 2]
-        if solid:
-            shape = _shape(hdus[solid[0]])
-            raise FrameError(
-                f"HDU {solid[0]} is {len(shape)}-dimensional, of shape {shape}; only 2-D images are masked"
-            )
+        flat = [i for i in filled if len(_shape(hdus[i])) == 2]
+        for index in set(filled) - set(flat):
+            shape = _shape(hdus[index])
+            text = f"HDU {index} is {len(shape)}-dimensional, of shape {shape}; only 2-D images are masked"
+            if not flat:
+                raise FrameError(text)
+            self.notes.append(text)
+        # What holds for the whole exposure stands in the primary; sections are each image's own.
+        del primary["DATASEC*"]
+        versions = [hdus[i].ver for i in flat]
+        by_version = len({hdus[i].name for i in flat}) == 1 and len(set(versions)) == len(versions)
         self.extensions = []
-        for order, index in enumerate(filled, 1):
+        for order, index in enumerate(flat, 1):
             hdu = hdus[index]
-            version = hdu.ver if hdu.name == "SCI" else order
-            mask = self._find_mask(hdu, order, len(filled))
-            plane = None if mask is None or mask[0] == "companion" else self._file.hdus[mask[1]].name
-            card = hdu.header.copy()
-            # What holds for the whole exposure stands in the primary; sections are each image's own.
-            shared = primary.copy()
-            del shared["DATASEC*"]
-            card.extend(shared, unique=True, strip=True, end=True)
-            convention = self.instrument.convention(card, plane)
-            if mask is None and any(h.name == convention.extension and h.ver == version for h in hdus):
+            header = readable(hdu.header)
+            header.extend(primary, unique=True, strip=True, end=True)
+            version = hdu.ver if by_version else order
+            mask = self._find_mask(hdu, version, order, len(flat))
+            plane = self._source(mask).hdus[mask[1]].header if mask else None
+            convention = self.instrument.convention(
+                header, plane, companion=mask is not None and mask[0] == "companion"
+            )
+            if convention is None:
+                self.notes.append(f"flags of {plane['EXTNAME']} are not known; it is left as it is")
+                mask, convention = None, masks.CR_PLANE
+            elif mask is None and any((h.name, h.ver) == (convention.extension, version) for h in hdus):
+                # A plane of that name is there and not to be used.
                 convention = masks.CR_PLANE
             name = (hdu.name or f"HDU{index}") + (f",{hdu.ver}" if hdu.ver != 1 else "")
             if any(e.name == name for e in self.extensions):
                 name += f"#{index}"
-            self.extensions.append(Extension(index, name, card, _shape(hdu), convention, mask, version))
+            self.extensions.append(Extension(index, name, header, _shape(hdu), convention, mask, version))
 
-    def _find_mask(self, image, order, count):
+    def _find_mask(self, image, version, order, count):
         """Find the mask plane of a science HDU.
 
         By EXTNAME in the companion file, by EXTVER in the frame; where that
@@ -209,7 +223,6 @@ class ObservationFrame:
             found = [i for i in planes if hdus[i].name == image.name]
         else:
             planes = [i for i in planes if hdus[i].name in MASK_PLANES]
-            version = image.ver if image.name == "SCI" else order
             found = planes if count == len(planes) == 1 else [i for i in planes if hdus[i].ver == version]
         if len(found) != 1:
             found = [planes[order - 1]] if len(planes) == count else []
@@ -248,7 +261,7 @@ class ObservationFrame:
             image = self._file.read(extension.index)
             mask = None
             if extension.mask:
-                plane = self._source(extension.mask).read(extension.mask[1])
+                plane = self._source(extension.mask).read_integers(extension.mask[1])
                 mask = extension.convention.bad_pixels(plane)
             unit = self.instrument.unit(extension.header)
             yield extension, CCDData(image, unit=unit, mask=mask, meta=extension.header)
@@ -295,25 +308,44 @@ class ObservationFrame:
         FrameError
             If a file exists or cannot be written.
         """
-        target = Path(target)
-        jobs = [(self._file, target, self._edits(mask_extension))]
+        files = self.outputs(target)
+        edits = [self._edits(mask_extension)]
         if self._companion:
-            name = target.name.replace("_ooi_", "_ood_")
-            if name == target.name:
-                raise FrameError(f"{target}: needs _ooi_ in its name, for its _ood_ mask file")
             planes = {e.mask[1]: self._marked(e) for e in self.extensions if e.mask and e.index in self.marks}
-            # It is renamed first, as the last to be entered: an image that says it was masked must have a mask.
-            jobs.append((self._companion, target.with_name(name), (planes, {}, [])))
+            edits.append((planes, {}, []))
         try:
-            with ExitStack() as stack:
-                for source, path, edits in jobs:
-                    stream = stack.enter_context(replacing(path, overwrite))
-                    source.copy(stream, *edits)
+            with replacing(files, overwrite) as streams:
+                for source, stream, changes in zip((self._file, self._companion), streams, edits, strict=False):
+                    source.copy(stream, *changes)
         except FrameError:
             raise
         except (OSError, fits.VerifyError) as error:
-            raise FrameError(f"cannot write {target}: {getattr(error, 'strerror', None) or error}") from error
-        return [path for _, path, _ in jobs]
+            raise FrameError(f"cannot write {files[0]}: {getattr(error, 'strerror', None) or error}") from error
+        return files
+
+    def outputs(self, target):
+        """Return the files that `write` will write.
+
+        Parameters
+        ----------
+        target : path-like
+
+        Returns
+        -------
+        list of `pathlib.Path`
+            The target and, where there is one, its companion mask file.
+
+        Raises
+        ------
+        FrameError
+            If a companion needs ``_ooi_`` in the name of the target, and it is not there.
+        """
+        target = Path(target)
+        if not self._companion:
+            return [target]
+        if "_ooi_" not in target.name:
+            raise FrameError(f"{target}: needs _ooi_ in its name, for its _ood_ mask file")
+        return [target, target.with_name(target.name.replace("_ooi_", "_ood_"))]
 
     def _edits(self, mask_extension):
         """Return what `_FitsFile.copy` is to change.  Planes come as functions, so that one is held at a time."""
@@ -331,7 +363,11 @@ class ObservationFrame:
             for convention in new:
                 make = self._new_plane(extension, convention)
                 key = (convention.extension, extension.version)
-                old = [i for i, h in enumerate(self._file.hdus) if (h.name, h.ver) == key]
+                old = [
+                    i
+                    for i, h in enumerate(self._file.hdus)
+                    if (h.name, h.ver) == key and h.header.get("CRIMAGE", extension.name) == extension.name
+                ]
                 if old:
                     planes[old[0]] = make
                 else:
@@ -348,7 +384,7 @@ class ObservationFrame:
 
         def make():
             file, index = self._source(extension.mask), extension.mask[1]
-            plane = extension.convention.marked(file.read(index), self._cosmic_rays(extension))
+            plane = extension.convention.marked(file.read_integers(index), self._cosmic_rays(extension))
             return file.image_hdu(index, plane)
 
         return make
@@ -393,11 +429,13 @@ class _FitsFile:
                 try:
                     self.hdus = stack.enter_context(fits.open(plain, memmap=False))
                     self._raw = stack.enter_context(fits.open(plain, memmap=False, disable_image_compression=True))
+                    # Lazily read headers are read, and found damaged, here.
                     len(self.hdus), len(self._raw)
                 except (OSError, ValueError, TypeError, KeyError, IndexError, fits.VerifyError) as error:
                     if isinstance(error, OSError) and error.strerror:
                         raise
                     raise FrameError(f"not a FITS file: {_one_line(error)}") from error
+            self._plain = plain
             self._bytes = stack.enter_context(open(plain, "rb"))
             self._check_sizes(os.path.getsize(plain))
             self._stack = stack.pop_all()
@@ -435,23 +473,33 @@ class _FitsFile:
 
     def read(self, index):
         """Return the pixels of an HDU in native byte order."""
-        hdu = self.hdus[index]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                data = hdu.data
-                data = np.array(data, dtype=data.dtype.newbyteorder("="))
+                # Opened anew: astropy changes an HDU by reading it, and keeps its pixels.
+                with fits.open(self._plain, memmap=False) as hdus:
+                    data = hdus[index].data
+                    return np.array(data, dtype=data.dtype.newbyteorder("="))
             except Exception as error:
                 # The decompressor raises what it likes on damaged data.
                 raise FrameError(f"cannot read the pixels of HDU {index}: {_one_line(error)}") from error
-            del hdu.data
+
+    def read_integers(self, index):
+        """Return the flags of a mask HDU; where it has a BLANK, which makes astropy read floats, 0 is its value."""
+        data = self.read(index)
+        if data.dtype.kind == "f":
+            data = np.nan_to_num(data).astype(f"i{self.hdus[index].header['BITPIX'] // 8}")
         return data
 
     def image_hdu(self, index, plane):
         """Return an HDU like another one but with new pixels."""
-        header = self.hdus[index].header
+        header = self.hdus[index].header.copy()
+        for keyword in (*SUMS, "BLANK"):
+            header.remove(keyword, ignore_missing=True)
         if self.is_compressed(index):
-            return fits.CompImageHDU(plane, header, compression_type=COMPRESSION)
+            # Rice packs 32 bits at most.
+            kind = COMPRESSION if plane.itemsize <= 4 else "NOCOMPRESS"
+            return fits.CompImageHDU(plane, header, compression_type=kind)
         return (fits.ImageHDU if index else fits.PrimaryHDU)(plane, header)
 
     def copy(self, stream, planes, cards, extra):
@@ -467,28 +515,26 @@ class _FitsFile:
         extra : list of callable
             Functions that make the HDUs to append.
         """
-        edited = []
+        checked = "CHECKSUM" in self._raw[0].header
         for index, hdu in enumerate(self._raw):
             place = hdu.fileinfo()
             start, end = place["datLoc"], place["datLoc"] + place["datSpan"]
             if index in planes:
-                _write_hdu(stream, planes[index]())
-                edited.append(index)
+                _write_hdu(stream, planes[index](), "CHECKSUM" in hdu.header)
             elif index in cards:
-                header = _carded(hdu.header, *cards[index])
-                if extra and index == 0 and "EXTEND" not in header:
-                    header.set("EXTEND", True, after=f"NAXIS{header['NAXIS'] or ''}")
-                stream.write(header.tostring().encode("ascii"))
+                self._bytes.seek(place["hdrLoc"])
+                header = self._bytes.read(start - place["hdrLoc"])
+                stream.write(edited(header, *cards[index], data_sum=partial(self._data_sum, start, end)))
                 self._copy_bytes(stream, start, end)
-                edited.append(index)
             else:
                 self._copy_bytes(stream, place["hdrLoc"], end)
         for make in extra:
-            _write_hdu(stream, make())
-        checked = [i for i in edited if "CHECKSUM" in self._raw[i].header]
-        stream.flush()
-        if checked:
-            _renew_checksums(stream, checked)
+            _write_hdu(stream, make(), checked)
+
+    def _data_sum(self, start, end):
+        buffer = BytesIO()
+        self._copy_bytes(buffer, start, end)
+        return ones_complement(buffer.getbuffer())
 
     def _copy_bytes(self, stream, start, end):
         self._bytes.seek(start)
@@ -506,86 +552,75 @@ def _shape(hdu):
     return tuple(hdu.header[f"NAXIS{axis}"] for axis in range(hdu.header["NAXIS"], 0, -1))
 
 
-def _carded(header, cards, history):
-    """Return a copy of a header with cards set anew and our HISTORY line at its end."""
-    header = header.copy()
-    for keyword, value in cards.items():
-        header[keyword] = value
-    for index in reversed(range(len(header))):
-        card = header.cards[index]
-        if card.keyword == "HISTORY" and str(card.value).startswith(_HISTORY_MARK):
-            del header[index]
-    if history:
-        header.add_history(_HISTORY_MARK + history)
-    # The checksum of the uncompressed HDU no longer holds; that of its data does.
-    header.remove("ZHECKSUM", ignore_missing=True)
-    return header
-
-
-def _write_hdu(stream, hdu):
-    """Append an HDU to a stream."""
+def _write_hdu(stream, hdu, checked):
+    """Append an HDU to a stream, with checksums if asked."""
     buffer = BytesIO()
     primary = isinstance(hdu, fits.PrimaryHDU)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", fits.verify.VerifyWarning)
-        fits.HDUList([hdu] if primary else [fits.PrimaryHDU(), hdu]).writeto(buffer, output_verify="ignore")
-    stream.write(buffer.getbuffer()[0 if primary else _BLOCK :])
-
-
-def _renew_checksums(stream, indices):
-    """Set CHECKSUM and DATASUM of some HDUs of a FITS file, in place."""
-    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with fits.open(stream.name, memmap=False, disable_image_compression=True) as hdus:
-            for index in indices:
-                # No date in the comment: masking a frame twice gives the same bytes.
-                hdus[index].add_checksum(when="HDU checksum")
-                stream.seek(hdus[index].fileinfo()["hdrLoc"])
-                stream.write(hdus[index].header.tostring().encode("ascii"))
+        fits.HDUList([hdu] if primary else [fits.PrimaryHDU(), hdu]).writeto(buffer, output_verify="ignore")
+        content = buffer.getvalue()
+        with fits.open(BytesIO(content), disable_image_compression=True) as written:
+            place = written[-1].fileinfo()
+    header, data = content[place["hdrLoc"] : place["datLoc"]], content[place["datLoc"] :]
+    stream.write(with_checksum(header, data) if checked else header)
+    stream.write(data)
 
 
 @contextmanager
-def replacing(target, overwrite=False):
-    """Write a file so that it is there whole or not at all.
+def replacing(targets, overwrite=False):
+    """Write files so that they are there whole or not at all.
 
     Parameters
     ----------
-    target : path-like
+    targets : list of path-like
         A name that ends in .gz, .bz2 or .xz is packed.
     overwrite : bool
-        Replace an existing file.
+        Replace existing files.  A link is replaced, not what it points to.
 
     Yields
     ------
-    binary file
-        A temporary file beside the target, plain; it becomes the target on a
-        clean exit and vanishes on any other.
+    list of binary file
+        Temporary files beside the targets, plain; they become the targets on a
+        clean exit, the last one first, and vanish on any other.
 
     Raises
     ------
     FrameError
-        If the target exists and is not to be replaced.
+        If a target exists and is not to be replaced.
+    OSError
+        If a file cannot be written.
     """
-    target = Path(target)
-    if target.exists() and not overwrite:
-        raise FrameError(f"{target} exists; --overwrite replaces it")
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    packed = partial.with_name(f"{partial.name}.packed")
-    finished = partial
+    targets = [Path(target) for target in targets]
+    for target in targets:
+        if os.path.lexists(target) and not overwrite:
+            raise FrameError(f"{target} exists; --overwrite replaces it")
+    parts = [target.with_name(f".{target.name}.{os.getpid()}.part") for target in targets]
+    packed = [part.with_name(f"{part.name}.packed") for part in parts]
     try:
-        with open(partial, "w+b") as stream:
-            yield stream
-            _settle(stream)
-        if target.suffix in PACKERS:
-            with open(partial, "rb") as plain, open(packed, "wb") as stream:
-                with PACKERS[target.suffix](stream) as packer:
-                    shutil.copyfileobj(plain, packer, 1 << 20)
+        with ExitStack() as stack:
+            streams = [stack.enter_context(open(part, "w+b")) for part in parts]
+            yield streams
+            for stream in streams:
                 _settle(stream)
-            finished = packed
-        os.replace(finished, target)
+        finished = [_packed(*paths) for paths in zip(targets, parts, packed, strict=True)]
+        # The mask file comes last in a pair and first here: an image that says it was masked must have its mask.
+        for file, target in reversed(list(zip(finished, targets, strict=True))):
+            os.replace(file, target)
     finally:
-        partial.unlink(missing_ok=True)
-        packed.unlink(missing_ok=True)
+        for path in (*parts, *packed):
+            path.unlink(missing_ok=True)
+
+
+def _packed(target, part, packed):
+    """Pack a finished file if its target's name asks for it, and return which file it is now."""
+    if target.suffix not in PACKERS:
+        return part
+    with open(part, "rb") as plain, open(packed, "wb") as stream:
+        with PACKERS[target.suffix](stream) as packer:
+            shutil.copyfileobj(plain, packer, 1 << 20)
+        _settle(stream)
+    return packed
 
 
 def _settle(stream):

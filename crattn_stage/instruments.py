@@ -28,7 +28,9 @@ class Instrument:
         (header, shape) -> list of `crattn_stage.amplifiers.Amplifier`; the
         header is the extension's with the primary's behind it.
     convention : callable
-        (header, EXTNAME of the plane or None) -> `crattn_stage.masks.MaskConvention`.
+        (header, header of the mask plane or None, whether that is of a
+        companion file) -> `crattn_stage.masks.MaskConvention`, or None where
+        the flags of the plane are not known.
     unit : callable
         (header) -> "adu" or "electron".
     is_detector : callable
@@ -46,8 +48,8 @@ class Instrument:
     longitude: float | None = None
 
 
-def _decam_convention(header, plane):
-    if plane == masks.DECAM_BITS.extension:
+def _decam_convention(header, plane, companion):
+    if plane is not None and plane.get("EXTNAME") == masks.DECAM_BITS.extension and not companion:
         return masks.DECAM_BITS
     version = re.match(r"V(\d+)\.(\d+)", str(header.get("PLVER", "")))
     old = version is not None and tuple(map(int, version.groups())) < (3, 5)
@@ -71,7 +73,17 @@ def _lco_amplifiers(header, shape):
 
 def _lco_reduced(header):
     stages = (key for key in header if key.startswith("L1STAT"))
-    return header.get("RLEVEL", 0) > 0 or any(key != "L1STATCR" for key in stages)
+    level = header.get("RLEVEL", 0)
+    return (isinstance(level, int) and level > 0) or any(key != "L1STATCR" for key in stages)
+
+
+def _generic_convention(header, plane, companion):
+    name = masks.GENERIC.extension if plane is None else plane.get("EXTNAME")
+    if name == masks.BANZAI.extension:
+        return masks.BANZAI
+    # A wider MASK, or a DQ, has flags of some other camera, where a bit may mean anything.
+    known = name == masks.GENERIC.extension and (plane is None or plane["BITPIX"] == 8)
+    return masks.GENERIC if known else None
 
 
 def _unit_of_header(header):
@@ -91,18 +103,18 @@ DECAM = Instrument(
 LCO = Instrument(
     name="lco",
     recognise=lambda header: (
-        "LCO" in str(header.get("ORIGIN", "")).upper()
+        "LCOGT" in str(header.get("ORIGIN", "")).upper()
         or re.match(r"\dm\d-\d\d$", str(header.get("TELESCOP", ""))) is not None
     ),
     amplifiers=_lco_amplifiers,
-    convention=lambda header, plane: masks.BANZAI,
+    convention=lambda header, plane, companion: masks.BANZAI,
     unit=lambda header: "electron" if _lco_reduced(header) else "adu",
 )
 GENERIC = Instrument(
     name="generic",
     recognise=lambda header: True,
     amplifiers=lambda header, shape: read_amplifiers(header, shape, ("",)),
-    convention=lambda header, plane: masks.BANZAI if plane == masks.BANZAI.extension else masks.GENERIC,
+    convention=_generic_convention,
     unit=_unit_of_header,
 )
 INSTRUMENTS = (DECAM, LCO, GENERIC)
@@ -142,20 +154,24 @@ def observation_type(header):
     return ""
 
 
-def is_science(header):
-    """Whether a frame is of the sky: anything but a bias, dark, flat, lamp or bad-pixel frame.
+def not_science(header):
+    """Return what a frame is, if it is not one of the sky; "" if it is.
 
     Parameters
     ----------
     header : `astropy.io.fits.Header`
-        As for `observation_type`.
 
     Returns
     -------
-    bool
-        True where the header does not say.
+    str
+        The type of a bias, dark, flat, lamp or bad-pixel frame, or the product
+        (``PRODTYPE``) of a Community Pipeline mask or weight.
     """
-    return CALIBRATION.search(observation_type(header)) is None
+    product = str(header.get("PRODTYPE", "image")).strip()
+    if product.lower() not in ("", "image"):
+        return product
+    kind = observation_type(header)
+    return kind if CALIBRATION.search(kind) else ""
 
 
 def night(header, instrument):

@@ -10,6 +10,8 @@ from scipy.ndimage import uniform_filter
 SCALINGS = ("asinh", "none")
 #: Pixels looked at for sky statistics; more would not change the third digit.
 SAMPLE = 500_000
+#: Counts that differ by this much or less may be one step of a coarse converter.
+COARSE = 2.0
 #: Boxes, in pixels, from which a bad pixel is filled: the first with a good pixel in it.
 FILL_BOXES = (5, 11, 33)
 
@@ -49,6 +51,15 @@ def sky_statistics(image, good=None):
     for _ in range(5):
         level = np.median(sample)
         sigma = 1.4826 * np.median(np.abs(sample - level))
+        if sigma == 0:
+            others = sample[sample != level]
+            if others.size and np.median(np.abs(others - level)) > COARSE:
+                # Most of it has one value, far from the rest: padding.  The sky is what is left.
+                sample = others
+                continue
+            # Counts so coarse that most are alike: their scatter, not its median, is the noise.
+            near = sample[np.abs(sample - level) <= 3 * COARSE]
+            sigma = max(near.std(), 0.3) if others.size else 0.0
         kept = sample[np.abs(sample - level) <= 3 * sigma]
         if sigma == 0 or kept.size == sample.size:
             break
@@ -78,7 +89,8 @@ def levelled(image, sections, good=None):
     result = np.full(image.shape, np.nan, np.float32)
     for section in sections:
         if good[section].any():
-            result[section] = image[section]
+            with np.errstate(over="ignore"):
+                result[section] = image[section]
             result[section] -= sky_statistics(image[section], good[section])[0]
     return result
 

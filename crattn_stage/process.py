@@ -4,13 +4,14 @@
 """
 
 import hashlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from calibration_dbs.records import recorded_run
 from crattn_stage.errors import FrameError
 from crattn_stage.frames import PACKERS, ObservationFrame
-from crattn_stage.instruments import is_science, night, observation_type
+from crattn_stage.instruments import night, not_science, observation_type
 from crattn_stage.quality import total
 from crattn_stage.stage import exposure_time
 
@@ -24,13 +25,11 @@ class Outcome:
 
     Attributes
     ----------
-    status : {"succeeded", "skipped"}
     message : str
         One line for the user.
     outputs : list of `pathlib.Path`
     """
 
-    status: str
     message: str
     outputs: list = field(default_factory=list)
 
@@ -94,10 +93,6 @@ def process(path, target, stage, database=None, overwrite=False, mask_extension=
 
 
 def _process(path, target, stage, record, overwrite, mask_extension, preview):
-    # Known before the work, not after it.
-    for planned in (target, *([preview_path(target)] if preview else [])):
-        if planned.exists() and not overwrite:
-            raise FrameError(f"{planned} exists; --overwrite replaces it")
     record["run"]["input_sha256"] = sha256(path)
     with ObservationFrame(path) as frame:
         record["frame"].update(
@@ -106,16 +101,30 @@ def _process(path, target, stage, record, overwrite, mask_extension, preview):
             observation_type=observation_type(frame.header),
             exposure_time=exposure_time(frame.header),
         )
-        if not is_science(frame.header):
+        if not_science(frame.header):
             record["status"] = "skipped"
-            return Outcome("skipped", f"skipped, {observation_type(frame.header)} frame")
+            return Outcome(f"skipped, {not_science(frame.header)} frame")
+        picture = [preview_path(target)] if preview else []
+        for planned in (*frame.outputs(target), *picture):
+            # Known before the work, not after it.
+            if os.path.lexists(planned) and not overwrite:
+                raise FrameError(f"{planned} exists; --overwrite replaces it")
         stage.do_stage(frame)
-        outputs = frame.write(target, overwrite, mask_extension)
+        if preview:
+            from crattn_stage.preview import write_preview
+
+            write_preview(frame, *picture)
+        try:
+            outputs = frame.write(target, overwrite, mask_extension)
+        except BaseException:
+            for path in picture:
+                path.unlink()
+            raise
         summary = total(d.summary for d in frame.detections)
         verdict, reason = summary.verdict()
         record["run"].update(
             output_path=str(target.absolute()),
-            output_sha256=sha256(target),
+            output_sha256=sha256(*outputs),
             pixels=summary.pixels,
             hits=summary.hits,
             fraction=summary.fraction,
@@ -129,13 +138,9 @@ def _process(path, target, stage, record, overwrite, mask_extension, preview):
             for d in frame.detections
             for name, s in d.amplifiers.items()
         ]
-        if preview:
-            from crattn_stage.preview import write_preview
-
-            outputs.append(write_preview(frame, preview_path(target)))
         notes = "".join(f"; {note}" for note in [*frame.notes, reason] if note)
         message = f"{summary.hits} cosmic rays, {summary.fraction:.3%} of pixels, {verdict}{notes}"
-        return Outcome("succeeded", message, outputs)
+        return Outcome(message, [*outputs, *picture])
 
 
 def preview_path(target):
@@ -156,24 +161,28 @@ def preview_path(target):
     return target.with_name(f"{target.name}.png")
 
 
-def sha256(path):
-    """Return the sha256 of a file, hexadecimal.
+def sha256(*paths):
+    """Return the sha256 of a file, or of several, one behind the other.
 
     Parameters
     ----------
-    path : path-like
+    *paths : path-like
 
     Returns
     -------
     str
+        Hexadecimal, 64 digits.
 
     Raises
     ------
     FrameError
-        If the file cannot be read.
+        If a file cannot be read.
     """
+    digest = hashlib.sha256()
     try:
-        with open(path, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        for path in paths:
+            with open(path, "rb") as stream:
+                hashlib.file_digest(stream, lambda: digest)
     except OSError as error:
         raise FrameError(error.strerror) from error
+    return digest.hexdigest()

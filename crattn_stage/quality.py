@@ -139,6 +139,8 @@ def star_cores(image, cosmic_rays, bad=None):
     image = np.ascontiguousarray(image, np.float32)
     bad = ~np.isfinite(image) if bad is None else bad | ~np.isfinite(image)
     image = np.where(bad, np.float32(0), image)
+    # Room for the pixels of sources; a crowded field needs more than sep starts with.
+    sep.set_extract_pixstack(max(300_000, image.size // 8))
     try:
         background = sep.Background(image, mask=bad)
         background.subfrom(image)

@@ -11,7 +11,7 @@ from crattn_stage import __version__
 from crattn_stage.detector import load_detector
 from crattn_stage.errors import FrameError
 from crattn_stage.frames import Marks
-from crattn_stage.instruments import is_science, observation_type, pixel_area, saturation
+from crattn_stage.instruments import not_science, pixel_area, saturation
 from crattn_stage.preparation import levelled
 from crattn_stage.quality import Detection, Summary, count_hits, header_cards, star_cores, total
 
@@ -143,8 +143,8 @@ class AttentionCRStage(Stage):
             If a detector cannot be read or has no good pixel.
         """
         frame.detections = []
-        if not is_science(frame.header):
-            logger.info("%s: skipped, %s", frame.path, observation_type(frame.header))
+        if not_science(frame.header):
+            logger.info("%s: skipped, %s", frame.path, not_science(frame.header))
             return frame
         seconds = exposure_time(frame.header)
         # `disable=None` keeps the bar for terminals alone.

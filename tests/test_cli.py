@@ -21,6 +21,7 @@ from sqlalchemy import create_engine, text
 
 from crattn_stage import models
 from crattn_stage.cli import main
+from crattn_stage.errors import FrameError
 
 MODEL = ("--model", "att-deepcr")
 
@@ -105,15 +106,6 @@ def truncate(path, keep):
         stream.truncate(keep)
 
 
-def fpacked_damage(path):
-    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(np.arange(10000, dtype=np.int32).reshape(100, 100))]).writeto(
-        path
-    )
-    content = bytearray(path.read_bytes())
-    content[-2000:-1000] = b"\xff" * 1000
-    path.write_bytes(content)
-
-
 def gzip_cut(path):
     write_hdu(path, sky_image())
     packed = gzip.compress(path.read_bytes())
@@ -161,13 +153,52 @@ def test_bad_input_is_named_with_its_cause_and_the_rest_goes_on(kind, frame_file
     assert rows("select error from runs where status = 'failed'")[0][0] in line
 
 
-def test_a_damaged_fpacked_image_does_no_harm(tmp_path):
+def test_a_damaged_fpacked_image_is_named(tmp_path):
     bad, out = tmp_path / "bad.fits.fz", tmp_path / "out"
-    fpacked_damage(bad)
+    image = fits.CompImageHDU(np.arange(10000, dtype=np.int32).reshape(100, 100), compression_type="GZIP_1")
+    fits.HDUList([fits.PrimaryHDU(), image]).writeto(bad)
+    content = bytearray(bad.read_bytes())
+    start = content.index(b"\x1f\x8b")
+    content[start : start + 40] = b"\xff" * 40
+    bad.write_bytes(content)
     result = crattn("run", bad, "--output-dir", out, *MODEL)
-    # Rice has no check of its own: either it is noticed, or what it gave is masked; half a file is never there.
-    assert result.exit_code in (0, 1)
-    assert [p.name for p in out.iterdir()] == ([bad.name] if result.exit_code == 0 else [])
+    assert result.exit_code == 1 and result.stderr.startswith(f"{bad}: cannot read the pixels of HDU 1")
+    assert list(out.iterdir()) == []
+
+
+def test_a_whole_folder_of_the_community_pipeline(tmp_path):
+    image, hit = with_track(sky_image())
+    plane = np.zeros(image.shape, np.int16)
+    for kind, product, data in (("ooi", "image", image), ("ood", "dqmask", plane), ("oow", "wtmap", image * 0 + 1)):
+        primary = fits.PrimaryHDU()
+        primary.header.update(INSTRUME="DECam", OBSTYPE="object", PRODTYPE=product, PROCTYPE="InstCal")
+        fits.HDUList([primary, fits.CompImageHDU(data, name="N4")]).writeto(tmp_path / f"c4d_{kind}_r.fits.fz")
+    files, out = sorted(tmp_path.glob("*.fz")), tmp_path / "out"
+    result = crattn("run", *files, "--output-dir", out, *MODEL)
+    assert result.exit_code == 0, result.stderr
+    assert "ood_r.fits.fz: skipped, dqmask frame" in result.output
+    assert sorted(p.name for p in out.iterdir()) == ["c4d_ood_r.fits.fz", "c4d_ooi_r.fits.fz"]
+    found = fits.getdata(out / "c4d_ood_r.fits.fz") == 5
+    assert found[hit].mean() > 0.95
+    assert fits.getheader(out / "c4d_ooi_r.fits.fz", 1)["CRNPIX"] == found.sum()
+
+
+def test_output_of_ours_is_not_masked_again(frame_file, tmp_path):
+    frame_file()
+    for count in (2, 2):
+        crattn("run", *sorted(tmp_path.glob("*.fits")), "--overwrite", *MODEL)
+        assert len(list(tmp_path.glob("*.fits"))) == count
+
+
+def test_a_failed_preview_leaves_no_frame(frame_file, tmp_path, monkeypatch):
+    def fail(*_):
+        raise FrameError("cannot draw")
+
+    monkeypatch.setattr("crattn_stage.preview.side_by_side", fail)
+    out = tmp_path / "out"
+    result = crattn("run", frame_file(), "--output-dir", out, "--preview", *MODEL)
+    assert result.exit_code == 1 and "cannot draw" in result.stderr
+    assert list(out.iterdir()) == [] and rows("select status from runs") == [("failed",)]
 
 
 @pytest.fixture

@@ -87,13 +87,14 @@ def test_real_frames_keep_everything_but_the_mask(name, data, tmp_path):
         for (extension, ccd), pixels in zip(frame.ccds(), before, strict=True):
             assert np.array_equal(ccd.data, pixels, equal_nan=pixels.dtype.kind == "f")
             assert hdus[extension.index].header["L1STATCR"] == 1
+            expected = np.zeros(extension.shape, bool)
+            expected[[10, 10, 11], [12, 13, 13]] = True
             if extension.mask:
-                plane = hdus[extension.mask[1]].data
-                found = extension.convention.cosmic_rays(plane)
+                # No code of another flag lies where the marks are.
+                found = extension.convention.cosmic_rays(hdus[extension.mask[1]].data)
             else:
-                found = hdus["CRMASK"].data.astype(bool)
-            free = np.ones(found.shape, bool) if extension.mask is None else ~extension.convention.bad_pixels(found * 0)
-            assert set(zip(*found.nonzero(), strict=True)) <= {(10, 12), (10, 13), (11, 13)} and free.all()
+                found = hdus[extension.convention.extension, extension.version].data != 0
+            assert np.array_equal(found, expected)
         assert hdus[0].header["CRNPIX"] == 3
     # One frame came with a checksum that its own crop had broken.
     assert broken_checksums(out) <= broken_checksums(path)
@@ -265,6 +266,164 @@ def test_sections_are_each_images_own_and_the_rest_is_shared(tmp_path):
     assert amplifier.section == (slice(0, 120), slice(0, 100)) and amplifier.gain == 2.5
 
 
+def test_odd_cards_stay_as_they_are_and_do_no_harm(tmp_path, stage):
+    path, out = tmp_path / "odd.fits", tmp_path / "out.fits"
+    hdu = fits.PrimaryHDU(sky_image())
+    hdu.header["LONG"] = "a long text " * 12
+    hdu.header["HIERARCH ESO DET CHIP"] = 3
+    for number in range(8):
+        hdu.header[f"SPARE{number}"] = 0
+    hdu.writeto(path)
+    odd = ("object  = 'm31'", "DATE-OBS= 2013-01-05T06:52:55", "EXPTIME =                90,0", "OBSTYPE = object",
+           "x-y_z   = 1.0d0", "NAME    = 'O Brien'", "GAIN    =                  NaN", "TABBED  = 'a\tb'")  # fmt: skip
+    content = path.read_bytes()
+    for number, card in enumerate(odd):
+        start = content.index(b"SPARE%d " % number)
+        content = content[:start] + card.encode().ljust(80) + content[start + 80 :]
+    path.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with ObservationFrame(path) as frame:
+            stage.do_stage(frame)
+            frame.write(out)
+    assert_untouched(path, out)
+
+
+@pytest.mark.parametrize("fill", range(24, 37, 2))
+@pytest.mark.parametrize("data_sum", [True, False])
+def test_checksums_hold_whatever_the_length_of_the_header(tmp_path, fill, data_sum):
+    path, out = tmp_path / "in.fits", tmp_path / "out.fits"
+    hdu = fits.PrimaryHDU(sky_image())
+    for number in range(fill):
+        hdu.header[f"K{number}"] = number
+    hdu.writeto(path, checksum=True)
+    if not data_sum:
+        content = path.read_bytes()
+        start = content.index(b"DATASUM =")
+        path.write_bytes(content[:start] + b"COMMENT".ljust(80) + content[start + 80 :])
+    with ObservationFrame(path) as frame:
+        mark(frame)
+        frame.write(out)
+    assert_untouched(path, out)
+    assert broken_checksums(out) == set()
+    with fits.open(out) as hdus:
+        assert all(len(h.header["CHECKSUM"]) == 16 for h in hdus) and len(hdus) == 2
+
+
+def test_a_long_history_line_is_replaced_too(frame_file, tmp_path):
+    one, two = tmp_path / "1.fits", tmp_path / "2.fits"
+    for source, target in ((frame_file(), one), (one, two)):
+        with ObservationFrame(source) as frame:
+            mark(frame)
+            frame.cards["L1IDCR"] = ("a-model-name-" * 9, "cosmic-ray model")
+            frame.history = "0.1.0: 12345 cosmic rays masked by " + "a-model-name-" * 9
+            frame.write(target)
+    assert one.read_bytes() == two.read_bytes() and len(fits.getheader(two)["HISTORY"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    # astropy compresses no 64-bit integers.
+    [(fits.ImageHDU, d) for d in ("u1", "i2", "u2", "i4", "i8")] + [(fits.CompImageHDU, d) for d in ("u1", "i2", "i4")],
+)
+def test_mask_planes_of_any_integers_with_and_without_blank(tmp_path, kind, dtype):
+    path, out = tmp_path / "in.fits", tmp_path / "out.fits"
+    plane = np.zeros((120, 100), dtype)
+    plane[5, 5] = 1
+    mask = kind(plane, name="BPM")
+    if dtype in ("i2", "i4"):
+        mask.header["BLANK"] = -1
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(sky_image(), name="SCI"), mask]).writeto(path)
+    with ObservationFrame(path) as frame:
+        assert next(frame.ccds())[1].mask.sum() == 1
+        mark(frame)
+        frame.write(out)
+    result = fits.getdata(out, "BPM")
+    assert result.dtype.itemsize == plane.dtype.itemsize and result[5, 5] == 1 and (result == 8).sum() == 3
+
+
+def test_scaled_pixels_can_be_read_again(tmp_path):
+    path = tmp_path / "scaled.fits"
+    hdu = fits.PrimaryHDU(np.arange(600, dtype=np.int16).reshape(20, 30))
+    hdu.header.update(BSCALE=0.5, BZERO=10.0, BLANK=7)
+    hdu.writeto(path)
+    with ObservationFrame(path) as frame:
+        first, second = (next(frame.ccds())[1].data for _ in range(2))
+    assert np.array_equal(first, second, equal_nan=True) and np.isnan(first).sum() == 1
+
+
+def test_masks_belong_by_version_where_detectors_have_versions(tmp_path):
+    path, out = tmp_path / "in.fits", tmp_path / "out.fits"
+    hdus = [fits.PrimaryHDU()]
+    for version in (2, 1):
+        hdus.append(fits.ImageHDU(sky_image(), name="CHIP", ver=version))
+    for version in (1, 2):
+        hdus.append(fits.ImageHDU(np.full((120, 100), version == 1, np.uint8), name="MASK", ver=version))
+    fits.HDUList(hdus).writeto(path)
+    with ObservationFrame(path) as frame:
+        bad = {extension.name: ccd.mask.all() for extension, ccd in frame.ccds()}
+        assert bad == {"CHIP,2": False, "CHIP": True}
+        mark(frame)
+        frame.write(out)
+    with fits.open(out) as hdus:
+        assert [h.ver for h in hdus[1:]] == [2, 1, 1, 2]
+
+
+def test_planes_of_detectors_of_one_version_are_told_apart(tmp_path):
+    one, two = tmp_path / "1.fits", tmp_path / "2.fits"
+    path = tmp_path / "in.fits"
+    fits.HDUList([fits.PrimaryHDU(), *(fits.ImageHDU(sky_image(), name="SCI") for _ in range(3))]).writeto(path)
+    for source, target in ((path, one), (one, two)):
+        with ObservationFrame(source) as frame:
+            mark(frame)
+            for count, marks in enumerate(frame.marks.values(), 1):
+                marks.pixels = marks.pixels[:count]
+            frame.write(target, mask_extension=True)
+    assert one.read_bytes() == two.read_bytes()
+    with fits.open(two) as hdus:
+        assert [h.data.astype(bool).sum() for h in hdus if h.name == "CRMASK"] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("DQ", "i2"), ("MASK", "i4")])
+def test_flags_of_an_unknown_camera_are_left_alone(tmp_path, name, dtype):
+    path, out = tmp_path / "in.fits", tmp_path / "out.fits"
+    flags = np.full((120, 100), 40, dtype)
+    fits.HDUList([fits.PrimaryHDU(sky_image()), fits.ImageHDU(flags, name=name)]).writeto(path)
+    with ObservationFrame(path) as frame:
+        assert frame.notes == [f"flags of {name} are not known; it is left as it is"]
+        assert next(frame.ccds())[1].mask is None
+        mark(frame)
+        frame.write(out)
+    assert np.array_equal(fits.getdata(out, name), flags) and fits.getdata(out, "CRMASK").sum() == 3
+
+
+def test_planes_beside_the_image_are_not_masked(tmp_path):
+    path = tmp_path / "in.fits"
+    names = ["SCI_1", "SIGMA", "N4_DQ", "FLAGS", "ERR_1", "IVAR"]
+    cube = fits.ImageHDU(np.zeros((2, 5, 5)), name="EXTRA")
+    fits.HDUList([fits.PrimaryHDU(), *(fits.ImageHDU(sky_image(), name=n) for n in names), cube]).writeto(path)
+    with ObservationFrame(path) as frame:
+        assert [e.name for e in frame.extensions] == ["SCI_1"]
+        assert any("3-dimensional" in note for note in frame.notes)
+
+
+def test_a_damaged_companion_is_named(tmp_path):
+    path = mef(tmp_path, mask=None)
+    (tmp_path / "c4d_130105_ood_r.fits").write_bytes(path.read_bytes()[:9000])
+    with pytest.raises(FrameError, match=r"its mask file c4d_130105_ood_r\.fits: truncated"):
+        ObservationFrame(path)
+
+
+def test_a_link_is_not_replaced_unasked(frame_file, tmp_path):
+    link = tmp_path / "link.fits"
+    link.symlink_to(tmp_path / "nowhere.fits")
+    with ObservationFrame(frame_file()) as frame:
+        mark(frame)
+        with pytest.raises(FrameError, match="exists"):
+            frame.write(link)
+    assert link.is_symlink()
+
+
 def test_unnamed_detectors_have_names_of_their_own(tmp_path):
     path = tmp_path / "f.fits"
     fits.HDUList([fits.PrimaryHDU(), *(fits.ImageHDU(sky_image()) for _ in range(3))]).writeto(path)
@@ -284,25 +443,33 @@ def test_nothing_is_overwritten_unasked(frame_file, tmp_path):
     assert fits.getval(out, "L1STATCR") == 1
 
 
-def test_a_failed_write_leaves_no_trace(frame_file, tmp_path, monkeypatch):
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_failed_write_leaves_no_trace(tmp_path, monkeypatch, suffix):
     folder = tmp_path / "out"
     folder.mkdir()
+    image = mef(tmp_path, mask=None)
+    plane = fits.ImageHDU(np.zeros((120, 100), np.int16))
+    fits.HDUList([fits.PrimaryHDU(), plane, plane.copy()]).writeto(tmp_path / "c4d_130105_ood_r.fits")
+    synced = []
 
-    def no_space(*_):
-        raise OSError(28, os.strerror(28))
+    def no_space(_):
+        synced.append(1)
+        # The last of all: both files plain, or both plain and both packed.
+        if len(synced) == (4 if suffix else 2):
+            raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr("crattn_stage.frames.os.fsync", no_space)
-    with ObservationFrame(frame_file()) as frame:
+    with ObservationFrame(image) as frame:
         mark(frame)
         with pytest.raises(FrameError, match="No space left on device"):
-            frame.write(folder / "out.fits")
+            frame.write(folder / f"c4d_ooi_r.fits{suffix}")
     assert list(folder.iterdir()) == []
 
 
 def test_replacing_keeps_the_old_file_when_interrupted(tmp_path):
     target = tmp_path / "f"
     target.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt), replacing(target, overwrite=True) as stream:
+    with pytest.raises(KeyboardInterrupt), replacing([target], overwrite=True) as (stream,):
         stream.write(b"half")
         raise KeyboardInterrupt
     assert target.read_bytes() == b"old" and os.listdir(tmp_path) == ["f"]

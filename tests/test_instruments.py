@@ -27,8 +27,14 @@ def test_cameras_are_recognised(cards, name):
     ],
 )  # fmt: skip
 def test_only_frames_of_the_sky_are_science(kind, science):
-    assert instruments.is_science(fits.Header({"OBSTYPE": kind})) is science
-    assert instruments.is_science(fits.Header({"IMAGETYP": kind})) is science
+    expected = "" if science else kind
+    assert instruments.not_science(fits.Header({"OBSTYPE": kind})) == expected
+    assert instruments.not_science(fits.Header({"IMAGETYP": kind})) == expected
+
+
+@pytest.mark.parametrize(("product", "said"), [("image", ""), ("dqmask", "dqmask"), ("wtmap", "wtmap")])
+def test_products_of_the_community_pipeline_that_are_no_images(product, said):
+    assert instruments.not_science(fits.Header({"OBSTYPE": "object", "PRODTYPE": product})) == said
 
 
 @pytest.mark.parametrize(

@@ -51,3 +51,17 @@ def test_filled_pixels_are_like_their_neighbours_and_others_stay():
 
 def test_a_plane_without_a_good_pixel_is_filled_with_the_level():
     assert (fill(np.full((9, 9), 3.0, np.float32), np.ones((9, 9), bool), 7.0) == 7).all()
+
+
+@pytest.mark.parametrize("share", [0.3, 0.55, 0.8])
+def test_padding_is_not_the_sky(share):
+    image = sky_image((200, 200), 500, 9)
+    image[: int(200 * share)] = 0
+    level, sigma = sky_statistics(image)
+    assert level == pytest.approx(500, abs=1) and sigma == pytest.approx(9, rel=0.1)
+
+
+@pytest.mark.parametrize("sigma", [0.35, 0.5, 1.0, 3.0])
+def test_coarse_counts_have_a_noise(sigma):
+    image = np.rint(sky_image((200, 200), 50, sigma)).astype(np.int16)
+    assert sky_statistics(image)[1] == pytest.approx(np.hypot(sigma, 0.29), rel=0.45)

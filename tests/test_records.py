@@ -1,3 +1,4 @@
+import multiprocessing
 import sqlite3
 
 import pytest
@@ -88,3 +89,24 @@ def test_a_server_is_not_upgraded_unasked(tmp_path, monkeypatch):
     monkeypatch.setattr("calibration_dbs.records.connect", lambda url: engine)
     with pytest.raises(RuntimeError, match="db upgrade"):
         open_database("postgresql://somewhere/else")
+
+
+def _open(url, barrier, queue):
+    barrier.wait()
+    try:
+        open_database(url)
+        queue.put("opened")
+    except Exception as error:
+        queue.put(repr(error))
+
+
+def test_processes_may_open_a_new_database_at_once(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    barrier, queue = context.Barrier(4), context.Queue()
+    url = f"sqlite:///{tmp_path / 'new.sqlite'}"
+    children = [context.Process(target=_open, args=(url, barrier, queue)) for _ in range(4)]
+    for child in children:
+        child.start()
+    assert [queue.get(timeout=90) for _ in children] == ["opened"] * 4
+    for child in children:
+        child.join()

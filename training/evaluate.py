@@ -8,7 +8,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation
 
 from crattn_stage.detector import Detector, load_detector
-from crattn_stage.models import TILING, import_released, save
+from crattn_stage.models import TILING, ModelCard, import_released
 from training.metrics import at_setting, operating_points, purity_at, threshold_at, tpr_at
 from training.scenes import DILATION, Skies, Sky, contaminate
 
@@ -133,16 +133,9 @@ def evaluate(data, models, released=None, count=4, scene_sets=("r", "z")):
     """
     skies = Skies("test", data)
     detectors = {name: load_detector(name) for name in models}
-    if released:
-        import tempfile
-
-        for architecture, file in RELEASED.items():
-            with tempfile.TemporaryDirectory() as folder:
-                card = {"name": f"released {architecture}", "architecture": architecture, "scaling": "none"}
-                card |= {"threshold": 0.5, **TILING}
-                network = import_released(Path(released) / file, architecture)
-                card = save(network, card, folder)
-            detectors[card.name] = Detector(card, network)
+    for architecture, file in RELEASED.items() if released else ():
+        card = ModelCard(f"released {architecture}", architecture, "", "none", 0.5, **TILING)
+        detectors[card.name] = Detector(card, import_released(Path(released) / file, architecture))
     for name in scene_sets:
         scenes = make_scenes(skies, name, count)
         for label, detector in detectors.items():

@@ -98,14 +98,14 @@ class Skies:
         self.coadd_noise = sky_statistics(self.coadd)[1]
         self.kinds = {"ccd": 0.3, "coadd": 0.35, "simulated": 0.35}
 
-    def draw(self, rng, size, kind=None, level=None):
+    def draw(self, rng, size):
         """Return a random `Sky` of `size` x `size` pixels."""
-        kind = kind or rng.choice(list(self.kinds), p=list(self.kinds.values()))
+        kind = rng.choice(list(self.kinds), p=list(self.kinds.values()))
         if kind == "ccd":
             return self._ccd(rng, size)
         gain = 10 ** rng.uniform(0, 0.9) if kind == "simulated" or rng.random() < 0.3 else 4.0
         read_noise = 10 ** rng.uniform(0.5, 1.2)
-        level = 10 ** rng.uniform(1.3, 3.7) if level is None else level
+        level = 10 ** rng.uniform(1.3, 3.7)
         noise = 0.0
         if kind == "coadd":
             crop, noise = self._coadd(rng, size)
