@@ -14,7 +14,7 @@ from crattn_stage.errors import FrameError
 from crattn_stage.preparation import levelled, sky_statistics
 
 #: Widest a panel gets, pixels of the PNG; larger images are binned by the brightest pixel.
-PANEL = 900
+PANEL = 640
 #: Detectors shown in one preview.
 MOST_DETECTORS = 8
 _RED = ListedColormap(["#ffffff", "#c8102e"])

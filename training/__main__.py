@@ -55,7 +55,7 @@ def evaluate(data, models, released, count, scenes):
     from crattn_stage.models import shipped
     from training.evaluate import evaluate as measure
 
-    columns = ("tpr_1e-4", "tpr_1e-3", "purity_95", "f1", "iou", "fdr", "fpr", "seconds")
+    columns = ("tpr_1e-4", "tpr_1e-3", "purity_95", "f1", "iou", "fdr", "fpr")
     click.echo(f"{'scenes':8}{'detector':26}" + "".join(f"{name:>11}" for name in columns))
     for scene_set, detector, row in measure(data, models or shipped(), released, count, scenes):
         cells = "".join(f"{row[name]:11.5f}" if name in row else " " * 10 + "-" for name in columns)
