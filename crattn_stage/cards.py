@@ -72,7 +72,18 @@ def edited(block, cards, history="", data_sum=None):
 
 
 def with_checksum(header, data):
-    """Return the header of a new HDU with CHECKSUM and DATASUM, given its bytes and those of its data."""
+    """Return the header of a new HDU with CHECKSUM and DATASUM.
+
+    Parameters
+    ----------
+    header, data : bytes
+        Both with their padding.
+
+    Returns
+    -------
+    bytes
+        The header.
+    """
     total = ones_complement(data)
     sums = {"CHECKSUM": ("0" * 16, "HDU checksum"), "DATASUM": (str(total), "data unit checksum")}
     return edited(edited(header, sums), {})
