@@ -44,9 +44,8 @@ _database = click.option(
 @click.option("-v", "--verbose", is_flag=True, help="Say more of what happens.")
 def main(verbose):
     """Mask cosmic rays in CCD frames with attention U-Nets."""
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("crattn_stage").setLevel(logging.INFO if verbose else logging.WARNING)
 
 
 @contextmanager
@@ -241,6 +240,8 @@ def import_model(file, architecture, name, output_dir, overwrite):
     with _explained():
         network = import_released(file, architecture)
         name = name or Path(file).stem
+        if Path(name).name != name:
+            raise CrattnError(f"{name}: a name, not a path")
         target = Path(output_dir) / f"{name}.safetensors"
         if target.exists() and not overwrite:
             raise CrattnError(f"{target} exists; --overwrite replaces it")
@@ -268,6 +269,9 @@ def db():
 def _print_revision(url, upgraded):
     from calibration_dbs import records
 
+    file = url.partition("sqlite:///")[2]
+    if file and not upgraded and not os.path.exists(file):
+        raise FileNotFoundError("no such file")
     engine = records.connect(url)
     if upgraded:
         records.upgrade(engine)

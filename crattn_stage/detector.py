@@ -70,8 +70,9 @@ class Detector:
 
         Parameters
         ----------
-        image : array-like
+        image : array-like or `astropy.nddata.CCDData`
             2-D, ADU or electron, any real dtype and byte order; NaN allowed.
+            A mask of its own counts, too.
         mask : array-like of bool, optional
             True on bad pixels.
         amplifiers : list of tuple of `slice`, optional
@@ -88,9 +89,10 @@ class Detector:
         ------
         ValueError
             If the image is not 2-D, is empty, is not of real numbers or has no
-            good pixel, or the mask has another shape.
+            good pixel, the mask has another shape, or an amplifier has no
+            pixels in the image.
         """
-        image = np.asarray(image)
+        image, mask = _unwrapped(image, mask)
         if image.ndim != 2 or 0 in image.shape:
             raise ValueError(f"not a 2-D image: shape {image.shape}")
         if image.dtype.kind not in "buif":
@@ -98,15 +100,11 @@ class Detector:
         # float32 before anything else: big-endian and integer frames are common; an overflow is a bad pixel.
         with np.errstate(over="ignore"):
             image = np.ascontiguousarray(image, np.float32)
-        bad = ~np.isfinite(image)
-        if mask is not None:
-            mask = np.asarray(mask, bool)
-            if mask.shape != image.shape:
-                raise ValueError(f"mask of shape {mask.shape} for an image of shape {image.shape}")
-            bad |= mask
+        bad = mask | ~np.isfinite(image)
+        sections = [_section(amplifier, image.shape) for amplifier in amplifiers or [np.s_[:, :]]]
         probability = np.zeros(image.shape, np.float32)
         alive = False
-        for group in adjoining(amplifiers or [(slice(0, image.shape[0]), slice(0, image.shape[1]))]):
+        for group in adjoining(sections):
             window = enclosing(group)
             plane, level = np.empty_like(image[window]), 0.0
             for amplifier in group:
@@ -147,6 +145,8 @@ class Detector:
             As `predict`.
         """
         threshold = self.card.threshold if threshold is None else threshold
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"threshold {threshold} is not a probability")
         return self.predict(image, mask, amplifiers) > threshold
 
     def _run(self, plane):
@@ -163,6 +163,25 @@ class Detector:
         dtype = ENGINES[self.engine]
         with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             return torch.sigmoid(self._network(batch).float())[:, 0].numpy()
+
+
+def _unwrapped(image, mask):
+    """Return pixels and bad pixels of an array, a masked array or a CCDData, with a further mask."""
+    pixels = image.data if isinstance(image, NDData) else np.asarray(image)
+    bad = np.zeros(pixels.shape, bool)
+    for more in (getattr(image, "mask", None), mask):
+        if more is not None and np.shape(more) not in ((), pixels.shape):
+            raise ValueError(f"mask of shape {np.shape(more)} for an image of shape {pixels.shape}")
+        bad |= False if more is None else np.asarray(more, bool)
+    return pixels, bad
+
+
+def _section(section, shape):
+    """Return a pair of slices as explicit, ascending ones inside the image."""
+    rows, columns = (slice(*s.indices(n)) for s, n in zip(section, shape, strict=True))
+    if rows.start >= rows.stop or columns.start >= columns.stop or (rows.step, columns.step) != (1, 1):
+        raise ValueError(f"amplifier {section} has no pixels in an image of shape {shape}")
+    return slice(rows.start, rows.stop), slice(columns.start, columns.stop)
 
 
 _process = os.getpid()
@@ -232,7 +251,7 @@ def _relative(section, window):
     return tuple(slice(s.start - w.start, s.stop - w.start) for s, w in zip(section, window, strict=True))
 
 
-def detect_cosmics(ccd, model=None, threshold=None, engine="auto", bad=None, clean=False):
+def detect_cosmics(ccd, model=None, threshold=None, engine="auto", mask=None, clean=False):
     """Find the cosmic rays of a frame.
 
     Shaped like `ccdproc.cosmicray_lacosmic`, but the frame is left as it is
@@ -248,7 +267,7 @@ def detect_cosmics(ccd, model=None, threshold=None, engine="auto", bad=None, cle
         Probability; the model card's by default.
     engine
         As for `load_detector`.
-    bad : array-like of bool, optional
+    mask : array-like of bool, optional
         Further bad pixels.
     clean : bool
         Return a cleaned copy as well.
@@ -272,20 +291,16 @@ def detect_cosmics(ccd, model=None, threshold=None, engine="auto", bad=None, cle
     if key not in _detectors:
         _detectors[key] = load_detector(model, engine)
     ccd = ccd if isinstance(ccd, NDData) else np.asanyarray(ccd)
-    image = ccd.data if isinstance(ccd, NDData) else np.asarray(ccd)
-    known = np.zeros(image.shape, bool)
-    for more in (getattr(ccd, "mask", None), bad):
-        if more is not None:
-            known |= np.asarray(more, bool)
-    mask = _detectors[key].detect(image, known, threshold)
+    image, bad = _unwrapped(ccd, mask)
+    found = _detectors[key].detect(image, bad, threshold)
     if not clean:
-        return mask
+        return found
     cleaned = copy.deepcopy(ccd)
     pixels = cleaned.data if isinstance(ccd, NDData) else np.asarray(cleaned)
-    unusable = mask | known | ~np.isfinite(image)
-    filled = fill(np.array(image, np.float32), unusable, sky_statistics(image, ~unusable)[0])[mask]
-    pixels[mask] = filled if pixels.dtype.kind == "f" else np.rint(filled)
-    return mask, cleaned
+    unusable = found | bad | ~np.isfinite(image)
+    filled = fill(np.array(image, np.float32), unusable, sky_statistics(image, ~unusable)[0])[found]
+    pixels[found] = filled if pixels.dtype.kind == "f" else np.rint(filled)
+    return found, cleaned
 
 
 _detectors = {}

@@ -296,7 +296,8 @@ class ObservationFrame:
         overwrite : bool
             Replace an existing file.
         mask_extension : bool
-            Add a plane ``CRMASK`` of the cosmic rays alone for each extension.
+            Add a plane ``CRMASK`` of the cosmic rays alone for each extension;
+            one that an earlier run added is renewed in any case.
 
         Returns
         -------
@@ -355,24 +356,26 @@ class ObservationFrame:
             if marks is None:
                 continue
             cards[extension.index] = {**cards.get(extension.index, {}), **marks.cards}
-            new = [masks.CR_PLANE] if mask_extension else []
-            if extension.mask is None:
-                new = [extension.convention, *(c for c in new if c is not extension.convention)]
-            elif extension.mask[0] == "frame":
+            if extension.mask and extension.mask[0] == "frame":
                 planes[extension.mask[1]] = self._marked(extension)
-            for convention in new:
+            new = {} if extension.mask else {extension.convention.extension: extension.convention}
+            new[masks.CR_PLANE.extension] = masks.CR_PLANE
+            for name, convention in new.items():
                 make = self._new_plane(extension, convention)
-                key = (convention.extension, extension.version)
-                old = [
-                    i
-                    for i, h in enumerate(self._file.hdus)
-                    if (h.name, h.ver) == key and h.header.get("CRIMAGE", extension.name) == extension.name
-                ]
-                if old:
-                    planes[old[0]] = make
-                else:
+                old = self._own_plane(name, extension)
+                if old is not None:
+                    # Also without `mask_extension`: a CRMASK of an earlier run must not contradict the mask.
+                    planes[old] = make
+                elif convention is extension.convention or mask_extension:
                     extra.append(make)
         return planes, {index: (c, self.history) for index, c in cards.items() if c}, extra
+
+    def _own_plane(self, name, extension):
+        """Return the index of the plane of that name that an earlier run added for an extension, or None."""
+        for index, hdu in enumerate(self._file.hdus):
+            if (hdu.name, hdu.ver) == (name, extension.version) and hdu.header.get("CRIMAGE") == extension.name:
+                return index
+        return None
 
     def _cosmic_rays(self, extension):
         found = np.zeros(extension.shape, bool)

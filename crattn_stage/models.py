@@ -243,12 +243,12 @@ def import_released(path, architecture):
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror or error}") from error
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, IndexError) as error:
-        raise ModelError(f"{path}: not a checkpoint of tensors alone: {_first_line(error)}") from error
+        raise ModelError(f"{path}: not a checkpoint of tensors alone") from error
     network = build(architecture)
     try:
         network.load_state_dict({_renamed(name): tensor for name, tensor in state.items()})
     except (AttributeError, KeyError, RuntimeError, TypeError) as error:
-        raise ModelError(f"{path}: not a released checkpoint of {architecture}: {_first_line(error)}") from error
+        raise ModelError(f"{path}: not a released checkpoint of {architecture}; are all its tensors there?") from error
     return network.eval()
 
 

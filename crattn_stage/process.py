@@ -88,7 +88,7 @@ def process(path, target, stage, database=None, overwrite=False, mask_extension=
     card, provenance = stage.detector.card, stage.provenance
     model = {"name": card.name, "architecture": card.architecture, "sha256": card.sha256}
     settings = {key: provenance[key] for key in ("threshold", "engine", "version")}
-    with recorded_run(database, path.absolute(), model, **settings) as record:
+    with recorded_run(database, os.path.abspath(path), model, **settings) as record:
         return _process(path, target, stage, record, overwrite, mask_extension, preview)
 
 
@@ -123,7 +123,7 @@ def _process(path, target, stage, record, overwrite, mask_extension, preview):
         summary = total(d.summary for d in frame.detections)
         verdict, reason = summary.verdict()
         record["run"].update(
-            output_path=str(target.absolute()),
+            output_path=os.path.abspath(target),
             output_sha256=sha256(*outputs),
             pixels=summary.pixels,
             hits=summary.hits,
@@ -139,8 +139,8 @@ def _process(path, target, stage, record, overwrite, mask_extension, preview):
             for name, s in d.amplifiers.items()
         ]
         notes = "".join(f"; {note}" for note in [*frame.notes, reason] if note)
-        message = f"{summary.hits} cosmic rays, {summary.fraction:.3%} of pixels, {verdict}{notes}"
-        return Outcome(message, [*outputs, *picture])
+        hits = "1 cosmic ray" if summary.hits == 1 else f"{summary.hits} cosmic rays"
+        return Outcome(f"{hits}, {summary.fraction:.3%} of pixels, {verdict}{notes}", [*outputs, *picture])
 
 
 def preview_path(target):

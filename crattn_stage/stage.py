@@ -170,6 +170,8 @@ class AttentionCRStage(Stage):
 
     def _detect(self, frame, extension, ccd):
         amplifiers = frame.amplifiers(extension)
+        names = ", ".join(a.name for a in amplifiers if a.name) or "one"
+        logger.info("%s: %s %s, amplifiers %s", frame.path, frame.instrument.name, extension.name, names)
         sections = [a.section for a in amplifiers]
         bad = np.zeros(ccd.shape, bool) if ccd.mask is None else ccd.mask
         bad |= saturated_stars(ccd.data, saturation(extension.header))

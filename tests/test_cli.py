@@ -41,7 +41,7 @@ def test_run_masks_flags_and_records(frame_file, tmp_path):
     out = tmp_path / "out"
     result = crattn("run", path, "--output-dir", out, "--preview", "--mask-extension", *MODEL)
     assert result.exit_code == 0, result.output
-    assert f"{path}: 1 cosmic rays" in result.output
+    assert f"{path}: 1 cosmic ray," in result.output
     assert sorted(p.name for p in out.iterdir()) == ["frame.fits", "frame.png"]
     assert (out / "frame.png").read_bytes().startswith(b"\x89PNG")
     _, hit = with_track(sky_image())
@@ -341,8 +341,24 @@ def test_a_released_checkpoint_is_imported_and_runs(data, tmp_path, frame_file):
     assert wrong.exit_code == 1 and "not a released checkpoint of deepcr" in wrong.stderr
 
 
+def test_an_imported_model_has_a_name_and_not_a_path(data, tmp_path):
+    checkpoint = data / "reference_checkpoints" / "deepCR.pth"
+    options = ("--architecture", "deepcr", "--output-dir", tmp_path / "models", "--name", "../escaped")
+    assert crattn("models", "import", checkpoint, *options).exit_code == 1
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_the_same_file_has_one_row_however_it_is_named(frame_file, tmp_path):
+    path = frame_file()
+    (tmp_path / "sub").mkdir()
+    for number, name in enumerate((path, tmp_path / "sub" / ".." / path.name)):
+        assert crattn("run", name, "--output-dir", tmp_path / str(number), *MODEL).exit_code == 0
+    assert rows("select count(*) from frames") == [(1,)] and rows("select count(*) from runs") == [(2,)]
+
+
 def test_db_commands(tmp_path):
-    assert "revision None" in crattn("db", "current").stdout
+    missing = crattn("db", "current")
+    assert missing.exit_code == 1 and "no such file" in missing.stderr and not list(tmp_path.glob("*.sqlite"))
     assert crattn("db", "upgrade").exit_code == 0
     assert "revision 0001, newest 0001" in crattn("db", "current").stdout
 

@@ -99,6 +99,26 @@ def test_amplifiers_of_other_level_and_gain_join_without_a_seam(detector):
     assert detector.predict(split, amplifiers=[left])[right].max() == 0
 
 
+@pytest.mark.parametrize("section", [np.s_[5:5, :], np.s_[300:, :], np.s_[::2, :]])
+def test_an_amplifier_without_pixels_is_refused(detector, section):
+    with pytest.raises(ValueError, match="no pixels in an image"):
+        detector.predict(sky_image(), amplifiers=[section])
+
+
+def test_masks_of_ccddata_and_masked_arrays_count(detector):
+    image, hit = with_track(sky_image())
+    assert not detector.detect(CCDData(image, unit="adu", mask=hit))[hit].any()
+    assert not detector.detect(np.ma.array(image, mask=hit))[hit].any()
+    assert not detector.detect(image, hit)[hit].any()
+    assert detector.detect(np.ma.array(image))[hit].any()
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan")])
+def test_a_threshold_is_a_probability(detector, threshold):
+    with pytest.raises(ValueError, match="not a probability"):
+        detector.detect(sky_image(), threshold=threshold)
+
+
 def test_one_dead_amplifier_does_not_cost_the_other(detector):
     image, hit = with_track(sky_image((120, 120)), start=10, length=12)
     image[:, 60:] = np.nan

@@ -384,6 +384,16 @@ def test_planes_of_detectors_of_one_version_are_told_apart(tmp_path):
         assert [h.data.astype(bool).sum() for h in hdus if h.name == "CRMASK"] == [1, 2, 3]
 
 
+def test_a_plane_of_an_earlier_run_does_not_contradict_the_mask(frame_file, tmp_path):
+    one, two = tmp_path / "1.fits", tmp_path / "2.fits"
+    for source, target, pixels in ((frame_file(), one, [5, 6, 7]), (one, two, [6])):
+        with ObservationFrame(source) as frame:
+            mark(frame)
+            frame.marks[0].pixels = np.array(pixels)
+            frame.write(target, mask_extension=target is one)
+    assert fits.getdata(two, "CRMASK").sum() == (fits.getdata(two, "MASK") == 8).sum() == 1
+
+
 @pytest.mark.parametrize(("name", "dtype"), [("DQ", "i2"), ("MASK", "i4")])
 def test_flags_of_an_unknown_camera_are_left_alone(tmp_path, name, dtype):
     path, out = tmp_path / "in.fits", tmp_path / "out.fits"
