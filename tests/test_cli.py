@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from conftest import need, sky_image, with_track
 from sqlalchemy import create_engine, text
 
+from calibration_dbs.records import connect, open_database
 from crattn_stage import models
 from crattn_stage.cli import main
 from crattn_stage.errors import FrameError
@@ -206,8 +207,11 @@ def nobody():
     """Be a user who may not read or write everything, with a folder of one's own; root may."""
     folder = Path(tempfile.mkdtemp(prefix="crattn-"))
     folder.chmod(0o777)
+    open_database(f"sqlite:///{folder / 'p.sqlite'}").dispose()
     root = os.geteuid() == 0
     if root:
+        for path in folder.iterdir():
+            os.chown(path, 65534, -1)
         os.seteuid(65534)
     yield folder
     if root:
@@ -216,8 +220,9 @@ def nobody():
 
 
 def test_unreadable_and_unwritable_paths(frame_file, stage, nobody, monkeypatch):
-    # The stage is loaded before, as whom the weights can be read.
+    # The stage is loaded and the database made before, as whom the package's own files can be read.
     monkeypatch.setattr("crattn_stage.cli._stage", lambda *_: stage)
+    monkeypatch.setattr("calibration_dbs.records.open_database", connect)
     monkeypatch.setenv("CRATTN_DB", f"sqlite:///{nobody / 'p.sqlite'}")
     secret, good, closed = nobody / "secret.fits", nobody / "good.fits", nobody / "closed"
     for path in (secret, good):
