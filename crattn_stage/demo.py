@@ -6,7 +6,8 @@ import numpy as np
 from astropy.io import fits
 from scipy.ndimage import binary_dilation, label
 
-from crattn_stage.frames import ObservationFrame, replacing
+from crattn_stage.atomic import replacing
+from crattn_stage.frames import ObservationFrame
 from crattn_stage.preview import display_image, side_by_side
 from crattn_stage.process import process
 from crattn_stage.simulate import expose, scatter_hits, simulate_hit, simulate_sky

@@ -6,28 +6,20 @@ science HDU, go from input to output as they are, compressed or not.  Only
 headers that got new cards and mask planes are made anew.
 """
 
-import bz2
-import gzip
-import lzma
-import os
 import re
-import shutil
-import tempfile
-import warnings
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 from astropy.nddata import CCDData
-from astropy.utils.data import get_readable_fileobj
 
 from crattn_stage import masks
-from crattn_stage.cards import edited, ones_complement, readable, with_checksum
+from crattn_stage.atomic import replacing
+from crattn_stage.cards import readable
 from crattn_stage.errors import FrameError
+from crattn_stage.fits_file import COMPRESSION, FitsFile, shape_of
 from crattn_stage.instruments import identify
 
 #: EXTNAMEs of image planes that are not science pixels, alone, numbered (``DQ_2``) or behind another name (``N4_DQ``).
@@ -36,16 +28,6 @@ AUXILIARY = re.compile(
     r"|WTMAP|WMAP|PSF|PSFIMAGE|BKG|BACKGROUND)([_-]?\d+)?"
 )
 MASK_PLANES = ("BPM", "DQ", "MASK")
-#: Suffix -> how a whole file is packed; fpack is not among them, it packs images inside.
-PACKERS = {
-    ".gz": lambda stream: gzip.GzipFile("", "wb", fileobj=stream, mtime=0),
-    ".bz2": lambda stream: bz2.BZ2File(stream, "wb"),
-    ".xz": lambda stream: lzma.LZMAFile(stream, "wb"),
-}
-#: Of planes made anew: lossless for integers, and unlike gzip without a time stamp in it.
-COMPRESSION = "RICE_1"
-#: Cards that hold for the bytes of an HDU as they were.
-SUMS = ("CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM")
 
 
 @dataclass
@@ -132,7 +114,7 @@ class ObservationFrame:
         self._stack = ExitStack()
         try:
             with self._stack:
-                self._file = self._stack.enter_context(_FitsFile(self.path))
+                self._file = self._stack.enter_context(FitsFile(self.path))
                 self._companion = self._find_companion()
                 self._describe()
                 self._stack = self._stack.pop_all()
@@ -158,7 +140,7 @@ class ObservationFrame:
         if not sibling.exists():
             return None
         try:
-            return self._stack.enter_context(_FitsFile(sibling))
+            return self._stack.enter_context(FitsFile(sibling))
         except (FrameError, OSError) as error:
             raise FrameError(f"its mask file {sibling.name}: {getattr(error, 'strerror', None) or error}") from error
 
@@ -174,12 +156,12 @@ class ObservationFrame:
             self.header.extend(readable(hdus[science[0]].header), unique=True, strip=True, end=True)
         self.instrument = identify(self.header)
         science = [i for i in science if self.instrument.is_detector(hdus[i].name)]
-        filled = [i for i in science if 0 not in _shape(hdus[i])]
+        filled = [i for i in science if 0 not in shape_of(hdus[i])]
         if not filled:
             raise FrameError("zero-sized image" if science else "no image in it")
-        flat = [i for i in filled if len(_shape(hdus[i])) == 2]
+        flat = [i for i in filled if len(shape_of(hdus[i])) == 2]
         for index in set(filled) - set(flat):
-            shape = _shape(hdus[index])
+            shape = shape_of(hdus[index])
             text = f"HDU {index} is {len(shape)}-dimensional, of shape {shape}; only 2-D images are masked"
             if not flat:
                 raise FrameError(text)
@@ -208,7 +190,7 @@ class ObservationFrame:
             name = (hdu.name or f"HDU{index}") + (f",{hdu.ver}" if hdu.ver != 1 else "")
             if any(e.name == name for e in self.extensions):
                 name += f"#{index}"
-            self.extensions.append(Extension(index, name, header, _shape(hdu), convention, mask, version))
+            self.extensions.append(Extension(index, name, header, shape_of(hdu), convention, mask, version))
 
     def _find_mask(self, image, version, order, count):
         """Find the mask plane of a science HDU.
@@ -231,7 +213,7 @@ class ObservationFrame:
                 self.notes.append(f"no mask plane belongs to {image.name}")
             return None
         plane = hdus[found[0]]
-        if _shape(plane) != _shape(image):
+        if shape_of(plane) != shape_of(image):
             self.notes.append(f"mask plane {plane.name} has another shape than {image.name}; not used")
             return None
         if plane.header["BITPIX"] < 0:
@@ -349,7 +331,7 @@ class ObservationFrame:
         return [target, target.with_name(target.name.replace("_ooi_", "_ood_"))]
 
     def _edits(self, mask_extension):
-        """Return what `_FitsFile.copy` is to change.  Planes come as functions, so that one is held at a time."""
+        """Return what `FitsFile.copy` is to change.  Planes come as functions, so that one is held at a time."""
         planes, cards, extra = {}, {0: self.cards}, []
         for extension in self.extensions:
             marks = self.marks.get(extension.index)
@@ -407,229 +389,3 @@ class ObservationFrame:
             return hdu
 
         return make
-
-
-class _FitsFile:
-    """A FITS file as HDUs to read and as ranges of bytes to copy."""
-
-    def __init__(self, path):
-        self.path = Path(path)
-        self._stack = ExitStack()
-        self._open()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self._stack.close()
-
-    def _open(self):
-        with ExitStack() as stack:
-            plain = self._unpacked(stack)
-            with warnings.catch_warnings():
-                # Damage is found below by the sizes, in words of our own.
-                warnings.simplefilter("ignore")
-                try:
-                    self.hdus = stack.enter_context(fits.open(plain, memmap=False))
-                    self._raw = stack.enter_context(fits.open(plain, memmap=False, disable_image_compression=True))
-                    # Lazily read headers are read, and found damaged, here.
-                    len(self.hdus), len(self._raw)
-                except (OSError, ValueError, TypeError, KeyError, IndexError, fits.VerifyError) as error:
-                    if isinstance(error, OSError) and error.strerror:
-                        raise
-                    raise FrameError(f"not a FITS file: {_one_line(error)}") from error
-            self._plain = plain
-            self._bytes = stack.enter_context(open(plain, "rb"))
-            self._check_sizes(os.path.getsize(plain))
-            self._stack = stack.pop_all()
-
-    def _unpacked(self, stack):
-        """Return the path of the plain FITS file, unpacked to a temporary one where needed."""
-        with open(self.path, "rb") as stream:
-            start = stream.read(6)
-        if start == b"SIMPLE":
-            return self.path
-        if not start.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")):
-            raise FrameError("empty file" if not start else "not a FITS file")
-        plain = stack.enter_context(tempfile.NamedTemporaryFile(suffix=".fits"))
-        try:
-            with get_readable_fileobj(self.path, encoding="binary") as stream:
-                shutil.copyfileobj(stream, plain, 1 << 20)
-        except (EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
-            raise FrameError(f"truncated or damaged: {_one_line(error)}") from error
-        plain.flush()
-        return Path(plain.name)
-
-    def _check_sizes(self, size):
-        end = 0
-        for hdu in self._raw:
-            place = hdu.fileinfo()
-            end = place["datLoc"] + place["datSpan"]
-            if place["datLoc"] + hdu.size > size:
-                raise FrameError(f"truncated: HDU {self._raw.index(hdu)} ends at byte {end}, the file at {size}")
-        self._bytes.seek(end)
-        if self._bytes.read(8).strip(b"\0 "):
-            raise FrameError(f"truncated or damaged: no valid HDU at byte {end} of {size}")
-
-    def is_compressed(self, index):
-        return isinstance(self.hdus[index], fits.CompImageHDU)
-
-    def read(self, index):
-        """Return the pixels of an HDU in native byte order."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                # Opened anew: astropy changes an HDU by reading it, and keeps its pixels.
-                with fits.open(self._plain, memmap=False) as hdus:
-                    data = hdus[index].data
-                    return np.array(data, dtype=data.dtype.newbyteorder("="))
-            except Exception as error:
-                # The decompressor raises what it likes on damaged data.
-                raise FrameError(f"cannot read the pixels of HDU {index}: {_one_line(error)}") from error
-
-    def read_integers(self, index):
-        """Return the flags of a mask HDU; where it has a BLANK, which makes astropy read floats, 0 is its value."""
-        data = self.read(index)
-        if data.dtype.kind == "f":
-            data = np.nan_to_num(data).astype(f"i{self.hdus[index].header['BITPIX'] // 8}")
-        return data
-
-    def image_hdu(self, index, plane):
-        """Return an HDU like another one but with new pixels."""
-        header = self.hdus[index].header.copy()
-        for keyword in (*SUMS, "BLANK"):
-            header.remove(keyword, ignore_missing=True)
-        if self.is_compressed(index):
-            # Rice packs 32 bits at most.
-            kind = COMPRESSION if plane.itemsize <= 4 else "NOCOMPRESS"
-            return fits.CompImageHDU(plane, header, compression_type=kind)
-        return (fits.ImageHDU if index else fits.PrimaryHDU)(plane, header)
-
-    def copy(self, stream, planes, cards, extra):
-        """Copy the file with some HDUs replaced, some headers edited, and some HDUs appended.
-
-        Parameters
-        ----------
-        stream : binary file, for reading and writing
-        planes : dict of int to callable
-            HDU index -> function that makes the HDU in its place.
-        cards : dict of int to (dict, str)
-            HDU index -> cards and HISTORY line for its header.
-        extra : list of callable
-            Functions that make the HDUs to append.
-        """
-        checked = "CHECKSUM" in self._raw[0].header
-        for index, hdu in enumerate(self._raw):
-            place = hdu.fileinfo()
-            start, end = place["datLoc"], place["datLoc"] + place["datSpan"]
-            if index in planes:
-                _write_hdu(stream, planes[index](), "CHECKSUM" in hdu.header)
-            elif index in cards:
-                self._bytes.seek(place["hdrLoc"])
-                header = self._bytes.read(start - place["hdrLoc"])
-                stream.write(edited(header, *cards[index], data_sum=partial(self._data_sum, start, end)))
-                self._copy_bytes(stream, start, end)
-            else:
-                self._copy_bytes(stream, place["hdrLoc"], end)
-        for make in extra:
-            _write_hdu(stream, make(), checked)
-
-    def _data_sum(self, start, end):
-        buffer = BytesIO()
-        self._copy_bytes(buffer, start, end)
-        return ones_complement(buffer.getbuffer())
-
-    def _copy_bytes(self, stream, start, end):
-        self._bytes.seek(start)
-        left = end - start
-        while left:
-            piece = self._bytes.read(min(left, 1 << 20))
-            # The last HDU of some files lacks its padding.
-            piece = piece or bytes(left)
-            stream.write(piece)
-            left -= len(piece)
-
-
-def _shape(hdu):
-    """Return the shape of an image HDU from its header, without reading it."""
-    return tuple(hdu.header[f"NAXIS{axis}"] for axis in range(hdu.header["NAXIS"], 0, -1))
-
-
-def _write_hdu(stream, hdu, checked):
-    """Append an HDU to a stream, with checksums if asked."""
-    buffer = BytesIO()
-    primary = isinstance(hdu, fits.PrimaryHDU)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        fits.HDUList([hdu] if primary else [fits.PrimaryHDU(), hdu]).writeto(buffer, output_verify="ignore")
-        content = buffer.getvalue()
-        with fits.open(BytesIO(content), disable_image_compression=True) as written:
-            place = written[-1].fileinfo()
-    header, data = content[place["hdrLoc"] : place["datLoc"]], content[place["datLoc"] :]
-    stream.write(with_checksum(header, data) if checked else header)
-    stream.write(data)
-
-
-@contextmanager
-def replacing(targets, overwrite=False):
-    """Write files so that they are there whole or not at all.
-
-    Parameters
-    ----------
-    targets : list of path-like
-        A name that ends in .gz, .bz2 or .xz is packed.
-    overwrite : bool
-        Replace existing files.  A link is replaced, not what it points to.
-
-    Yields
-    ------
-    list of binary file
-        Temporary files beside the targets, plain; they become the targets on a
-        clean exit, the last one first, and vanish on any other.
-
-    Raises
-    ------
-    FrameError
-        If a target exists and is not to be replaced.
-    OSError
-        If a file cannot be written.
-    """
-    targets = [Path(target) for target in targets]
-    for target in targets:
-        if os.path.lexists(target) and not overwrite:
-            raise FrameError(f"{target} exists; --overwrite replaces it")
-    parts = [target.with_name(f".{target.name}.{os.getpid()}.part") for target in targets]
-    packed = [part.with_name(f"{part.name}.packed") for part in parts]
-    try:
-        with ExitStack() as stack:
-            streams = [stack.enter_context(open(part, "w+b")) for part in parts]
-            yield streams
-            for stream in streams:
-                _settle(stream)
-        finished = [_packed(*paths) for paths in zip(targets, parts, packed, strict=True)]
-        # The mask file comes last in a pair and first here: an image that says it was masked must have its mask.
-        for file, target in reversed(list(zip(finished, targets, strict=True))):
-            os.replace(file, target)
-    finally:
-        for path in (*parts, *packed):
-            path.unlink(missing_ok=True)
-
-
-def _packed(target, part, packed):
-    """Pack a finished file if its target's name asks for it, and return which file it is now."""
-    if target.suffix not in PACKERS:
-        return part
-    with open(part, "rb") as plain, open(packed, "wb") as stream:
-        with PACKERS[target.suffix](stream) as packer:
-            shutil.copyfileobj(plain, packer, 1 << 20)
-        _settle(stream)
-    return packed
-
-
-def _settle(stream):
-    stream.flush()
-    os.fsync(stream.fileno())
-
-
-def _one_line(error):
-    return re.sub(r"\s+", " ", str(error)).strip()[:200] or type(error).__name__

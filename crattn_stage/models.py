@@ -16,6 +16,7 @@ import safetensors.torch
 import torch
 
 from crattn_stage import __version__
+from crattn_stage.atomic import replacing
 from crattn_stage.errors import ModelError
 from crattn_stage.networks import ARCHITECTURES, build
 from crattn_stage.preparation import SCALINGS
@@ -162,7 +163,7 @@ def load(model=None):
 
 
 def save(network, card, folder):
-    """Write a model's weights and card, each atomically.
+    """Write a model's weights and card.
 
     Parameters
     ----------
@@ -188,11 +189,9 @@ def save(network, card, folder):
     content = safetensors.torch.save(tensors)
     card = ModelCard(sha256=hashlib.sha256(content).hexdigest(), **card)
     text = (json.dumps(asdict(card), indent=2) + "\n").encode()
-    for suffix, data in ((".safetensors", content), (".json", text)):
-        target = folder / f"{card.name}{suffix}"
-        partial = target.with_name(f".{target.name}.part")
-        partial.write_bytes(data)
-        os.replace(partial, target)
+    with replacing([folder / f"{card.name}{suffix}" for suffix in (".safetensors", ".json")], overwrite=True) as files:
+        for stream, data in zip(files, (content, text), strict=True):
+            stream.write(data)
     return card
 
 

@@ -1,6 +1,5 @@
 """Pictures to look at: what was masked, as a PNG."""
 
-import os
 from itertools import islice
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
+from crattn_stage.atomic import replacing
 from crattn_stage.detector import enclosing
 from crattn_stage.errors import FrameError
 from crattn_stage.preparation import levelled, sky_statistics
@@ -61,14 +61,11 @@ def side_by_side(path, rows):
             if overlay is not None:
                 axis.imshow(_shrunk(overlay), cmap=_OVERLAY, vmin=0, vmax=1, **style)
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        figure.savefig(partial, format="png", dpi=min(180, PANEL / panel))
-        os.replace(partial, path)
+        with replacing([path], overwrite=True) as (stream,):
+            figure.savefig(stream, format="png", dpi=min(180, PANEL / panel))
     except OSError as error:
         raise FrameError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

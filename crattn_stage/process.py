@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from calibration_dbs.records import recorded_run
+from crattn_stage.atomic import PACKERS
 from crattn_stage.errors import FrameError
-from crattn_stage.frames import PACKERS, ObservationFrame
+from crattn_stage.frames import ObservationFrame
 from crattn_stage.instruments import night, not_science, observation_type
 from crattn_stage.quality import total
 from crattn_stage.stage import exposure_time
