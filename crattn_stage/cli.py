@@ -14,8 +14,8 @@ import click
 from crattn_stage import __version__
 from crattn_stage.errors import CrattnError, FrameError
 
-#: Exit status: all done; some frames failed; the command itself was wrong.
-DONE, FAILED, USAGE = 0, 1, 2
+#: Exit status: all done; some frames failed.  click's own 2 says that the command itself was wrong.
+DONE, FAILED = 0, 1
 
 _model = click.option("--model", help="Shipped name, or path of a .safetensors file; the shipped default without it.")
 _threshold = click.option(

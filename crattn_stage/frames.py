@@ -118,8 +118,6 @@ class ObservationFrame:
                 self._companion = self._find_companion()
                 self._describe()
                 self._stack = self._stack.pop_all()
-        except FrameError:
-            raise
         except OSError as error:
             raise FrameError(error.strerror or str(error)) from error
 
@@ -178,9 +176,7 @@ class ObservationFrame:
             version = hdu.ver if by_version else order
             mask = self._find_mask(hdu, version, order, len(flat))
             plane = self._source(mask).hdus[mask[1]].header if mask else None
-            convention = self.instrument.convention(
-                header, plane, companion=mask is not None and mask[0] == "companion"
-            )
+            convention = self.instrument.convention(header, plane, self._companion is not None)
             if convention is None:
                 self.notes.append(f"flags of {plane['EXTNAME']} are not known; it is left as it is")
                 mask, convention = None, masks.CR_PLANE
@@ -300,8 +296,6 @@ class ObservationFrame:
             with replacing(files, overwrite) as streams:
                 for source, stream, changes in zip((self._file, self._companion), streams, edits, strict=False):
                     source.copy(stream, *changes)
-        except FrameError:
-            raise
         except (OSError, fits.VerifyError) as error:
             raise FrameError(f"cannot write {files[0]}: {getattr(error, 'strerror', None) or error}") from error
         return files
@@ -359,7 +353,24 @@ class ObservationFrame:
                 return index
         return None
 
-    def _cosmic_rays(self, extension):
+    def cosmic_rays(self, extension):
+        """Return the cosmic rays marked on an extension.
+
+        Parameters
+        ----------
+        extension : `Extension`
+            With marks.
+
+        Returns
+        -------
+        `numpy.ndarray` of bool
+            The shape of the extension.
+
+        Raises
+        ------
+        KeyError
+            If it has no marks.
+        """
         found = np.zeros(extension.shape, bool)
         found.ravel()[self.marks[extension.index].pixels] = True
         return found
@@ -369,7 +380,7 @@ class ObservationFrame:
 
         def make():
             file, index = self._source(extension.mask), extension.mask[1]
-            plane = extension.convention.marked(file.read_integers(index), self._cosmic_rays(extension))
+            plane = extension.convention.marked(file.read_integers(index), self.cosmic_rays(extension))
             return file.image_hdu(index, plane)
 
         return make
@@ -380,7 +391,7 @@ class ObservationFrame:
         def make():
             header = fits.Header([("CRIMAGE", extension.name, "the image that this plane is of")])
             plane = np.zeros(extension.shape, convention.dtype)
-            plane = convention.marked(plane, self._cosmic_rays(extension))
+            plane = convention.marked(plane, self.cosmic_rays(extension))
             if self._file.is_compressed(extension.index):
                 hdu = fits.CompImageHDU(plane, header, convention.extension, compression_type=COMPRESSION)
             else:

@@ -121,9 +121,7 @@ def write_preview(frame, path):
     """
     rows = []
     for extension, ccd in islice(frame.ccds(), MOST_DETECTORS):
-        found = np.zeros(extension.shape, bool)
-        found.ravel()[frame.marks[extension.index].pixels] = True
         image, window = display_image(ccd, frame.amplifiers(extension))
-        image, found = _shrunk(image), _shrunk(found[window])
+        image, found = _shrunk(image), _shrunk(frame.cosmic_rays(extension)[window])
         rows.append([(extension.name, image, None), ("masked", image, found), ("mask", found, None)])
     return side_by_side(path, rows)
