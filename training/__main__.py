@@ -20,15 +20,16 @@ def main():
 @click.option("--seed", default=0, show_default=True)
 @click.option("--workers", default=0, show_default=True, help="Processes that make patches.")
 @click.option("--threads", type=int, help="CPU threads of the network.")
-def train(architecture, output, data, steps, seed, workers, threads):
-    """Train ARCHITECTURE from scratch, or resume it from its checkpoint."""
+@click.option("--start-from", metavar="MODEL", help="A model of ours whose weights are the first guess.")
+def train(architecture, output, data, steps, seed, workers, threads, start_from):
+    """Train ARCHITECTURE, or resume it from its checkpoint."""
     import torch
 
     from training.train import train as run
 
     if threads:
         torch.set_num_threads(threads)
-    run(architecture, output, data, steps, seed=seed, workers=workers)
+    run(architecture, output, data, steps, seed=seed, workers=workers, start_from=start_from)
 
 
 @main.command()

@@ -12,6 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
+from crattn_stage import models
 from crattn_stage.networks import ARCHITECTURES, build
 from training.scenes import Patches, Skies
 
@@ -33,8 +34,8 @@ def learning_rate(step, steps, peak):
     return peak * min(1.0, (step + 1) / WARM_UP_STEPS, left)
 
 
-def train(architecture, output, data=None, steps=4300, peak=3e-3, seed=0, workers=0, save_every=100):
-    """Train one network from scratch, or resume where its checkpoint stands.
+def train(architecture, output, data=None, steps=4300, peak=3e-3, seed=0, workers=0, save_every=100, start_from=None):
+    """Train one network, or resume where its checkpoint stands.
 
     Parameters
     ----------
@@ -52,6 +53,10 @@ def train(architecture, output, data=None, steps=4300, peak=3e-3, seed=0, worker
         Processes that make patches; 0 makes them in this one.
     save_every : int
         Steps between checkpoints.
+    start_from : str or path-like, optional
+        A model of ours, as for `crattn_stage.models.find`, whose tensors are the first
+        guess of those of the same name: a sibling with or without attention, or an
+        older version.  From scratch without it.
 
     Returns
     -------
@@ -66,6 +71,8 @@ def train(architecture, output, data=None, steps=4300, peak=3e-3, seed=0, worker
     network = build(architecture).to(device, memory_format=torch.channels_last)
     # Hits cover about 1% of a patch: start from that guess.
     torch.nn.init.constant_(network.head.bias, -4.5)
+    if start_from is not None:
+        network.load_state_dict(models.load(start_from)[1].state_dict(), strict=False)
     optimiser = torch.optim.AdamW(network.parameters(), lr=peak, weight_decay=1e-4)
     start, seconds, log = 0, 0.0, [["step", "loss", "learning_rate", "seconds"]]
     checkpoint = output / "checkpoint.pt"
@@ -134,6 +141,7 @@ def train(architecture, output, data=None, steps=4300, peak=3e-3, seed=0, worker
         "hours": round(seconds / 3600, 2),
         "threads": torch.get_num_threads(),
         "real_data": data is not None,
+        "started_from": f"{models.read_card(start_from).name} {models.read_card(start_from).sha256}" if start_from else None,
     }
     (output / "training.json").write_text(json.dumps(summary, indent=2) + "\n")
     return network
