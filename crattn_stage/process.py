@@ -12,7 +12,7 @@ from calibration_dbs.records import recorded_run
 from crattn_stage.atomic import PACKERS
 from crattn_stage.errors import FrameError
 from crattn_stage.frames import ObservationFrame
-from crattn_stage.instruments import night, not_science, observation_type
+from crattn_stage.instruments import identify, night, not_science, observation_type
 from crattn_stage.quality import total
 from crattn_stage.stage import exposure_time
 
@@ -86,9 +86,7 @@ def process(path, target, stage, database=None, overwrite=False, mask_extension=
     path, target = Path(path), Path(target)
     if database is None:
         return _process(path, target, stage, {"frame": {}, "run": {}}, overwrite, mask_extension, preview)
-    card, provenance = stage.detector.card, stage.provenance
-    model = {"name": card.name, "architecture": card.architecture, "sha256": card.sha256}
-    settings = {key: provenance[key] for key in ("threshold", "engine", "version")}
+    model, settings = run_identity(stage)
     with recorded_run(database, os.path.abspath(path), model, **settings) as record:
         return _process(path, target, stage, record, overwrite, mask_extension, preview)
 
@@ -96,12 +94,7 @@ def process(path, target, stage, database=None, overwrite=False, mask_extension=
 def _process(path, target, stage, record, overwrite, mask_extension, preview):
     record["run"]["input_sha256"] = sha256(path)
     with ObservationFrame(path) as frame:
-        record["frame"].update(
-            instrument=frame.instrument.name,
-            night=night(frame.header, frame.instrument),
-            observation_type=observation_type(frame.header),
-            exposure_time=exposure_time(frame.header),
-        )
+        record["frame"].update(description(frame.header))
         if not_science(frame.header):
             record["status"] = "skipped"
             return Outcome(f"skipped, {not_science(frame.header)} frame")
@@ -121,27 +114,83 @@ def _process(path, target, stage, record, overwrite, mask_extension, preview):
             for path in picture:
                 path.unlink()
             raise
-        summary = total(d.summary for d in frame.detections)
+        record["run"].update(output_path=os.path.abspath(target), output_sha256=sha256(*outputs))
+        summary = record_detections(record, frame.detections, exposure_time(frame.header))
         verdict, reason = summary.verdict()
-        record["run"].update(
-            output_path=os.path.abspath(target),
-            output_sha256=sha256(*outputs),
-            pixels=summary.pixels,
-            hits=summary.hits,
-            fraction=summary.fraction,
-            rate=summary.rate(exposure_time(frame.header)),
-            star_fraction=summary.star_fraction,
-            verdict=verdict,
-            reason=reason,
-        )
-        record["amplifiers"] = [
-            {"extension": d.name, "name": name, "pixels": s.pixels, "searched": s.searched, "hits": s.hits}
-            for d in frame.detections
-            for name, s in d.amplifiers.items()
-        ]
         notes = "".join(f"; {note}" for note in [*frame.notes, reason] if note)
         hits = "1 cosmic ray" if summary.hits == 1 else f"{summary.hits} cosmic rays"
         return Outcome(f"{hits}, {summary.fraction:.3%} of pixels, {verdict}{notes}", [*outputs, *picture])
+
+
+def run_identity(stage):
+    """Return what `calibration_dbs.records.recorded_run` is to know of a stage.
+
+    Parameters
+    ----------
+    stage : `crattn_stage.stage.AttentionCRStage`
+
+    Returns
+    -------
+    model, settings : dict
+    """
+    card, provenance = stage.detector.card, stage.provenance
+    model = {"name": card.name, "architecture": card.architecture, "sha256": card.sha256}
+    return model, {key: provenance[key] for key in ("threshold", "engine", "version")}
+
+
+def description(header):
+    """Return the columns of `calibration_dbs.tables.Frame` that a header gives.
+
+    Parameters
+    ----------
+    header : `astropy.io.fits.Header`
+
+    Returns
+    -------
+    dict
+    """
+    instrument = identify(header)
+    return {
+        "instrument": instrument.name,
+        "night": night(header, instrument),
+        "observation_type": observation_type(header),
+        "exposure_time": exposure_time(header),
+    }
+
+
+def record_detections(record, detections, seconds):
+    """Fill in what was found.
+
+    Parameters
+    ----------
+    record : dict
+        Of `calibration_dbs.records.recorded_run`.
+    detections : list of `crattn_stage.quality.Detection`
+    seconds : float or None
+        Exposure time.
+
+    Returns
+    -------
+    `crattn_stage.quality.Summary`
+        Of all detectors together.
+    """
+    summary = total(d.summary for d in detections)
+    verdict, reason = summary.verdict()
+    record["run"].update(
+        pixels=summary.pixels,
+        hits=summary.hits,
+        fraction=summary.fraction,
+        rate=summary.rate(seconds),
+        star_fraction=summary.star_fraction,
+        verdict=verdict,
+        reason=reason,
+    )
+    record["amplifiers"] = [
+        {"extension": d.name, "name": name, "pixels": s.pixels, "searched": s.searched, "hits": s.hits}
+        for d in detections
+        for name, s in d.amplifiers.items()
+    ]
+    return summary
 
 
 def preview_path(target):

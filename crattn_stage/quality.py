@@ -11,6 +11,22 @@ FRACTION_WARN, FRACTION_FAIL = 0.01, 0.05
 STARS_WARN, STARS_FAIL = 0.02, 0.10
 #: Fewer stars than this say nothing about over-masking.
 FEWEST_STARS = 20
+#: The header cards of a masked frame or detector, and what they say.
+CARDS = {
+    "L1STATCR": "1: cosmic rays were masked",
+    "L1IDCR": "cosmic-ray model",
+    "CRMODSHA": "first 16 of the sha256 of its weights",
+    "CRTHRESH": "probability above which a pixel is masked",
+    "CRNPIX": "pixels masked as cosmic rays",
+    "CRFRAC": "their share of the pixels searched",
+    "CRNHIT": "connected cosmic-ray objects",
+    "CRRATE": "[cm-2 min-1] hit rate",
+    "CRSTAR": "share of star cores masked",
+    "CRQC": "quality of the mask: PASS, WARN or FAIL",
+    "CRQCWHY": "reason of the verdict",
+    "CRENGINE": "arithmetic that ran the model",
+    "CRVERSN": "version of crattn-stage",
+}
 _OFFSETS = np.arange(-1, 2)
 
 
@@ -212,18 +228,35 @@ def header_cards(summary, seconds, provenance):
     """
     verdict, why = summary.verdict()
     rate, stars = summary.rate(seconds), summary.star_fraction
-    return {
-        "L1STATCR": (int(summary.searched > 0), "1: cosmic rays were masked"),
-        "L1IDCR": (provenance["model"], "cosmic-ray model"),
-        "CRMODSHA": (provenance["sha256"][:16], "first 16 of the sha256 of its weights"),
-        "CRTHRESH": (provenance["threshold"], "probability above which a pixel is masked"),
-        "CRNPIX": (summary.pixels, "pixels masked as cosmic rays"),
-        "CRFRAC": (round(summary.fraction, 8), "their share of the pixels searched"),
-        "CRNHIT": (summary.hits, "connected cosmic-ray objects"),
-        "CRRATE": (None if rate is None else round(rate, 4), "[cm-2 min-1] hit rate"),
-        "CRSTAR": (None if stars is None else round(stars, 5), "share of star cores masked"),
-        "CRQC": (verdict, "quality of the mask: PASS, WARN or FAIL"),
-        "CRQCWHY": (why, "reason of the verdict"),
-        "CRENGINE": (provenance["engine"], "arithmetic that ran the model"),
-        "CRVERSN": (provenance["version"], "version of crattn-stage"),
-    }
+    values = (
+        int(summary.searched > 0),
+        provenance["model"],
+        provenance["sha256"][:16],
+        provenance["threshold"],
+        summary.pixels,
+        round(summary.fraction, 8),
+        summary.hits,
+        None if rate is None else round(rate, 4),
+        None if stars is None else round(stars, 5),
+        verdict,
+        why,
+        provenance["engine"],
+        provenance["version"],
+    )
+    return {keyword: (value, CARDS[keyword]) for keyword, value in zip(CARDS, values, strict=True)}
+
+
+def failure_cards(reason):
+    """Return the header cards of a frame that could not be masked.
+
+    Parameters
+    ----------
+    reason : str
+
+    Returns
+    -------
+    dict
+        As `header_cards`; all but the verdict are empty.
+    """
+    values = {"L1STATCR": 0, "CRQC": "FAIL", "CRQCWHY": " ".join(reason.split())}
+    return {keyword: (values.get(keyword), comment) for keyword, comment in CARDS.items()}

@@ -172,27 +172,51 @@ class AttentionCRStage(Stage):
         amplifiers = frame.amplifiers(extension)
         names = ", ".join(a.name for a in amplifiers if a.name) or "one"
         logger.info("%s: %s %s, amplifiers %s", frame.path, frame.instrument.name, extension.name, names)
+        header = extension.header
+        return self.search(extension.name, ccd.data, ccd.mask, amplifiers, saturation(header), pixel_area(header))
+
+    def search(self, name, image, bad, amplifiers, level=None, area=None):
+        """Find the cosmic rays of a detector: what every pipeline's stage comes through.
+
+        Parameters
+        ----------
+        name : str
+            Of the detector.
+        image : `numpy.ndarray`
+            2-D, ADU or electron.
+        bad : `numpy.ndarray` of bool, or None
+            True on pixels that are no use.
+        amplifiers : list of `crattn_stage.amplifiers.Amplifier`
+            What lies outside their sections is not searched.
+        level : float, optional
+            At which stars saturate, in the unit of the image.
+        area : float, optional
+            Of a pixel, cm2.
+
+        Returns
+        -------
+        `crattn_stage.quality.Detection`
+            Nothing searched and nothing found where no pixel is good.
+        """
         sections = [a.section for a in amplifiers]
-        bad = np.zeros(ccd.shape, bool) if ccd.mask is None else ccd.mask
-        bad |= saturated_stars(ccd.data, saturation(extension.header))
-        searched = np.zeros(ccd.shape, bool)
+        bad = saturated_stars(image, level) | (False if bad is None else bad)
+        searched = np.zeros(image.shape, bool)
         for section in sections:
             searched[section] = True
-        searched &= ~bad & np.isfinite(ccd.data)
+        searched &= ~bad & np.isfinite(image)
         # A dead detector must not cost the others of the exposure.
-        found = np.zeros(ccd.shape, bool)
+        found = np.zeros(image.shape, bool)
         if searched.any():
-            found = self.detector.detect(ccd.data, bad, self.threshold, sections)
-        area = pixel_area(extension.header)
+            found = self.detector.detect(image, bad, self.threshold, sections)
 
         def summarise(where):
             pixels, count = found[where], int(np.count_nonzero(searched[where]))
             return Summary(int(np.count_nonzero(pixels)), count, count_hits(pixels), area and area * count)
 
         summary = summarise(np.s_[:, :])
-        summary.stars, summary.stars_flagged = star_cores(levelled(ccd.data, sections, searched), found, ~searched)
+        summary.stars, summary.stars_flagged = star_cores(levelled(image, sections, searched), found, ~searched)
         by_amplifier = {a.name: summarise(a.section) for a in amplifiers}
-        return Detection(extension.name, np.flatnonzero(found).astype(np.int32), summary, by_amplifier)
+        return Detection(name, np.flatnonzero(found).astype(np.int32), summary, by_amplifier)
 
 
 def saturated_stars(image, level):

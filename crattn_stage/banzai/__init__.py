@@ -1,0 +1,321 @@
+"""Inside BANZAI, the pipeline of Las Cumbres Observatory: a drop-in for its cosmic-ray stage.
+
+BANZAI is imported only here and in the modules of this package; torch and the
+model wait until the first frame of the sky.
+"""
+
+import os
+from contextlib import contextmanager
+from functools import cache
+
+import numpy as np
+from banzai.logs import get_logger
+from banzai.stages import Stage
+from banzai.utils import qc
+
+from crattn_stage.banzai import settings
+from crattn_stage.errors import FrameError
+from crattn_stage.instruments import not_science, pixel_area, saturation
+from crattn_stage.masks import BANZAI
+
+logger = get_logger()
+
+
+class CosmicRayDetector(Stage):
+    """Mask cosmic rays with an attention U-Net: bit 8 of the mask, cards in the header, a row in the database.
+
+    It may stand anywhere from behind ``banzai.gain.GainNormalizer`` to before
+    ``banzai.photometry.SourceDetector``.  Before the mosaic is made, the
+    amplifiers of a detector are put together for the search.  A setting that
+    the context lacks is as in `crattn_stage.banzai.settings`.
+
+    Parameters
+    ----------
+    runtime_context : `banzai.context.Context`
+    """
+
+    def __init__(self, runtime_context):
+        super().__init__(runtime_context)
+        self._error = None
+
+    @property
+    def stage_name(self):
+        """Dotted name of the stage; BANZAI's own property takes each stage for one of its own."""
+        return f"{type(self).__module__}.{type(self).__qualname__}"
+
+    def run(self, images):
+        """Run on each image; if none is left, raise why.
+
+        BANZAI logs an error of a stage, drops the image, and records success.
+        An error that goes on keeps its task from that.
+
+        Parameters
+        ----------
+        images : list of `banzai.frames.ObservationFrame`
+
+        Returns
+        -------
+        list of `banzai.frames.ObservationFrame`
+            Those that went through.
+
+        Raises
+        ------
+        Exception
+            Of the last image, if none went through.
+        """
+        self._error = None
+        images = super().run(images)
+        if self._error and not images:
+            raise self._error
+        return images
+
+    def do_stage(self, image):
+        """Mask one image; science pixels stay as they are.
+
+        Parameters
+        ----------
+        image : `banzai.frames.ObservationFrame`
+
+        Returns
+        -------
+        `banzai.frames.ObservationFrame`
+            The same.  A bias, dark or flat comes back as it went in.  One that
+            cannot be masked comes back without cosmic rays, and says so, with
+            the setting ``CRATTN_PASS_UNMASKED``.
+
+        Raises
+        ------
+        Exception
+            Whatever kept the image from being masked, or the run from being
+            recorded.
+        """
+        kind = not_science(image.meta)
+        if kind:
+            logger.info(f"No cosmic rays are looked for in a {kind} frame", image=image)
+            return image
+        try:
+            with self._database() as database:
+                self._recorded(image, database)
+        except Exception as error:
+            self._error = error
+            raise
+        return image
+
+    def _setting(self, name):
+        return getattr(self.runtime_context, name, getattr(settings, name))
+
+    @contextmanager
+    def _database(self):
+        from calibration_dbs.records import open_database
+
+        # As BANZAI does, a connection for each frame: none is shared across a fork.
+        database = open_database(self._setting("CRATTN_DB_ADDRESS") or self.runtime_context.db_address)
+        try:
+            yield database
+        finally:
+            database.dispose()
+
+    def _recorded(self, image, database):
+        """Mask an image and record it; what goes wrong is recorded before it is raised or passed over."""
+        from sqlalchemy.exc import SQLAlchemyError
+
+        from calibration_dbs.records import recorded_run
+        from crattn_stage import __version__
+        from crattn_stage.process import description, run_identity
+
+        failure = None
+        engine, threshold = self._setting("CRATTN_ENGINE"), self._setting("CRATTN_THRESHOLD")
+        model = {"name": str(self._setting("CRATTN_MODEL")), "architecture": "not loaded", "sha256": ""}
+        options = {"threshold": threshold or 0.0, "engine": engine, "version": __version__}
+        try:
+            masker = _masker(self._setting("CRATTN_MODEL"), threshold, engine, self._setting("CRATTN_THREADS"))
+            model, options = run_identity(masker)
+        except Exception as error:
+            failure = error
+        try:
+            # BANZAI knows a frame by the name of its file, not by its folder.
+            with recorded_run(database, image.filename, model, **options) as record:
+                record["frame"].update(description(image.meta))
+                if failure:
+                    raise failure
+                self._mask(image, masker, record)
+        except SQLAlchemyError:
+            # Not recorded, so not passed over either.
+            raise
+        except Exception as error:
+            if not self._setting("CRATTN_PASS_UNMASKED"):
+                raise
+            logger.error(f"Not masked: {error}", image=image)
+            _mark_unmasked(image, str(error) or type(error).__name__)
+
+    def _mask(self, image, masker, record):
+        from crattn_stage.process import record_detections
+        from crattn_stage.quality import header_cards
+        from crattn_stage.stage import exposure_time
+
+        seconds = exposure_time(image.meta)
+        found = [(detector, _search(masker, image, detector)) for detector in detectors(image.ccd_hdus)]
+        summary = record_detections(record, [detection for _, detection in found], seconds)
+        if not summary.searched:
+            raise FrameError("no good pixel")
+        # From here on nothing fails: no frame is masked by half.
+        for detector, detection in found:
+            plane = np.zeros(detector.shape, bool)
+            plane.ravel()[detection.pixels] = True
+            for amplifier in detector.amplifiers:
+                hits = np.zeros(amplifier.hdu.shape, bool)
+                hits[amplifier.pixels] = plane[amplifier.section]
+                amplifier.hdu.mask[:] = BANZAI.marked(amplifier.hdu.mask, hits)
+                _set(amplifier.hdu.meta, header_cards(detection.amplifiers[amplifier.name], seconds, masker.provenance))
+        _set(image.meta, header_cards(summary, seconds, masker.provenance))
+        record["run"]["output_path"] = _output_path(image, self.runtime_context)
+        verdict, reason = summary.verdict()
+        numbers = {"hits": summary.hits, "fraction": summary.fraction, "failed": verdict == "FAIL", "reason": reason}
+        logger.info("Masked cosmic rays", image=image, extra_tags={"CRQC": verdict, **numbers})
+        results = {f"cosmic_rays.{name}": value for name, value in numbers.items()}
+        qc.save_qc_results(self.runtime_context, results, image)
+
+
+@cache
+def _masker(*settings):
+    from crattn_stage.stage import AttentionCRStage, RuntimeContext
+
+    return AttentionCRStage(RuntimeContext(*settings))
+
+
+class _Amplifier:
+    """One CCDData of a detector: `pixels` of it, turned as the detector is, are the `section` of the detector."""
+
+    def __init__(self, name, hdu, origin):
+        self.name, self.hdu = name, hdu
+        data, detector = hdu.data_section, hdu.detector_section
+        self.pixels, self.section = [], []
+        for axis, length in zip("yx", hdu.shape, strict=True):
+            first, last = (getattr(data, f"{axis}_{end}") for end in ("start", "stop")) if data else (1, length)
+            if max(first, last) > length:
+                raise FrameError(f"DATASEC {data.to_region_keyword()} lies outside the image {hdu.name}")
+            start, stop = (getattr(detector, f"{axis}_{end}") for end in ("start", "stop")) if detector else (1, length)
+            low, high = sorted((first, last))
+            binning = hdu.binning["xy".index(axis)]
+            place = (min(start, stop) - origin[axis]) // binning
+            self.section.append(slice(place, place + high - low + 1))
+            turned = (first > last) != (start > stop)
+            self.pixels.append(slice(high - 1, low - 2 if low > 1 else None, -1) if turned else slice(low - 1, high))
+        self.pixels, self.section = tuple(self.pixels), tuple(self.section)
+
+
+class Detector:
+    """The amplifiers of one detector, put together as it is.
+
+    Parameters
+    ----------
+    hdus : list of `banzai.data.CCDData`
+
+    Attributes
+    ----------
+    name : str
+        What the names of the amplifiers have in common.
+    shape : tuple of int
+    amplifiers : list
+        Each with its `name`, `hdu`, `pixels` of the HDU and `section` of the
+        detector, of one shape.
+    overlapping : bool
+        Whether their sections say that they read the same pixels.
+
+    Raises
+    ------
+    FrameError
+        If a section lies outside its image.
+    """
+
+    def __init__(self, hdus):
+        names = [hdu.name or "" for hdu in hdus]
+        self.name = os.path.commonprefix(names)
+        sections = [hdu.detector_section for hdu in hdus]
+        origin = {
+            axis: min((min(getattr(s, f"{axis}_start"), getattr(s, f"{axis}_stop")) for s in sections if s), default=1)
+            for axis in "yx"
+        }
+        alone = len(hdus) == 1
+        self.amplifiers = [
+            _Amplifier("" if alone else name.removeprefix(self.name) or str(number), hdu, origin)
+            for number, (name, hdu) in enumerate(zip(names, hdus, strict=True), 1)
+        ]
+        self.shape = tuple(max(a.section[i].stop for a in self.amplifiers) for i in (0, 1))
+        seen = np.zeros(self.shape, np.uint8)
+        for amplifier in self.amplifiers:
+            seen[amplifier.section] += 1
+        self.overlapping = bool(seen.max() > 1)
+
+
+def detectors(hdus):
+    """Group the amplifiers of a frame by detector.
+
+    Parameters
+    ----------
+    hdus : list of `banzai.data.CCDData`
+        Those with one ``CCDNUM``, or without any, are of one detector; one
+        without ``DETSEC`` stays alone.
+
+    Returns
+    -------
+    list of `Detector`
+    """
+    groups = {}
+    for hdu in hdus:
+        key = ("CCD", hdu.meta.get("CCDNUM")) if hdu.detector_section else ("HDU", id(hdu))
+        groups.setdefault(key, []).append(hdu)
+    found = []
+    for group in groups.values():
+        together = Detector(group)
+        # BANZAI invents a DETSEC where there is none, and puts all amplifiers at one place.
+        found += [Detector([hdu]) for hdu in group] if together.overlapping else [together]
+    for number, detector in enumerate(found, 1):
+        if sum(other.name == detector.name for other in found) > 1:
+            detector.name = f"{detector.name}#{number}"
+    return found
+
+
+def _search(masker, image, detector):
+    plane = np.zeros(detector.shape, np.float32)
+    bad = np.zeros(detector.shape, bool)
+    for amplifier in detector.amplifiers:
+        with np.errstate(over="ignore"):
+            plane[amplifier.section] = amplifier.hdu.data[amplifier.pixels]
+        bad[amplifier.section] = BANZAI.bad_pixels(amplifier.hdu.mask[amplifier.pixels])
+    header = detector.amplifiers[0].hdu.meta.copy()
+    header.extend(image.meta, unique=True)
+    levels = [level for a in detector.amplifiers if (level := saturation(a.hdu.meta)) is not None]
+    # The lowest, as in BANZAI's mosaics.
+    level = min(levels, default=None)
+    return masker.search(detector.name, plane, bad, detector.amplifiers, level, pixel_area(header))
+
+
+def _mark_unmasked(image, reason):
+    from crattn_stage.quality import failure_cards
+
+    for hdu in image.ccd_hdus:
+        hdu.mask[:] = BANZAI.marked(hdu.mask, np.zeros(hdu.shape, bool))
+        _set(hdu.meta, failure_cards(reason))
+    _set(image.meta, failure_cards(reason))
+
+
+def _set(header, cards):
+    """Set cards; one without a value is taken away, as an earlier run may have set it."""
+    for keyword, (value, comment) in cards.items():
+        if value is None:
+            header.remove(keyword, ignore_missing=True)
+        elif isinstance(value, str):
+            # One card holds 68 characters, and the comment what is left.
+            value = value.encode("ascii", "replace").decode()[:68]
+            header[keyword] = (value, comment[: max(0, 65 - len(value))])
+        else:
+            header[keyword] = (value, comment)
+
+
+def _output_path(image, context):
+    """Return where BANZAI will write an image, or None for a class of frames that does not say."""
+    try:
+        return os.path.join(image.get_output_directory(context), image.get_output_filename(context))
+    except AttributeError:
+        return None

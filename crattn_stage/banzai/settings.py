@@ -1,0 +1,30 @@
+"""BANZAI's settings with our stage in the place of its own; to use as it is, or to import from.
+
+All of this goes to Celery as JSON: plain values only.
+"""
+
+from banzai.settings import *  # noqa: F403
+from banzai.settings import ORDERED_STAGES
+
+_OURS, _THEIRS = "crattn_stage.banzai.CosmicRayDetector", "banzai.cosmic.CosmicRayDetector"
+
+#: After dark and flat, where BANZAI looks for cosmic rays.
+ORDERED_STAGES = [_OURS if stage == _THEIRS else stage for stage in ORDERED_STAGES]
+#: The other slots, to be assigned to ORDERED_STAGES: on the amplifiers, and on the mosaic as soon as it is trimmed.
+AMPLIFIER_STAGES = [stage for stage in ORDERED_STAGES if stage != _OURS]
+MOSAIC_STAGES = list(AMPLIFIER_STAGES)
+AMPLIFIER_STAGES.insert(AMPLIFIER_STAGES.index("banzai.gain.GainNormalizer") + 1, _OURS)
+MOSAIC_STAGES.insert(MOSAIC_STAGES.index("banzai.trim.Trimmer") + 1, _OURS)
+
+#: Shipped name or path of a model; the shipped default if None.
+CRATTN_MODEL = None
+#: Probability above which a pixel is masked; the model's own if None.
+CRATTN_THRESHOLD = None
+#: As for `crattn_stage.load_detector`.
+CRATTN_ENGINE = "auto"
+#: CPU threads; torch's own choice if None.
+CRATTN_THREADS = None
+#: Database of provenance; BANZAI's own if None.
+CRATTN_DB_ADDRESS = None
+#: What becomes of a frame that cannot be masked: it stops (False), or goes on without cosmic rays, and says so (True).
+CRATTN_PASS_UNMASKED = False
