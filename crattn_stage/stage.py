@@ -162,10 +162,7 @@ class AttentionCRStage(Stage):
         if blind:
             frame.notes.append(f"no good pixel in {', '.join(blind)}")
         frame.cards = header_cards(summary, seconds, self.provenance)
-        frame.history = (
-            f"{__version__}: {summary.hits} cosmic rays masked by {self.provenance['model']} "
-            f"{self.provenance['sha256'][:8]}"
-        )
+        frame.history = history(summary, self.provenance)
         return frame
 
     def _detect(self, frame, extension, ccd):
@@ -217,6 +214,23 @@ class AttentionCRStage(Stage):
         summary.stars, summary.stars_flagged = star_cores(levelled(image, sections, searched), found, ~searched)
         by_amplifier = {a.name: summarise(a.section) for a in amplifiers}
         return Detection(name, np.flatnonzero(found).astype(np.int32), summary, by_amplifier)
+
+
+def history(summary, provenance):
+    """Return the text of the HISTORY line.
+
+    Parameters
+    ----------
+    summary : `crattn_stage.quality.Summary`
+    provenance : dict
+        Of the stage.
+
+    Returns
+    -------
+    str
+    """
+    model, digest = provenance["model"], provenance["sha256"][:8]
+    return f"{provenance['version']}: {summary.hits} cosmic rays masked by {model} {digest}"
 
 
 def saturated_stars(image, level):

@@ -168,6 +168,7 @@ class CosmicRayDetector(Stage):
                 amplifier.hdu.mask[:] = BANZAI.marked(amplifier.hdu.mask, hits)
                 _set(amplifier.hdu.meta, header_cards(detection.amplifiers[amplifier.name], seconds, masker.provenance))
         _set(image.meta, header_cards(summary, seconds, masker.provenance))
+        _set_history(image.meta, summary, masker.provenance)
         record["run"]["output_path"] = _output_path(image, self.runtime_context)
         verdict, reason = summary.verdict()
         numbers = {"hits": summary.hits, "fraction": summary.fraction, "failed": verdict == "FAIL", "reason": reason}
@@ -270,9 +271,9 @@ def detectors(hdus):
         together = Detector(group)
         # BANZAI invents a DETSEC where there is none, and puts all amplifiers at one place.
         found += [Detector([hdu]) for hdu in group] if together.overlapping else [together]
-    for number, detector in enumerate(found, 1):
-        if sum(other.name == detector.name for other in found) > 1:
-            detector.name = f"{detector.name}#{number}"
+    if len({detector.name for detector in found}) < len(found):
+        for number, detector in enumerate(found, 1):
+            detector.name += f"#{number}"
     return found
 
 
@@ -311,6 +312,15 @@ def _set(header, cards):
             header[keyword] = (value, comment[: max(0, 65 - len(value))])
         else:
             header[keyword] = (value, comment)
+
+
+def _set_history(header, summary, provenance):
+    from crattn_stage.stage import history
+
+    places = [i for i, card in enumerate(header.cards) if card.image.startswith("HISTORY CRAttn ")]
+    for place in reversed(places):
+        del header[place]
+    header.add_history(f"CRAttn {history(summary, provenance)}")
 
 
 def _output_path(image, context):
