@@ -50,21 +50,24 @@ def simulate_raw(path, hits, half=(256, 256), sky=400.0, seed=1, **scene):
         ORIGIN="LCOGT", TELESCOP="1m0-08", SITEID="elp", INSTRUME="fa05", OBSTYPE="EXPOSE", OBJECT="simulated",
         EXPTIME=EXPOSURE_TIME, FILTER="w", PROPID="simulated", REQNUM="1", BLKUID="1", CONFMODE="default",
         CCDSUM="1 1", CCDXPIXE=1.5e-5, CCDYPIXE=1.5e-5, PIXSCALE=0.389, RA="19:09:17.959", DEC="+59:29:38.15",
-        CRVAL1=287.3, CRVAL2=59.5, CRPIX1=half[1], CRPIX2=half[0], RDNOISE=9.0, GAIN=0.0, SATURATE=SATURATION, MAXLIN=SATURATION, DATE="2021-10-08",
-        TRIMSEC=f"[1:{shape[1]},1:{shape[0]}]", **{"DAY-OBS": "20211007", "DATE-OBS": "2021-10-08T01:55:17.144"},
+        CRVAL1=287.3, CRVAL2=59.5, CRPIX1=half[1], CRPIX2=half[0], RDNOISE=9.0, GAIN=0.0, DATE="2021-10-08",
+        SATURATE=SATURATION, MAXLIN=SATURATION, TRIMSEC=f"[1:{shape[1]},1:{shape[0]}]",
     )  # fmt: skip
+    header.update({"DAY-OBS": "20211007", "DATE-OBS": "2021-10-08T01:55:17.144"})
     header.update(BLKSDATE="2021-10-08T01:44:03", BLKEDATE="2021-10-08T02:44:03")
     for catalogue in ("CAT", "OFST", "TPT"):
         header.update({f"{catalogue}-RA": header["RA"], f"{catalogue}-DEC": header["DEC"]})
     planes, hdus = [], fits.HDUList([fits.PrimaryHDU(header=header)])
-    for number, ((gain, read_noise, bias), flips) in enumerate(zip(AMPLIFIERS, BACKWARDS, strict=True), 1):
+    for number, ((gain, read_noise, _), flips) in enumerate(zip(AMPLIFIERS, BACKWARDS, strict=True), 1):
         # An amplifier reads away from its corner, so those that read backwards are the far ones.
         columns, rows = (
             slice(n, 2 * n) if backwards else slice(0, n) for n, backwards in zip(half[::-1], flips, strict=True)
         )
         image = expose(electrons[rows, columns], sky, read_noise, gain, rng)
         planes.append(image[:: -1 if flips[1] else 1, :: -1 if flips[0] else 1])
-        ends = [(s.stop, s.start + 1) if b else (s.start + 1, s.stop) for s, b in zip((columns, rows), flips)]
+        ends = [
+            (s.stop, s.start + 1) if b else (s.start + 1, s.stop) for s, b in zip((columns, rows), flips, strict=True)
+        ]
         detector = ",".join(f"{first}:{last}" for first, last in ends)
         amplifier = fits.Header([("EXTVER", number), ("GAIN", gain), ("CCDSUM", "1 1"), ("RDNOISE", read_noise)])
         amplifier["DATASEC"] = f"[1:{half[1]},1:{half[0]}]"

@@ -231,7 +231,7 @@ class Detector:
 
     def __init__(self, hdus):
         names = [hdu.name or "" for hdu in hdus]
-        self.name = os.path.commonprefix(names)
+        self.name = os.path.commonprefix(names)  # noqa: RUF071 - of the characters
         sections = [hdu.detector_section for hdu in hdus]
         origin = {
             axis: min((min(getattr(s, f"{axis}_start"), getattr(s, f"{axis}_stop")) for s in sections if s), default=1)

@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """What the tests in BANZAI share: its environment, a database, a site, raw frames, and a run from raw to reduced."""
 
 import os
@@ -19,10 +20,10 @@ import sqlalchemy
 from astropy.io import fits
 from banzai import dbs, main
 from banzai.utils import stage_utils
-from benchmarks.sinistro import simulate_raw
 from conftest import need
 from sqlalchemy.orm import Session
 
+from benchmarks.sinistro import simulate_raw
 from calibration_dbs.records import connect, open_database, upgrade
 from calibration_dbs.tables import Run
 from crattn_stage.banzai import settings
@@ -129,7 +130,7 @@ def runs(url):
         found = session.scalars(sqlalchemy.select(Run)).all()
         for run in found:
             # Read while the session is open.
-            run.frame.path, run.model.name, [a.name for a in run.amplifiers]  # noqa: B018
+            _ = run.frame.path, run.model.name, list(run.amplifiers)
         session.expunge_all()
     engine.dispose()
     return found

@@ -39,7 +39,7 @@ def test_raw_to_reduced(database, raw, tmp_path, request):
     with fits.open(written) as hdus:
         assert [hdu.name for hdu in hdus] == ["PRIMARY", "SCI", "CAT", "BPM", "ERR"]
         assert isinstance(hdus["BPM"], fits.CompImageHDU) and hdus["BPM"].data.dtype == np.uint8
-    header, image, mask, _ = planes(written)
+    header, _, mask, _ = planes(written)
     found = (mask & 8) != 0
     completeness, purity = score(truth, found)
     assert completeness > 0.8 and purity > 0.9
