@@ -26,6 +26,8 @@ html_theme_options = {
 html_copy_source = False
 
 autosummary_generate = True
+# An extra, which the manual is built without.
+autodoc_mock_imports = ["banzai"]
 autodoc_member_order = "bysource"
 # torch's own docstrings are torch's.
 autodoc_inherit_docstrings = False
