@@ -39,4 +39,6 @@ numpydoc_validation_exclude = {
     # Dataclasses; their fields are described as attributes.
     r"\.(Amplifier|Section|Extension|Marks|Instrument|MaskConvention|ModelCard)$",
     r"\.(Outcome|Summary|Detection|RuntimeContext)$",
+    # Constructors of BANZAI's.
+    r"\.(DECamFrame|DECamFrameFactory)$",
 }

@@ -13,7 +13,6 @@ from banzai.logs import get_logger
 from banzai.stages import Stage
 from banzai.utils import qc
 
-from crattn_stage.banzai import settings
 from crattn_stage.errors import FrameError
 from crattn_stage.instruments import not_science, pixel_area, saturation
 from crattn_stage.masks import BANZAI
@@ -102,6 +101,8 @@ class CosmicRayDetector(Stage):
         return image
 
     def _setting(self, name):
+        from crattn_stage.banzai import settings
+
         return getattr(self.runtime_context, name, getattr(settings, name))
 
     @contextmanager
