@@ -72,14 +72,17 @@ def test_an_exposure_amplifier_by_amplifier(exposure, database, tmp_path):
 
 
 def test_what_banzai_wrote_is_read_again(exposure, database, tmp_path):
-    first = reduce(exposure[0], database, tmp_path, *SETTINGS, fpack=False)
+    path, _ = exposure
+    with fits.open(path, mode="update") as hdus:
+        del hdus["N31"]
+    first = reduce(path, database, tmp_path, *SETTINGS, fpack=False)
     with fits.open(first, mode="update") as hdus:
         hdus["S29ABPM"].data[5:25, 70:90] |= 8
         hdus["S29ABPM"].data[200, 200:210] |= 1
     assert reduce(first, database, tmp_path, *SETTINGS, fpack=False) == first
     with fits.open(first) as hdus:
         mask = hdus["S29ABPM"].data
-        assert len(hdus) == 13 and not (mask[5:25, 70:90] & 8).all() and (mask[200, 200:210] & 1).all()
+        assert len(hdus) == 7 and not (mask[5:25, 70:90] & 8).all() and (mask[200, 200:210] & 1).all()
 
 
 def test_a_section_outside_its_image_is_an_error(exposure, database, tmp_path):
