@@ -107,10 +107,12 @@ class CosmicRayDetector(Stage):
 
     @contextmanager
     def _database(self):
-        from calibration_dbs.records import open_database
+        from calibration_dbs.records import connect
 
+        url = self._setting("CRATTN_DB_ADDRESS") or self.runtime_context.db_address
+        _check_tables(url)
         # As BANZAI does, a connection for each frame: none is shared across a fork.
-        database = open_database(self._setting("CRATTN_DB_ADDRESS") or self.runtime_context.db_address)
+        database = connect(url)
         try:
             yield database
         finally:
@@ -126,7 +128,7 @@ class CosmicRayDetector(Stage):
 
         failure = None
         engine, threshold = self._setting("CRATTN_ENGINE"), self._setting("CRATTN_THRESHOLD")
-        model = {"name": str(self._setting("CRATTN_MODEL")), "architecture": "not loaded", "sha256": ""}
+        model = {"name": str(self._setting("CRATTN_MODEL") or "default"), "architecture": "not loaded", "sha256": ""}
         options = {"threshold": threshold or 0.0, "engine": engine, "version": __version__}
         try:
             masker = _masker(self._setting("CRATTN_MODEL"), threshold, engine, self._setting("CRATTN_THREADS"))
@@ -176,6 +178,13 @@ class CosmicRayDetector(Stage):
         logger.info("Masked cosmic rays", image=image, extra_tags={"CRQC": verdict, **numbers})
         results = {f"cosmic_rays.{name}": value for name, value in numbers.items()}
         qc.save_qc_results(self.runtime_context, results, image)
+
+
+@cache
+def _check_tables(url):
+    from calibration_dbs.records import open_database
+
+    open_database(url).dispose()
 
 
 @cache
