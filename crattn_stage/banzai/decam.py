@@ -114,10 +114,10 @@ def _amplifiers(hdu, planes):
             window = tuple(slice(min(s[i].start for s in corners), max(s[i].stop for s in corners)) for i in (0, 1))
         name = f"{hdu.name}{letter}"
         meta = fits_utils.sanitize_header(header)
-        for keyword, ours in PER_AMPLIFIER.items():
-            value = header.get(f"{keyword}{letter}", header.get(ours))
+        for keyword, plain in PER_AMPLIFIER.items():
+            value = header.get(f"{keyword}{letter}", header.get(plain))
             if value is not None:
-                meta[ours] = float(value)
+                meta[plain] = float(value)
         meta.update(EXTNAME=name, CCDSUM=header.get("CCDSUM", "1 1"))
         for keyword, value in (("GAIN", 1.0), ("SATURATE", TOP), ("CCDNUM", hdu.name)):
             meta.setdefault(keyword, value)
