@@ -17,6 +17,8 @@ from calibration_dbs.tables import Amplifier, Batch, Frame, Model, Run
 
 #: Seconds without a sign of life after which a worker is taken for dead.
 LEASE = float(os.environ.get("CRATTN_LEASE", 60))
+#: The states of a run that is not over.
+OPEN = ("queued", "running")
 #: What a database says that is away, or has no room.
 UNREACHABLE = (OperationalError, InterfaceError)
 #: Seconds between tries to write a result that the database would not take.
@@ -147,7 +149,7 @@ def queue_run(database, path, model, target, batch=None, frame=None, **columns):
                 Run.model_id == model.id,
                 Run.target == target,
                 Run.threshold == columns["threshold"],
-                Run.status.in_(("queued", "running")),
+                Run.status.in_(OPEN),
             )
             .limit(1)
         )
@@ -304,7 +306,7 @@ def _claim(database, run_id, lease):
         free = or_(Frame.locked_by.is_(None), Frame.locked_until < now)
         taken = session.execute(lock.where(free).values(locked_by=owner, locked_until=now + timedelta(seconds=lease)))
         run = session.get(Run, run_id)
-        if run is None or run.status not in ("queued", "running"):
+        if run is None or run.status not in OPEN:
             raise Over(f"run {run_id} is over")
         if not taken.rowcount:
             raise Locked(f"{run.frame.path} is being masked by {run.frame.locked_by}")
@@ -416,7 +418,7 @@ def give_up(database, run_id, reason):
     """
     with Session(database) as session, session.begin():
         run = session.get(Run, run_id)
-        if run is not None and run.status in ("queued", "running"):
+        if run is not None and run.status in OPEN:
             run.status, run.error, run.finished = "failed", reason, datetime.now(UTC)
             run.frame.locked_by = run.frame.locked_until = None
 
@@ -436,26 +438,49 @@ def close_batch(database, run_id):
     """
     with Session(database) as session, session.begin():
         batch = session.scalar(select(Run.batch_id).where(Run.id == run_id))
-        if batch is None or open_runs(session, batch):
+        left = select(Run.id).where(Run.batch_id == batch, Run.status.in_(OPEN)).limit(1)
+        if batch is None or session.scalar(left) is not None:
             return None
         close = update(Batch).where(Batch.id == batch, Batch.finished.is_(None)).values(finished=datetime.now(UTC))
         return batch if session.execute(close).rowcount else None
 
 
-def open_runs(session, batch):
-    """Return the numbers of the runs of a batch that are not over.
+def batch_runs(database, batch):
+    """Return the numbers of the runs of a batch.
 
     Parameters
     ----------
-    session : `sqlalchemy.orm.Session`
+    database : `sqlalchemy.Engine`
     batch : int
 
     Returns
     -------
     list of int
     """
-    query = select(Run.id).where(Run.batch_id == batch, Run.status.in_(("queued", "running")))
-    return list(session.scalars(query.order_by(Run.id)))
+    with Session(database) as session:
+        return list(session.scalars(select(Run.id).where(Run.batch_id == batch).order_by(Run.id)))
+
+
+def _among(runs):
+    # A range, and the rest by hand: a night may have more runs than a statement may have parameters.
+    return Run.id.between(min(runs), max(runs))
+
+
+def open_runs(database, runs):
+    """Return which of some runs are not over.
+
+    Parameters
+    ----------
+    database : `sqlalchemy.Engine`
+    runs : collection of int
+
+    Returns
+    -------
+    list of int
+    """
+    with Session(database) as session:
+        found = session.scalars(select(Run.id).where(_among(runs), Run.status.in_(OPEN)).order_by(Run.id))
+        return [run for run in found if run in runs]
 
 
 def succeeded(database, path, sha256, threshold, target):
@@ -513,45 +538,50 @@ def last_run(database, path):
         return session.scalar(query.options(joinedload(Run.model)))
 
 
-def next_run(database, batch, leave=()):
-    """Return the first run of a batch that may be claimed.
+def next_run(database, runs, leave=()):
+    """Return the first of some runs that may be claimed.
 
     Parameters
     ----------
     database : `sqlalchemy.Engine`
-    batch : int
+    runs : collection of int
     leave : collection of int
-        Runs to leave alone.
+        Those to leave alone.
 
     Returns
     -------
     run : int or None
     left : bool
-        Whether the batch has runs that are not over.
+        Whether any of them is not over.
     """
+    query = select(Run.id, Frame.locked_by, Frame.locked_until < datetime.now(UTC)).join(Run.frame)
+    left = False
     with Session(database) as session:
-        left = open_runs(session, batch)
-        free = or_(Frame.locked_by.is_(None), Frame.locked_until < datetime.now(UTC))
-        query = select(Run.id).join(Run.frame).where(Run.id.in_(left), free, Run.id.not_in(leave)).order_by(Run.id)
-        return session.scalar(query.limit(1)), bool(left)
+        for run, locked, expired in session.execute(query.where(_among(runs), Run.status.in_(OPEN)).order_by(Run.id)):
+            if run in runs:
+                left = True
+                if run not in leave and (locked is None or expired):
+                    return run, True
+    return None, left
 
 
-def over_runs(database, batch):
-    """Return the runs of a batch that are over, with their frames, in the order they ended.
+def over_runs(database, runs):
+    """Return which of some runs are over, with their frames and models, in the order they ended.
 
     Parameters
     ----------
     database : `sqlalchemy.Engine`
-    batch : int
+    runs : collection of int
 
     Returns
     -------
     list of `calibration_dbs.tables.Run`
         Detached.
     """
-    query = select(Run).where(Run.batch_id == batch, Run.finished.is_not(None)).order_by(Run.finished, Run.id)
+    query = select(Run).where(_among(runs), Run.finished.is_not(None)).order_by(Run.finished, Run.id)
     with Session(database, expire_on_commit=False) as session:
-        return list(session.scalars(query.options(joinedload(Run.frame), joinedload(Run.model))))
+        found = session.scalars(query.options(joinedload(Run.frame), joinedload(Run.model)))
+        return [run for run in found if run.id in runs]
 
 
 def release(database, process):

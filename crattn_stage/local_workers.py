@@ -1,4 +1,4 @@
-"""Worker processes on this machine, which take the runs of a batch from the database."""
+"""Worker processes on this machine, which take runs from the database."""
 
 import logging
 import multiprocessing
@@ -20,25 +20,25 @@ TRIES, FIRST_WAIT = 8, 2
 class LocalWorkers:
     """Worker processes, replaced when they are killed.  Use them in a ``with`` block.
 
-    They end when the batch is done, when they are told to, or when this process is gone;
+    They end when the runs are over, when they are told to, or when this process is gone;
     a frame in work is finished first.
 
     Parameters
     ----------
     url : str
         Of the database.
-    batch : int
+    runs : collection of int
         From `crattn_stage.reprocess.submit`.
     count : int
         Processes; the cores are shared among them.
     """
 
-    def __init__(self, url, batch, count):
+    def __init__(self, url, runs, count):
         self._database = connect(url)
         # Not forked: the parent's threads and connections are not the children's.
         self._context = multiprocessing.get_context("spawn")
         threads = max(1, (os.cpu_count() or 1) // count)
-        self._job = (url, batch, threads)
+        self._job = (url, frozenset(runs), threads)
         # The children wait for the end of this pipe; it ends with this process, whatever happens to it.
         self._listening, self._telling = self._context.Pipe(duplex=False)
         self._children = [self._start() for _ in range(count)]
@@ -79,8 +79,8 @@ class LocalWorkers:
         return any(child.is_alive() for child in self._children)
 
 
-def _work(url, batch, threads, telling):
-    """Do the runs of a batch until none is left or nobody wants more."""
+def _work(url, runs, threads, telling):
+    """Do runs until none is left or nobody wants more."""
     # Ctrl-C goes to the whole group; the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -92,7 +92,7 @@ def _work(url, batch, threads, telling):
         waiting = [run for run, when in not_before.items() if when > time.monotonic()]
         run = None
         try:
-            run, left = records.next_run(database, batch, waiting)
+            run, left = records.next_run(database, runs, waiting)
             if not left:
                 return
             if run is None:

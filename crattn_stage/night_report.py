@@ -322,13 +322,13 @@ def thumbnail(path):
         return side_by_side(Path(folder) / "thumbnail.png", rows).read_bytes()
 
 
-def batch_summary(database, batch, failures=True):
-    """Say in a few lines what became of a batch.
+def summary(database, runs, failures=True):
+    """Say in a few lines what became of some runs.
 
     Parameters
     ----------
     database : `sqlalchemy.Engine`
-    batch : int
+    runs : collection of int
     failures : bool
         Name the frames that failed, each on a line.
 
@@ -336,7 +336,7 @@ def batch_summary(database, batch, failures=True):
     -------
     str
     """
-    runs = over_runs(database, batch)
+    runs = over_runs(database, runs)
     counts = Counter(run.status for run in runs)
     done = [run for run in runs if run.status == "succeeded"]
     lines = [", ".join(f"{counts[status]} {status}" for status in ("succeeded", "failed", "skipped"))]

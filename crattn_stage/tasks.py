@@ -137,9 +137,9 @@ def mask(self, run_id):
 def _end_batch(database, run_id):
     batch = records.close_batch(database, run_id)
     if batch is not None:
-        from crattn_stage.night_report import batch_summary
+        from crattn_stage.night_report import summary
 
-        logger.info("%s", batch_summary(database, batch))
+        logger.info("%s", summary(database, records.batch_runs(database, batch)))
 
 
 def send(runs, megapixels):

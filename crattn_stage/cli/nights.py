@@ -44,9 +44,10 @@ class Night(click.ParamType):
 @click.option("--night", required=True, type=Night(), help="The observatory's own label of the night.")
 @click.option(
     "--root",
+    envvar="CRATTN_ROOT",
     required=True,
     type=click.Path(exists=True, file_okay=False),
-    help="Folder of the data, laid out SITE/INSTRUMENT/NIGHT/processed.",
+    help="Folder of the data, laid out SITE/INSTRUMENT/NIGHT/processed; CRATTN_ROOT without it.",
 )
 @click.option("--site", default="*", help="Folder of the site; all without it.")
 @click.option("--instrument", default="*", help="Folder of the instrument (with --pattern: INSTRUME or camera family).")
@@ -102,15 +103,15 @@ def reprocess(
         for step in steps:
             if not step.due:
                 click.echo(f"{step.frame.path}: skipped, {step.reason}")
-        batch, runs = with_database(url, lambda _: submit(database, steps, night, engine, **options))
+        _, runs = with_database(url, lambda _: submit(database, steps, night, engine, **options))
         if not runs:
             click.echo(f"night {night}: nothing is due")
             sys.exit(DONE)
         try:
             if celery:
-                finished = _by_celery(database, batch, runs, detach)
+                finished = _by_celery(database, runs, detach)
             else:
-                finished = _here(url, database, batch, runs, min(jobs, len(runs)))
+                finished = _here(url, database, runs, min(jobs, len(runs)))
         except (*_lost_connections(),) as error:
             cause = str(getattr(error, "orig", None) or error).split("\n")[0]
             raise CrattnError(f"{cause}; what is not done stays queued, the same command goes on") from error
@@ -133,10 +134,10 @@ def _tell(steps):
     click.echo(f"{sum(step.due for step in steps)} of {len(steps)} frames are due")
 
 
-def _here(url, database, batch, runs, jobs):
+def _here(url, database, runs, jobs):
     from crattn_stage.local_workers import LocalWorkers
 
-    with _patient_interrupt() as asked, LocalWorkers(url, batch, jobs) as workers:
+    with _patient_interrupt() as asked, LocalWorkers(url, runs, jobs) as workers:
 
         def idle():
             if asked:
@@ -144,10 +145,11 @@ def _here(url, database, batch, runs, jobs):
             # The workers stop by themselves when nothing is left, or when they are told to.
             return not workers.watch()
 
-        return _follow(database, batch, runs, idle)
+        return _follow(database, runs, idle)
 
 
-def _by_celery(database, batch, runs, detach):
+def _by_celery(database, runs, detach):
+    from calibration_dbs.records import open_runs
     from crattn_stage import tasks
 
     def send(wanted):
@@ -160,40 +162,35 @@ def _by_celery(database, batch, runs, detach):
     sent = {"when": time.monotonic(), "left": len(runs)}
 
     def idle():
-        from sqlalchemy.orm import Session
-
-        from calibration_dbs.records import open_runs
-
-        with Session(database) as session:
-            left = open_runs(session, batch)
+        left = open_runs(database, runs)
         if len(left) != sent["left"]:
             sent.update(when=time.monotonic(), left=len(left))
         elif time.monotonic() - sent["when"] > RESEND:
             # A broker that has lost its messages costs nothing: a run is done once, however often it is asked for.
             sent["when"] = time.monotonic()
             try:
-                send(run for run in left if run in runs)
+                send(left)
             except _lost_connections() as error:
                 logging.getLogger(__name__).warning("the broker: %s", error)
         return bool(asked)
 
     with _patient_interrupt() as asked:
-        return _follow(database, batch, runs, idle)
+        return _follow(database, runs, idle)
 
 
-def _follow(database, batch, runs, idle):
-    """Show the runs of a batch as they end, until all have or `idle` says that none will."""
+def _follow(database, runs, idle):
+    """Show runs as they end, until all have or `idle` says that none will."""
     from tqdm import tqdm
 
     from calibration_dbs.records import UNREACHABLE, close_batch, over_runs
-    from crattn_stage.night_report import batch_summary
+    from crattn_stage.night_report import summary
 
     shown, megapixels, began = set(), 0.0, time.monotonic()
     with tqdm(total=len(runs), unit="frame", disable=None) as bar:
         while True:
-            last = idle()
             try:
-                over = over_runs(database, batch)
+                last = idle()
+                over = over_runs(database, runs)
             except UNREACHABLE as error:
                 logging.getLogger(__name__).warning("the database: %s", str(error.orig).strip().split("\n")[0])
                 time.sleep(2)
@@ -211,7 +208,7 @@ def _follow(database, batch, runs, idle):
             time.sleep(LOOK)
     if shown:
         close_batch(database, next(iter(shown)))
-    click.echo(batch_summary(database, batch, failures=False))
+    click.echo(summary(database, runs, failures=False))
     failed = any(run.status == "failed" for run in over)
     if len(shown) < len(runs):
         click.echo(f"{len(runs) - len(shown)} frames are left; the same command goes on", err=True)

@@ -45,6 +45,8 @@ def _judge_night(url, night, json_path, html_path):
     report = with_database(url, lambda url: judge_night(open_database(url), night))
     if not report.frames:
         raise CrattnError(f"the database knows no frames of night {night}")
+    titles = "".join(f"{title:>10}" for title in ("hits", "/cm2/min", "pixels", "stars"))
+    click.echo(f"{'':5}{titles}")
     for frame in report.frames:
         cells = [
             _cell(frame.hits),
