@@ -1,10 +1,11 @@
-"""As ``sitecustomize``: the frame that CRATTN_TEST_KILLER names kills the process that masks it."""
+"""As ``sitecustomize``: frames that the environment names kill the process that masks them, or never end."""
 
 import importlib.abc
 import importlib.util
 import os
 import signal
 import sys
+import time
 
 
 class _Hook(importlib.abc.MetaPathFinder):
@@ -22,6 +23,11 @@ class _Hook(importlib.abc.MetaPathFinder):
             def deadly(self, frame):
                 if os.environ["CRATTN_TEST_KILLER"] in frame.path.name:
                     os.kill(os.getpid(), signal.SIGKILL)
+                if "-slow" in frame.path.name:
+                    time.sleep(1000)
+                if "-deaf" in frame.path.name:
+                    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+                    time.sleep(1000)
                 return do_stage(self, frame)
 
             module.AttentionCRStage.do_stage = deadly

@@ -123,8 +123,7 @@ class PrivatePostgres:
         self.url = f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/postgres"
         found = shutil.which("initdb")
         self.programs = Path(found).parent if found else max(Path("/usr/lib/postgresql").glob("*/bin"))
-        folder.chmod(0o755)
-        self.folder.mkdir()
+        self.folder.mkdir(parents=True)
         if os.getuid() == 0:
             shutil.chown(self.folder, "postgres")
         self._do("initdb", "-D", str(self.folder), "-U", "postgres", "-A", "trust", "--no-sync")

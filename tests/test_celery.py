@@ -154,6 +154,15 @@ def observatory(tmp_path):
         print((tmp_path / "log").read_text()[-8000:])
 
 
+@pytest.fixture
+def deadly(tmp_path):
+    """An environment in which some frames kill or hold up their workers, by their names."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    shutil.copy(Path(__file__).with_name("killer.py"), folder / "sitecustomize.py")
+    return {"PYTHONPATH": str(folder), "CRATTN_TEST_KILLER": "-0002-"}
+
+
 def masked(root):
     return {p.name: p.read_bytes() for p in folder_of(root).glob("*-crmask.fits*")}
 
@@ -214,14 +223,11 @@ def test_a_night_survives_twenty_kills(data, tmp_path, rabbit, postgresql, obser
     assert report.exit_code == 1 and "6 FAIL" in report.stdout and page.exists()
 
 
-def test_a_killer_is_set_aside_and_the_night_goes_on(tmp_path, redis, observatory):
+def test_a_killer_is_set_aside_and_the_night_goes_on(redis, observatory, deadly):
     night = observatory(redis)
-    folder = tmp_path / "site"
-    folder.mkdir()
-    shutil.copy(Path(__file__).with_name("killer.py"), folder / "sitecustomize.py")
     good = [write_frame(night.root, number) for number in (1, 3)]
     killer = write_frame(night.root, 2)
-    night.start_worker(PYTHONPATH=str(folder), CRATTN_TEST_KILLER="-0002-")
+    night.start_worker(**deadly)
     assert night.reprocess("--celery").wait(120) == 1
     check(night, good, {killer: "kills whoever masks it: signal SIGKILL"})
     assert "2 succeeded, 1 failed, 0 skipped" in night.log.read_text()
@@ -237,15 +243,17 @@ def test_a_frame_asked_for_twice_is_done_once(tmp_path, redis, observatory):
     check(night, good, {})
 
 
-def test_the_time_limits(tmp_path, redis, observatory):
+def test_the_time_limits(redis, observatory, deadly):
+    """One frame takes too long and hears of it; another one hears nothing, and is killed."""
     night = observatory(redis)
-    slow = write_frame(night.root, 1, shape=(2000, 2000))
-    good = [write_frame(night.root, 2, shape=(60, 60))]
-    night.start_worker(CRATTN_TIME_LIMIT="0.05")
-    assert night.reprocess("--celery").wait(120) == 1
-    failed = {run.target: run.error for run in night.runs(status="failed")}
-    assert any(str(slow)[:-5] in target and "took longer than" in why for target, why in failed.items()), failed
-    assert good
+    paths = [write_frame(night.root, number) for number in (1, 3, 4)]
+    slow, deaf = (
+        path.rename(path.with_name(f"{path.stem}-{name}.fits"))
+        for path, name in zip(paths, ("slow", "deaf"), strict=False)
+    )
+    night.start_worker(concurrency=2, CRATTN_TIME_LIMIT="30", **deadly)
+    assert night.reprocess("--celery").wait(240) == 1
+    check(night, paths[2:], {slow: "took longer than the time limit", deaf: "took longer than 30 s and was killed"})
 
 
 @pytest.mark.parametrize("kind", ["redis", "rabbitmq"])

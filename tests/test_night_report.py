@@ -17,14 +17,14 @@ def database(tmp_path):
     return open_database(f"sqlite:///{tmp_path / 'night.sqlite'}")
 
 
-def amplifier(name, hits, border_pixels=10):
+def amplifier(name, hits, border_pixels=None):
     return {
         "extension": "SCI",
         "name": name,
         "pixels": 10 * hits,
         "searched": 10**6,
         "hits": hits,
-        "border_pixels": border_pixels,
+        "border_pixels": hits // 5 if border_pixels is None else border_pixels,
         "border_searched": 20_000,
     }
 
