@@ -121,10 +121,12 @@ def queue_run(database, path, model, target, batch=None, frame=None, **columns):
     Parameters
     ----------
     database : `sqlalchemy.Engine`
-    path, target : str
-        Of the frame, and of what is to be written.
+    path : str
+        Of the frame.
     model : dict
         ``name``, ``architecture``, ``sha256`` and ``path``.
+    target : str
+        Path of what is to be written.
     batch : int, optional
         From `open_batch`.
     frame : dict, optional

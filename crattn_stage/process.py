@@ -99,10 +99,12 @@ def mask_file(path, target, stage, record, overwrite=False, mask_extension=False
 
     Parameters
     ----------
-    path, target, stage, overwrite, mask_extension, preview
+    path, target, stage
         As for `process`.
     record : `calibration_dbs.records.Record`
         Filled as far as it goes, whatever happens.
+    overwrite, mask_extension, preview
+        As for `process`.
 
     Returns
     -------
