@@ -14,7 +14,7 @@ from banzai.stages import Stage
 from banzai.utils import qc
 
 from crattn_stage.errors import FrameError
-from crattn_stage.instruments import not_science, pixel_area, saturation
+from crattn_stage.instruments import exposure_time, not_science, pixel_area, saturation
 from crattn_stage.masks import BANZAI
 
 logger = get_logger()
@@ -107,7 +107,7 @@ class CosmicRayDetector(Stage):
 
     @contextmanager
     def _database(self):
-        from calibration_dbs.records import connect
+        from calibration_dbs.database import connect
 
         url = self._setting("CRATTN_DB_ADDRESS") or self.runtime_context.db_address
         _check_tables(url)
@@ -138,7 +138,7 @@ class CosmicRayDetector(Stage):
         try:
             # BANZAI knows a frame by the name of its file, not by its folder.
             with recorded_run(database, image.filename, model, **options) as record:
-                record["frame"].update(description(image.meta))
+                record.frame.update(description(image.meta))
                 if failure:
                     raise failure
                 self._mask(image, masker, record)
@@ -154,7 +154,6 @@ class CosmicRayDetector(Stage):
     def _mask(self, image, masker, record):
         from crattn_stage.process import record_detections
         from crattn_stage.quality import header_cards
-        from crattn_stage.stage import exposure_time
 
         seconds = exposure_time(image.meta)
         found = [(detector, _search(masker, image, detector)) for detector in detectors(image.ccd_hdus)]
@@ -172,8 +171,8 @@ class CosmicRayDetector(Stage):
                 _set(amplifier.hdu.meta, header_cards(detection.amplifiers[amplifier.name], seconds, masker.provenance))
         _set(image.meta, header_cards(summary, seconds, masker.provenance))
         _set_history(image.meta, summary, masker.provenance)
-        record["run"]["output_path"] = _output_path(image, self.runtime_context)
-        verdict, reason = summary.verdict()
+        record.run["output_path"] = _output_path(image, self.runtime_context)
+        verdict, reason = record.run["verdict"], record.run["reason"]
         numbers = {"hits": summary.hits, "fraction": summary.fraction, "failed": verdict == "FAIL", "reason": reason}
         logger.info("Masked cosmic rays", image=image, extra_tags={"CRQC": verdict, **numbers})
         results = {f"cosmic_rays.{name}": value for name, value in numbers.items()}
@@ -182,7 +181,7 @@ class CosmicRayDetector(Stage):
 
 @cache
 def _check_tables(url):
-    from calibration_dbs.records import open_database
+    from calibration_dbs.database import open_database
 
     open_database(url).dispose()
 

@@ -3,7 +3,6 @@
 
 import os
 import shutil
-import uuid
 
 # BANZAI reads its environment when it is imported; there is no network.
 NOWHERE = "http://127.0.0.1:9"
@@ -11,7 +10,6 @@ os.environ.update(
     OPENTSDB_PYTHON_METRICS_TEST_MODE="1",
     ASTROMETRY_SERVICE_URL=f"{NOWHERE}/catalog",
     REFERENCE_CATALOG_URL=NOWHERE,
-    TASK_HOST=os.environ.get("CRATTN_TEST_BROKER", "amqp://guest:guest@127.0.0.1:5672//"),
 )
 
 import numpy as np
@@ -21,15 +19,15 @@ from astropy.io import fits
 from banzai import dbs, main
 from banzai.utils import stage_utils
 from conftest import need
+from services import POSTGRESQL, database_answers, scratch_database
 from sqlalchemy.orm import Session
 
 from benchmarks.sinistro import simulate_raw
-from calibration_dbs.records import connect, open_database, upgrade
+from calibration_dbs.database import connect, open_database, upgrade
 from calibration_dbs.tables import Run
 from crattn_stage.banzai import settings
 from crattn_stage.simulate import simulate_hit
 
-POSTGRES = os.environ.get("CRATTN_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
 OURS = "crattn_stage.banzai.CosmicRayDetector"
 SLOTS = {
     "amplifiers": settings.AMPLIFIER_STAGES,
@@ -59,22 +57,13 @@ def sqlite(tmp_path):
 @pytest.fixture
 def postgres():
     """URL of a PostgreSQL database of BANZAI's, with our tables beside its own."""
-    server = sqlalchemy.create_engine(POSTGRES, isolation_level="AUTOCOMMIT")
-    name = f"crattn_{uuid.uuid4().hex[:12]}"
-    try:
-        with server.connect() as connection:
-            connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
-    except sqlalchemy.exc.OperationalError as error:
-        need(False, f"needs a PostgreSQL server; CRATTN_TEST_POSTGRES is its URL: {error.orig}")
-    url = server.url.set(database=name).render_as_string(hide_password=False)
-    prepare(url)
-    engine = connect(url)
-    upgrade(engine)
-    engine.dispose()
-    yield url
-    with server.connect() as connection:
-        connection.execute(sqlalchemy.text(f"DROP DATABASE {name} WITH (FORCE)"))
-    server.dispose()
+    need(database_answers(POSTGRESQL), "needs a PostgreSQL server; CRATTN_TEST_POSTGRESQL is its URL")
+    with scratch_database(POSTGRESQL) as url:
+        prepare(url)
+        engine = connect(url)
+        upgrade(engine)
+        engine.dispose()
+        yield url
 
 
 @pytest.fixture

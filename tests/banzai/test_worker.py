@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 import uuid
 
 import pytest
@@ -12,25 +11,20 @@ from banzai.scheduling import process_image
 from conftest import need
 from kombu import Connection
 from pipeline import RAW, REDUCED, SLOTS, context, planes, quick, runs
+from services import AMQP, REDIS, broker_answers, wait_for
 
 pytest_plugins = "pipeline"
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-BROKERS = {
-    "rabbitmq": os.environ.get("CRATTN_TEST_RABBITMQ", "amqp://guest:guest@127.0.0.1:5672//"),
-    "redis": os.environ.get("CRATTN_TEST_REDIS", "redis://127.0.0.1:6379/0"),
-}
+BROKERS = {"rabbitmq": AMQP, "redis": REDIS}
 
 
 @pytest.fixture(params=BROKERS)
 def worker(request, tmp_path):
     """A connection to a broker and the name of a queue of our own, at which a worker of BANZAI's listens."""
     url, queue = BROKERS[request.param], f"crattn-{uuid.uuid4().hex[:12]}"
-    connection = Connection(url, connect_timeout=5)
-    try:
-        connection.ensure_connection(max_retries=1)
-    except OSError as error:
-        need(False, f"needs a broker; CRATTN_TEST_{request.param.upper()} is its URL: {error}")
+    need(broker_answers(url), f"needs a broker at {url}; CRATTN_TEST_AMQP and CRATTN_TEST_REDIS are their URLs")
+    connection = Connection(url)
     environment = os.environ | {"TASK_HOST": url, "CELERY_TASK_QUEUE_NAME": queue}
     command = [sys.executable, "-m", "celery", "-A", "banzai.main", "worker", "-Q", queue, "-c", "1", "-n", queue]
     with open(tmp_path / "worker.log", "w") as log:
@@ -59,10 +53,7 @@ def test_process_image(worker, raw, sqlite, tmp_path):
             made = vars(context(sqlite, tmp_path, stages, **changes))
             process_image.apply_async(args=({"path": str(frame)}, made), queue=queue, producer=producer)
     written = tmp_path / "elp" / "fa05" / "20211007" / "processed" / REDUCED
-    for _ in range(600):
-        if dbs.get_processed_image(RAW, sqlite).success:
-            break
-        time.sleep(0.2)
+    wait_for(lambda: dbs.get_processed_image(RAW, sqlite).success, 120)
     header, _, mask, _ = planes(written)
     assert header["L1STATCR"] == 1 and header["CRNPIX"] == ((mask & 8) != 0).sum() > 0
     # The other one is no success, neither theirs nor ours.
