@@ -50,12 +50,12 @@ def by_machinery(database, path, folder):
     """Plan, queue and perform a run as `reprocess` does; return the seconds."""
     began = time.perf_counter()
     step = plan(database, sight(path), root=path.parent, output_root=folder, force=True)
-    _, (run,) = submit(database, [step], NIGHT)
+    (run,) = submit(database, [step], NIGHT)
     perform(database, run)
     return time.perf_counter() - began, run
 
 
-def by_queue(url, run, broker, count=200):
+def by_queue(url, run, path, broker, count=200):
     """Send a run that is over through the broker; return the seconds for each message."""
     os.environ.update(CRATTN_DB=url, CRATTN_BROKER=broker, CRATTN_QUEUE=f"crattn-benchmark-{os.getpid()}")
     command = [sys.executable, "-m", "crattn_stage.cli", "worker", "--concurrency", "1"]
@@ -63,14 +63,19 @@ def by_queue(url, run, broker, count=200):
         from crattn_stage import tasks
 
         try:
-            tasks.send([run], lambda _: 0)
+            _send(tasks, run, path)
             _wait_for(worker, 1)
             began = time.perf_counter()
-            tasks.send([run] * count, lambda _: 0)
+            for _ in range(count):
+                _send(tasks, run, path)
             _wait_for(worker, count)
             return (time.perf_counter() - began) / count
         finally:
             worker.terminate()
+
+
+def _send(tasks, run, path):
+    tasks.mask.apply_async((run, str(path)), queue=tasks.QUEUE)
 
 
 def _wait_for(worker, count):
@@ -104,7 +109,7 @@ def main(count, broker):
         try:
             perform(database, run)
         except Over:
-            message = by_queue(url, run, broker)
+            message = by_queue(url, run, path, broker)
     masking, machinery = statistics.median(plain), statistics.median(full)
     result = {
         "frame": list(SHAPE),

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import or_, select, update
-from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
+from sqlalchemy import func, or_, select, update
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session, joinedload
 
 from calibration_dbs.tables import Amplifier, Batch, Frame, Model, Run
@@ -30,7 +30,11 @@ class Locked(Exception):
 
 
 class Over(Exception):
-    """The run is over: it has succeeded, failed or been skipped."""
+    """The run is over: there is nothing to do any more."""
+
+
+class UnknownRun(Exception):
+    """The database has no such run, or one of another frame."""
 
 
 class Transient(Exception):
@@ -58,7 +62,7 @@ class Record:
 
 
 def get_or_add(session, table, key, **values):
-    """Return the row of a table with a key, made if need be, and its columns brought up to date.
+    """Return the row of a table with a key, made if need be.
 
     Parameters
     ----------
@@ -68,7 +72,7 @@ def get_or_add(session, table, key, **values):
     key : dict
         Unique columns.
     **values
-        Further columns.
+        Further columns of a new row; one that is there stays as it is.
 
     Returns
     -------
@@ -85,9 +89,6 @@ def get_or_add(session, table, key, **values):
         except IntegrityError:
             # Another process was first.
             found = session.scalars(query).one()
-    for name, value in values.items():
-        setattr(found, name, value)
-    session.flush()
     return found
 
 
@@ -139,29 +140,67 @@ def queue_run(database, path, model, target, batch=None, frame=None, **columns):
     int
         The number of the run.
     """
-    model = dict(model)
-    key = {"sha256": model.pop("sha256")}
     with Session(database) as session, session.begin():
-        frame = get_or_add(session, Frame, {"path": path}, **(frame or {}))
-        model = get_or_add(session, Model, key, **model)
-        run = session.scalar(
-            select(Run)
-            .where(
-                Run.frame_id == frame.id,
-                Run.model_id == model.id,
-                Run.target == target,
-                Run.threshold == columns["threshold"],
-                Run.status.in_(OPEN),
-            )
-            .limit(1)
-        )
-        if run is None:
-            run = Run(frame=frame, model=model, status="queued", target=target, attempts=0)
-            session.add(run)
-        for name, value in {"batch_id": batch, **columns}.items():
-            setattr(run, name, value)
+        row = get_or_add(session, Frame, {"path": path})
+        # Whoever else asks for this frame waits here.
+        session.refresh(row, with_for_update=True)
+        for name, value in (frame or {}).items():
+            setattr(row, name, value)
+        model = _model(session, model)
+        wanted = None
+        for run in session.scalars(_open_runs_of(row.id, target).order_by(Run.id)):
+            if wanted is None and (run.model_id, run.threshold) == (model.id, columns["threshold"]):
+                wanted = run
+            elif run.status == "queued" or _free(row):
+                _supersede(run)
+        # What was masked since with another model would be followed by an older run.
+        newest = session.scalar(select(func.max(Run.id)).where(Run.frame_id == row.id))
+        if wanted is not None and wanted.id != newest and (wanted.status == "queued" or _free(row)):
+            _supersede(wanted)
+            wanted = None
+        if wanted is None:
+            wanted = Run(frame=row, model=model, status="queued", target=target, attempts=0)
+            session.add(wanted)
+        if wanted.status == "queued":
+            for name, value in columns.items():
+                setattr(wanted, name, value)
+        wanted.batch_id = batch
         session.flush()
-        return run.id
+        return wanted.id
+
+
+def _model(session, model):
+    return get_or_add(session, Model, {"sha256": model["sha256"]}, **{k: v for k, v in model.items() if k != "sha256"})
+
+
+def _open_runs_of(frame_id, target):
+    return select(Run).where(Run.frame_id == frame_id, Run.target == target, Run.status.in_(OPEN))
+
+
+def _free(frame):
+    # SQLite gives times without a zone; they are UTC as all of ours.
+    until = frame.locked_until and frame.locked_until.replace(tzinfo=UTC)
+    return frame.locked_by is None or until is None or until < datetime.now(UTC)
+
+
+def _supersede(run):
+    run.status, run.finished = "superseded", datetime.now(UTC)
+
+
+def supersede(database, path, target):
+    """Close what is still open for a frame that needs nothing any more.
+
+    Parameters
+    ----------
+    database : `sqlalchemy.Engine`
+    path, target : str
+        Of the frame and of its output.
+    """
+    with Session(database) as session, session.begin():
+        row = session.scalar(select(Frame).where(Frame.path == path).with_for_update())
+        if row is not None and _free(row):
+            for run in session.scalars(_open_runs_of(row.id, target)):
+                _supersede(run)
 
 
 @contextmanager
@@ -188,11 +227,9 @@ def recorded_run(database, path, model, **settings):
     sqlalchemy.exc.SQLAlchemyError
         If the run cannot be recorded.
     """
-    model = dict(model)
-    key = {"sha256": model.pop("sha256")}
     with Session(database) as session, session.begin():
         frame = get_or_add(session, Frame, {"path": str(path)})
-        run = Run(frame=frame, model=get_or_add(session, Model, key, **model), status="running", **settings)
+        run = Run(frame=frame, model=_model(session, model), status="running", **settings)
         session.add(run)
         session.flush()
         identity = run.id
@@ -242,7 +279,7 @@ class Job:
 
 
 @contextmanager
-def claimed(database, run_id, lease=None):
+def claimed(database, run_id, lease=None, path=None):
     """Claim a queued run and record what becomes of it.
 
     The frame is locked; the lock expires if its holder gives no sign of life
@@ -256,6 +293,8 @@ def claimed(database, run_id, lease=None):
         From `queue_run`.
     lease : float, optional
         Seconds; `LEASE` without it.
+    path : str, optional
+        Of the frame, to make sure that the run is of this database.
 
     Yields
     ------
@@ -270,11 +309,13 @@ def claimed(database, run_id, lease=None):
         If another worker has the frame, or has taken it over meanwhile.
     Over
         If there is nothing to do any more.
+    UnknownRun
+        If there is no such run.
     sqlalchemy.exc.SQLAlchemyError
         If the run cannot be recorded.
     """
     lease = LEASE if lease is None else lease
-    job = _claim(database, run_id, lease)
+    job = _claim(database, run_id, lease, path)
     alive = threading.Event()
     beat = threading.Thread(target=_stay_alive, args=(database, job, lease, alive), daemon=True)
     beat.start()
@@ -294,12 +335,13 @@ def claimed(database, run_id, lease=None):
         alive.set()
         beat.join()
         if job.record.status != "succeeded":
-            # Nothing was written: writing is all or nothing.
-            job.record.run["output_path"] = None
+            # What was said before it went wrong is not so.
+            job.record.run = {k: v for k, v in job.record.run.items() if k in ("error", "input_sha256", "version")}
+            job.record.amplifiers = []
         _patiently(_finish, database, job.run_id, job.record, job.owner)
 
 
-def _claim(database, run_id, lease):
+def _claim(database, run_id, lease, path=None):
     owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     now = datetime.now(UTC)
     with Session(database) as session, session.begin():
@@ -308,18 +350,22 @@ def _claim(database, run_id, lease):
         free = or_(Frame.locked_by.is_(None), Frame.locked_until < now)
         taken = session.execute(lock.where(free).values(locked_by=owner, locked_until=now + timedelta(seconds=lease)))
         run = session.get(Run, run_id)
-        if run is None or run.status not in OPEN:
+        if run is None or path not in (None, run.frame.path):
+            raise UnknownRun(f"no run {run_id} of {path or 'a frame'} in this database; is it the sender's?")
+        if run.status not in OPEN:
             raise Over(f"run {run_id} is over")
         if not taken.rowcount:
             raise Locked(f"{run.frame.path} is being masked by {run.frame.locked_by}")
         run.losses += run.status == "running"
         run.attempts += 1
-        run.status, run.started, run.finished = "running", now, None
+        run.status, run.started, run.finished = "running", datetime.now(UTC), None
+        # The wait for other writers is not of the lease.
+        run.frame.locked_until = run.started + timedelta(seconds=lease)
         return Job(
             run_id,
             run.frame.path,
             run.target,
-            run.model.path or run.model.name,
+            (run.options or {}).get("model") or run.model.path or run.model.name,
             run.model.sha256,
             run.threshold,
             run.engine,
@@ -334,9 +380,12 @@ def _stay_alive(database, job, lease, over):
         until = datetime.now(UTC) + timedelta(seconds=lease)
         try:
             with Session(database) as session, session.begin():
-                session.execute(update(Frame).where(Frame.locked_by == job.owner).values(locked_until=until))
-        except UNREACHABLE:
-            # A database that is away has no one to give the frame to either.
+                mine = update(Frame).where(Frame.path == job.path, Frame.locked_by == job.owner)
+                if not session.execute(mine.values(locked_until=until)).rowcount:
+                    # Taken over; `begin_output` will say so.
+                    return
+        except SQLAlchemyError:
+            # It may be away from here alone, and the lease run out; before anything is written that is looked at.
             continue
 
 
@@ -358,7 +407,11 @@ def _finish(database, identity, record, owner=None):
     with Session(database) as session, session.begin():
         run = session.get_one(Run, identity)
         if owner is not None:
-            free = update(Frame).where(Frame.locked_by == owner).values(locked_by=None, locked_until=None)
+            free = (
+                update(Frame)
+                .where(Frame.id == run.frame_id, Frame.locked_by == owner)
+                .values(locked_by=None, locked_until=None)
+            )
             if not session.execute(free).rowcount:
                 # It gave no sign of life for so long that another worker was given the frame.
                 raise Locked(f"{run.frame.path} was taken over by another worker")
@@ -370,28 +423,39 @@ def _finish(database, identity, record, owner=None):
             setattr(run, name, value)
         for name, value in record.frame.items():
             setattr(run.frame, name, value)
+        run.amplifiers = []
+        # Deletes go before inserts.
+        session.flush()
         run.amplifiers = [Amplifier(**columns) for columns in record.amplifiers]
 
 
-def begin_output(database, job):
-    """Say that a job is about to write its target, so that it can be known as ours whatever happens.
+def begin_output(database, job, outputs):
+    """Say that a job is about to put its files in their places, and make sure that it may.
 
     Parameters
     ----------
     database : `sqlalchemy.Engine`
     job : `Job`
+    outputs : dict
+        Path -> sha256 of each file.
 
     Raises
     ------
+    Locked
+        If another worker has been given the frame meanwhile.
     sqlalchemy.exc.SQLAlchemyError
         If that cannot be recorded.
     """
     with Session(database) as session, session.begin():
-        session.get_one(Run, job.run_id).output_path = job.target
+        run = session.get_one(Run, job.run_id)
+        session.refresh(run.frame, with_for_update=True)
+        if run.frame.locked_by != job.owner:
+            raise Locked(f"{job.path} was taken over by another worker")
+        run.outputs = outputs
 
 
-def writers(database, target):
-    """Return which runs have written a file, or may have, the last one first.
+def known_digests(database, target):
+    """Return what our runs have written, or were about to write, for a target.
 
     Parameters
     ----------
@@ -401,26 +465,34 @@ def writers(database, target):
 
     Returns
     -------
-    list of tuple
-        Files and their sha256 of each run; (None, None) of one that began and never came back.
+    set of tuple of str
+        (path, sha256) of files.
     """
-    query = select(Run.outputs, Run.output_sha256).where(Run.output_path == target).order_by(Run.id.desc())
+    query = select(Run.outputs).where(or_(Run.target == target, Run.output_path == target), Run.outputs.is_not(None))
     with Session(database) as session:
-        return [tuple(row) for row in session.execute(query)]
+        return {item for outputs in session.scalars(query) for item in (outputs or {}).items()}
 
 
-def give_up(database, run_id, reason):
-    """Record a run as failed that no worker will try again; one that is over stays as it is.
+def give_up(database, run_id, reason, process=None):
+    """Record a run as failed that no worker will try again.
+
+    One that is over, or that another worker has, stays as it is.
 
     Parameters
     ----------
     database : `sqlalchemy.Engine`
     run_id : int
     reason : str
+    process : int, optional
+        Id of a process of this machine that had it and is gone.
     """
     with Session(database) as session, session.begin():
         run = session.get(Run, run_id)
-        if run is not None and run.status in OPEN:
+        if run is None:
+            return
+        session.refresh(run.frame, with_for_update=True)
+        gone = process is not None and str(run.frame.locked_by).startswith(f"{socket.gethostname()}:{process}:")
+        if run.status in OPEN and (gone or _free(run.frame)):
             run.status, run.error, run.finished = "failed", reason, datetime.now(UTC)
             run.frame.locked_by = run.frame.locked_until = None
 
@@ -567,6 +639,25 @@ def next_run(database, runs, leave=()):
     return None, left
 
 
+def any_held(database, runs):
+    """Return whether a live worker has the frame of any of some runs.
+
+    Parameters
+    ----------
+    database : `sqlalchemy.Engine`
+    runs : collection of int
+
+    Returns
+    -------
+    bool
+    """
+    held = (
+        select(Run.id).join(Run.frame).where(_among(runs), Run.status.in_(OPEN), Frame.locked_until > datetime.now(UTC))
+    )
+    with Session(database) as session:
+        return any(run in runs for run in session.scalars(held))
+
+
 def over_runs(database, runs):
     """Return which of some runs are over, with their frames and models, in the order they ended.
 
@@ -580,7 +671,9 @@ def over_runs(database, runs):
     list of `calibration_dbs.tables.Run`
         Detached.
     """
-    query = select(Run).where(_among(runs), Run.finished.is_not(None)).order_by(Run.finished, Run.id)
+    if not runs:
+        return []
+    query = select(Run).where(_among(runs), Run.status.not_in(OPEN)).order_by(Run.finished, Run.id)
     with Session(database, expire_on_commit=False) as session:
         found = session.scalars(query.options(joinedload(Run.frame), joinedload(Run.model)))
         return [run for run in found if run.id in runs]

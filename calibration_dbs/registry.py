@@ -33,11 +33,17 @@ def register(database, model, instrument=None, first_night=None, last_night=None
     ------
     UnknownModel
         If the superseded model is unknown or not one alone.
+    ValueError
+        If the model is to supersede itself, or the range of nights is empty.
     """
-    model = dict(model)
-    key = {"sha256": model.pop("sha256")}
+    if first_night and last_night and first_night > last_night:
+        raise ValueError(f"no night is from {first_night} until {last_night}")
+    columns = {**model, "is_bad": False, "superseded_by": None}
     with Session(database) as session, session.begin():
-        model = get_or_add(session, Model, key, is_bad=False, superseded_by=None, **model)
+        model = get_or_add(session, Model, {"sha256": columns.pop("sha256")}, **columns)
+        for name, value in columns.items():
+            setattr(model, name, value)
+        session.flush()
         validity = {
             "instrument": instrument and instrument.lower(),
             "first_night": first_night,
@@ -47,7 +53,10 @@ def register(database, model, instrument=None, first_night=None, last_night=None
             same.retired = datetime.now(UTC)
         session.add(Validity(model=model, reason=reason, **validity))
         if supersedes is not None:
-            find_model(session, supersedes).superseded_by = model
+            old = find_model(session, supersedes)
+            if old is model:
+                raise ValueError(f"{model.name} cannot supersede itself")
+            old.superseded_by = model
 
 
 def retire(database, model, is_bad=False, reason=None):
@@ -72,7 +81,12 @@ def retire(database, model, is_bad=False, reason=None):
     with Session(database) as session, session.begin():
         found = find_model(session, model)
         found.is_bad = found.is_bad or is_bad
-        for validity in session.scalars(select(Validity).filter_by(model=found, retired=None)):
+        validities = session.scalars(select(Validity).filter_by(model=found, retired=None)).all()
+        if not validities:
+            # The history knows of one that was used without being registered, too.
+            validities = [Validity(model=found)]
+            session.add_all(validities)
+        for validity in validities:
             validity.retired = datetime.now(UTC)
             validity.reason = reason or validity.reason
 
@@ -214,3 +228,20 @@ def maker(database, sha256):
     )
     with Session(database, expire_on_commit=False) as session:
         return [tuple(row) for row in session.execute(query)]
+
+
+def is_bad(database, sha256):
+    """Return whether a model was retired as bad.
+
+    Parameters
+    ----------
+    database : `sqlalchemy.Engine`
+    sha256 : str
+        Of its weights.
+
+    Returns
+    -------
+    bool
+    """
+    with Session(database) as session:
+        return bool(session.scalar(select(Model.is_bad).where(Model.sha256 == sha256)))

@@ -105,7 +105,7 @@ class Run(Base):
     frame_id: Mapped[int] = mapped_column(ForeignKey("frames.id"), index=True)
     model_id: Mapped[int] = mapped_column(ForeignKey("models.id"), index=True)
     batch_id: Mapped[int | None] = mapped_column(ForeignKey("batches.id"), index=True)
-    #: "queued", "running", "succeeded", "failed" or "skipped".
+    #: "queued", "running", "succeeded", "failed", "skipped" or "superseded".
     status: Mapped[str] = mapped_column(String(20), index=True)
     error: Mapped[str | None] = mapped_column(Text)
     #: How often it was begun, and how often its worker did not come back.
@@ -118,11 +118,12 @@ class Run(Base):
     finished: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     input_sha256: Mapped[str | None] = mapped_column(String(64), index=True)
     #: Where the masked frame is to go, and how it is written; of queued runs.
-    target: Mapped[str | None] = mapped_column(String(1000))
+    target: Mapped[str | None] = mapped_column(String(1000), index=True)
     options: Mapped[dict | None] = mapped_column(JSON)
-    #: Where it went; set before the first byte is written, so that what a lost worker left there is known as ours.
+    #: Where it went, and {path: sha256} of all its files.  The latter is written just before they are put in
+    #: their places, so that what a lost worker has left there is known as ours.
     output_path: Mapped[str | None] = mapped_column(String(1000), index=True)
-    outputs: Mapped[list | None] = mapped_column(JSON)
+    outputs: Mapped[dict | None] = mapped_column(JSON)
     output_sha256: Mapped[str | None] = mapped_column(String(64), index=True)
     pixels: Mapped[int | None] = mapped_column(BigInteger)
     hits: Mapped[int | None]

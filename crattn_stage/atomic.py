@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import hashlib
 import lzma
 import os
 import shutil
@@ -34,8 +35,35 @@ def clear_parts(target):
         part.unlink(missing_ok=True)
 
 
+def sha256(*paths):
+    """Return the sha256 of a file, or of several, one behind the other.
+
+    Parameters
+    ----------
+    *paths : path-like
+
+    Returns
+    -------
+    str
+        Hexadecimal, 64 digits.
+
+    Raises
+    ------
+    FrameError
+        If a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        for path in paths:
+            with open(path, "rb") as stream:
+                hashlib.file_digest(stream, lambda: digest)
+    except OSError as error:
+        raise FrameError(error.strerror) from error
+    return digest.hexdigest()
+
+
 @contextmanager
-def replacing(targets, overwrite=False):
+def replacing(targets, overwrite=False, ready=None):
     """Write files so that they are there whole or not at all.
 
     Parameters
@@ -44,6 +72,8 @@ def replacing(targets, overwrite=False):
         A name that ends in .gz, .bz2 or .xz is packed.
     overwrite : bool
         Replace existing files.  A link is replaced, not what it points to.
+    ready : callable, optional
+        Called with {target: sha256} when the files are finished and none is in its place yet.
 
     Yields
     ------
@@ -71,6 +101,8 @@ def replacing(targets, overwrite=False):
             for stream in streams:
                 _settle(stream)
         finished = [_packed(*paths) for paths in zip(targets, parts, packed, strict=True)]
+        if ready is not None:
+            ready({str(target): sha256(file) for target, file in zip(targets, finished, strict=True)})
         # The mask file comes last in a pair and first here: an image that says it was masked must have its mask.
         for file, target in reversed(list(zip(finished, targets, strict=True))):
             os.replace(file, target)

@@ -263,7 +263,7 @@ class ObservationFrame:
         """
         return self.instrument.amplifiers(extension.header, extension.shape)
 
-    def write(self, target, overwrite=False, mask_extension=False):
+    def write(self, target, overwrite=False, mask_extension=False, ready=None):
         """Write the frame with its marks; nothing else changes.
 
         Parameters
@@ -276,6 +276,8 @@ class ObservationFrame:
         mask_extension : bool
             Add a plane ``CRMASK`` of the cosmic rays alone for each extension;
             one that an earlier run added is renewed in any case.
+        ready : callable, optional
+            As for `crattn_stage.atomic.replacing`.
 
         Returns
         -------
@@ -293,7 +295,7 @@ class ObservationFrame:
             planes = {e.mask[1]: self._marked(e) for e in self.extensions if e.mask and e.index in self.marks}
             edits.append((planes, {}, []))
         try:
-            with replacing(files, overwrite) as streams:
+            with replacing(files, overwrite, ready) as streams:
                 for source, stream, changes in zip((self._file, self._companion), streams, edits, strict=False):
                     source.copy(stream, *changes)
         except (OSError, fits.VerifyError) as error:

@@ -215,7 +215,7 @@ def night(header, instrument):
     try:
         noon = timedelta(hours=12 - float(longitude) / 15)
         return (Time(header["DATE-OBS"]).to_datetime() - noon).strftime("%Y%m%d")
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, OverflowError, TypeError, ValueError):
         return None
 
 

@@ -56,7 +56,10 @@ class LocalWorkers:
 
     def _start(self):
         child = self._context.Process(target=_work, args=(*self._job, self._listening), daemon=True)
+        # Ctrl-C goes to the whole group; the parent decides, from the first moment on.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         child.start()
+        signal.signal(signal.SIGINT, before)
         return child
 
     def stop(self):
@@ -81,9 +84,8 @@ class LocalWorkers:
 
 def _work(url, runs, threads, telling):
     """Do runs until none is left or nobody wants more."""
-    # Ctrl-C goes to the whole group; the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     os.environ["OMP_NUM_THREADS"] = str(threads)
     from crattn_stage.reprocess import perform
 
@@ -95,26 +97,37 @@ def _work(url, runs, threads, telling):
             run, left = records.next_run(database, runs, waiting)
             if not left:
                 return
-            if run is None:
-                time.sleep(0.5)
-                continue
-            perform(database, run, threads)
+            if run is not None:
+                perform(database, run, threads)
         except (Locked, Over, CrattnError):
             # Another's, or recorded.
             continue
         except (Transient, *UNREACHABLE) as error:
             tries[run] = tries.get(run, 0) + 1
             seconds = FIRST_WAIT * 2 ** (tries[run] - 1)
-            logger.warning("%s; trying again in %s s", error, seconds)
+            cause = str(getattr(error, "orig", error)).strip().split("\n")[0]
+            logger.warning("%s; trying again in %s s", cause, seconds)
             not_before[run] = time.monotonic() + seconds
-            if tries[run] < TRIES:
-                continue
             if run is None:
-                raise
-            records.give_up(database, run, f"gave up after {TRIES} tries: {error}")
+                # The database itself: nothing else can be done meanwhile.
+                _sleep(seconds, telling)
+            if tries[run] == TRIES:
+                if run is None:
+                    sys.exit(f"the database: {cause}")
+                records.give_up(database, run, f"gave up after {TRIES} tries: {cause}")
+            continue
         except Exception:
             # A defect of ours, recorded; it must not cost the night.
             logger.exception("run %s", run)
+            not_before[run] = time.monotonic() + 60
+        tries.pop(None, None)
+        if run is None:
+            _sleep(0.5, telling)
+
+
+def _sleep(seconds, telling):
+    """Wait, but not beyond the end."""
+    telling.poll(seconds)
 
 
 def _ended(telling):

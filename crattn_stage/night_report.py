@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from calibration_dbs.records import over_runs
-from calibration_dbs.tables import Frame, Run
+from calibration_dbs.tables import Frame, Model, Run
 from crattn_stage import __version__
 from crattn_stage.errors import CrattnError
 from crattn_stage.quality import SIGNIFICANT
@@ -113,7 +113,8 @@ def judge_night(database, night):
     -------
     `NightReport`
     """
-    last = select(func.max(Run.id)).join(Run.frame).where(Frame.night == night).group_by(Run.frame_id)
+    counted = select(func.max(Run.id)).join(Run.frame).where(Frame.night == night, Run.status != "superseded")
+    last = counted.group_by(Run.frame_id)
     query = select(Run).where(Run.id.in_(last)).join(Run.frame).order_by(Frame.path)
     loaded = query.options(joinedload(Run.frame), joinedload(Run.model), selectinload(Run.amplifiers))
     report = NightReport(night)
@@ -137,7 +138,9 @@ def _usual_rate(session, night, camera, site):
         query = (
             select(Run.rate)
             .join(Run.frame)
-            .where(Run.status == "succeeded", Run.rate.is_not(None), Run.verdict != "FAIL", of_night)
+            .join(Run.model)
+            .where(Run.status == "succeeded", Run.rate.is_not(None), Run.verdict != "FAIL", Model.is_bad.is_(False))
+            .where(of_night)
             .where(Frame.camera == camera, Frame.site.is_not_distinct_from(site))
             .order_by(Run.id.desc())
             .limit(MOST_FRAMES)
@@ -223,7 +226,7 @@ def report_json(report):
     -------
     dict
     """
-    return {"night": report.night, "version": __version__, "counts": report.counts, **asdict(report)}
+    return {"version": __version__, "counts": report.counts, **asdict(report)}
 
 
 def report_html(report):
@@ -339,7 +342,7 @@ def summary(database, runs, failures=True):
     runs = over_runs(database, runs)
     counts = Counter(run.status for run in runs)
     done = [run for run in runs if run.status == "succeeded"]
-    lines = [", ".join(f"{counts[status]} {status}" for status in ("succeeded", "failed", "skipped"))]
+    lines = [", ".join(f"{counts[status]} {status}" for status in ("succeeded", "failed"))]
     if done:
         seconds = (max(run.finished for run in done) - min(run.started for run in done)).total_seconds()
         megapixels = sum(run.megapixels or 0 for run in done)

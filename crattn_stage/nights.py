@@ -1,5 +1,7 @@
 """The frames of a night: where they lie, and which night they are of."""
 
+import logging
+import os
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,6 +14,7 @@ from crattn_stage.frames import ObservationFrame
 from crattn_stage.instruments import camera_and_site, exposure_time, night, not_science, observation_type
 from crattn_stage.process import SUFFIX
 
+logger = logging.getLogger(__name__)
 #: A FITS file as it is, fpacked, or packed whole.
 FITS_NAME = re.compile(r"\.(fits|fit|fts)(\.(fz|gz|bz2|xz))?$", re.IGNORECASE)
 
@@ -66,7 +69,7 @@ def sight(path):
     -------
     `Sighting`
     """
-    path = Path(path).absolute()
+    path = Path(os.path.abspath(path))
     try:
         with ObservationFrame(path) as frame:
             header, instrument = frame.header, frame.instrument
@@ -84,9 +87,12 @@ def sight(path):
             )
     except FrameError as error:
         return Sighting(path, error=str(error))
+    except Exception as error:
+        # A defect of ours must not cost the night.
+        return Sighting(path, error=f"{type(error).__name__}: {error}")
 
 
-def find_frames(root, date, site="*", instrument="*", pattern=None):
+def find_frames(root, date, site="*", instrument="*", pattern=None, leave=None):
     """Find the frames of a night.
 
     Parameters
@@ -100,6 +106,8 @@ def find_frames(root, date, site="*", instrument="*", pattern=None):
         instrument is that of the header.
     pattern : str, optional
         A shell pattern of files below the root (``**`` crosses folders) instead of that layout.
+    leave : path-like, optional
+        A folder that is left out: that of the output.
 
     Returns
     -------
@@ -109,7 +117,7 @@ def find_frames(root, date, site="*", instrument="*", pattern=None):
     mentioned : list of `Sighting`
         Of that UT date, or in that night's folder, but of another night.
     """
-    root = Path(root)
+    root = Path(os.path.abspath(root))
     if pattern is None:
         day = datetime.strptime(date, "%Y%m%d")
         # A frame of this UT date may lie in a neighbour's folder.
@@ -118,8 +126,14 @@ def find_frames(root, date, site="*", instrument="*", pattern=None):
     else:
         paths = root.glob(pattern)
     paths = sorted(p for p in paths if FITS_NAME.search(p.name) and p.is_file() and f"{SUFFIX}." not in p.name)
+    if leave is not None:
+        paths = [path for path in paths if not path.is_relative_to(os.path.abspath(leave))]
     frames, mentioned = [], []
     for path in tqdm(paths, "reading headers", unit="frame", disable=None, leave=False):
+        if not os.fspath(path).isprintable():
+            # No database would take it.
+            logger.warning("%r: left out for the characters in its name", os.fspath(path))
+            continue
         frame = sight(path)
         dates = re.findall(r"(?<!\d)20\d{6}(?!\d)", str(path.relative_to(root)))
         if pattern is not None and not frame.error and not _matches(instrument, frame):

@@ -3,13 +3,12 @@
 The command ``run``, reprocessing and the Celery task all come through here.
 """
 
-import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from calibration_dbs.records import Record, recorded_run
-from crattn_stage.atomic import PACKERS
+from crattn_stage.atomic import PACKERS, sha256
 from crattn_stage.errors import FrameError
 from crattn_stage.frames import ObservationFrame
 from crattn_stage.instruments import (
@@ -99,7 +98,7 @@ def process(path, target, stage, database=None, overwrite=False, mask_extension=
         return mask_file(path, target, stage, record, overwrite, mask_extension, preview)
 
 
-def mask_file(path, target, stage, record, overwrite=False, mask_extension=False, preview=False):
+def mask_file(path, target, stage, record, overwrite=False, mask_extension=False, preview=False, known=(), ready=None):
     """Mask one file and say in a record what was done.
 
     Parameters
@@ -110,6 +109,10 @@ def mask_file(path, target, stage, record, overwrite=False, mask_extension=False
         Filled as far as it goes, whatever happens.
     overwrite, mask_extension, preview
         As for `process`.
+    known : collection of tuple of str
+        (path, sha256) of existing files that are replaced in any case.
+    ready : callable, optional
+        As for `crattn_stage.atomic.replacing`.
 
     Returns
     -------
@@ -123,31 +126,33 @@ def mask_file(path, target, stage, record, overwrite=False, mask_extension=False
     path, target = Path(path), Path(target)
     record.run["input_sha256"] = sha256(path)
     with ObservationFrame(path) as frame:
-        record.frame.update(description(frame.header))
+        # A night that the header does not say is known from elsewhere, or not at all.
+        record.frame.update({k: v for k, v in description(frame.header).items() if v is not None})
         if not_science(frame.header):
             record.status = "skipped"
             return Outcome(f"skipped, {not_science(frame.header)} frame")
         picture = [preview_path(target)] if preview else []
         for planned in (*frame.outputs(target), *picture):
             # Known before the work, not after it.
-            if os.path.lexists(planned) and not overwrite:
-                raise FrameError(f"{planned} exists; --overwrite replaces it")
+            if os.path.lexists(planned) and not overwrite and (str(planned), sha256(planned)) not in known:
+                written = "is not as it was written" if str(planned) in dict(known) else "exists"
+                raise FrameError(f"{planned} {written}; --overwrite replaces it")
         stage.do_stage(frame)
         # What really ran, where the user left the choice to us.
-        record.run["engine"] = stage.provenance["engine"]
+        record.run.update({key: stage.provenance[key] for key in ("engine", "version")})
         if preview:
             from crattn_stage.preview import write_preview
 
             write_preview(frame, *picture)
         try:
-            outputs = frame.write(target, overwrite, mask_extension)
+            outputs = frame.write(target, overwrite or bool(known), mask_extension, ready)
         except BaseException:
-            for path in picture:
-                path.unlink()
+            for drawn in picture:
+                drawn.unlink()
             raise
         record.run.update(
             output_path=os.path.abspath(target),
-            outputs=[os.path.abspath(output) for output in outputs],
+            outputs={os.path.abspath(output): sha256(output) for output in outputs},
             output_sha256=sha256(*outputs),
         )
         summary = record_detections(record, frame.detections, exposure_time(frame.header))
@@ -246,30 +251,3 @@ def preview_path(target):
     while target.suffix in {".fits", ".fz", ".fit", ".fts", *PACKERS}:
         target = target.with_suffix("")
     return target.with_name(f"{target.name}.png")
-
-
-def sha256(*paths):
-    """Return the sha256 of a file, or of several, one behind the other.
-
-    Parameters
-    ----------
-    *paths : path-like
-
-    Returns
-    -------
-    str
-        Hexadecimal, 64 digits.
-
-    Raises
-    ------
-    FrameError
-        If a file cannot be read.
-    """
-    digest = hashlib.sha256()
-    try:
-        for path in paths:
-            with open(path, "rb") as stream:
-                hashlib.file_digest(stream, lambda: digest)
-    except OSError as error:
-        raise FrameError(error.strerror) from error
-    return digest.hexdigest()

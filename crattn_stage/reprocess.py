@@ -3,7 +3,7 @@
 import errno
 import os
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from billiard.exceptions import SoftTimeLimitExceeded
@@ -11,12 +11,12 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from calibration_dbs import records, registry
 from calibration_dbs.records import UNREACHABLE, Transient
 from crattn_stage import __version__
-from crattn_stage.atomic import clear_parts
+from crattn_stage.atomic import clear_parts, sha256
 from crattn_stage.errors import CrattnError, FrameError, ModelError
 from crattn_stage.isolation import mask_apart
 from crattn_stage.models import WEIGHTS, find, read_card
 from crattn_stage.nights import Sighting
-from crattn_stage.process import mask_file, output_path, sha256
+from crattn_stage.process import Outcome, mask_file, output_path
 
 #: After so many workers that did not come back, a frame is masked in a process of its own: is it to blame?
 LOSSES = 2
@@ -71,7 +71,7 @@ def describe_model(model=None):
         If the model is unknown or its card is no card.
     """
     path, card = find(model), read_card(model)
-    place = path.stem if path.parent == WEIGHTS else str(path.absolute())
+    place = path.stem if path.parent == WEIGHTS else os.path.abspath(path)
     return {"name": card.name, "architecture": card.architecture, "sha256": card.sha256, "path": place}
 
 
@@ -100,15 +100,18 @@ def plan(database, frame, model=None, threshold=None, root=None, output_root=Non
 
     Raises
     ------
+    FrameError
+        If the output would replace the frame.
     ModelError
-        If there is no such model, or the registered one is not where it was.
+        If there is no such model, the registered one is not where it was, or
+        the shipped default was retired as bad.
     """
-    folder = (
-        None
-        if output_root is None
-        else Path(output_root).absolute() / frame.path.parent.relative_to(Path(root).absolute())
-    )
+    folder = None
+    if output_root is not None:
+        folder = Path(os.path.abspath(output_root)) / frame.path.parent.relative_to(os.path.abspath(root))
     step = Step(frame, True, "new", output_path(frame.path, folder))
+    if os.path.realpath(step.target) == os.path.realpath(frame.path):
+        raise FrameError(f"{frame.path}: its output would replace it")
     if frame.not_science:
         step.due, step.reason = False, f"{frame.not_science} frame"
         return step
@@ -119,14 +122,20 @@ def plan(database, frame, model=None, threshold=None, root=None, output_root=Non
     elif force:
         step.reason = "forced"
     else:
-        step.due, step.reason = _due(database, step)
+        try:
+            step.due, step.reason = _due(database, step)
+        except FrameError as error:
+            step.reason = f"unreadable: {error}"
     return step
 
 
 def _chosen(database, frame):
     row = registry.choose(database, (frame.instrument, frame.camera), frame.night)
     if row is None:
-        return describe_model()
+        model = describe_model()
+        if registry.is_bad(database, model["sha256"]):
+            raise ModelError(f"the shipped default, {model['name']}, was retired as bad; register another model")
+        return model
     model = describe_model(row.path or row.name)
     if model["sha256"] != row.sha256:
         raise ModelError(f"{row.path or row.name}: has another sha256 than when it was registered")
@@ -138,14 +147,19 @@ def _due(database, step):
     done = records.succeeded(database, path, step.model["sha256"], step.threshold, target)
     if not done:
         return True, _difference(records.last_run(database, path), step)
-    same = [run for run in done if run.input_sha256 == sha256(path)]
+    digest = sha256(path)
+    same = [run for run in done if run.input_sha256 == digest]
     if not same:
         return True, "the frame has changed"
-    if not any(run.version.split(".")[0] == __version__.split(".")[0] for run in same):
+    if not any(_major(run.version) == _major(__version__) for run in same):
         return True, f"masked by version {same[0].version}"
-    if not any(_as_recorded(run.outputs, run.output_sha256) for run in same):
+    if not any(_as_recorded(run) for run in same):
         return True, "its output is not as it was written"
     return False, f"done {same[0].finished:%Y-%m-%d %H:%M}"
+
+
+def _major(version):
+    return version.split(".")[0]
 
 
 def _difference(last, step):
@@ -160,9 +174,9 @@ def _difference(last, step):
     return "another threshold" if last.threshold != step.threshold else "another output"
 
 
-def _as_recorded(outputs, digest):
+def _as_recorded(run):
     try:
-        return bool(outputs) and sha256(*outputs) == digest
+        return bool(run.outputs) and all(sha256(path) == digest for path, digest in run.outputs.items())
     except FrameError:
         return False
 
@@ -183,14 +197,17 @@ def submit(database, steps, night, engine="auto", **options):
 
     Returns
     -------
-    batch : int
-    runs : dict of int to `Step`
+    dict of int to `Step`
+        By the number of the run.
     """
-    batch = records.open_batch(database, night)
-    runs = {}
+    runs, batch = {}, None
     for step in steps:
-        if step.due:
-            frame = step.frame
+        frame = step.frame
+        if not step.due:
+            # What another model was asked for, and did not come to, is off.
+            records.supersede(database, str(frame.path), str(step.target))
+        else:
+            batch = batch or records.open_batch(database, night)
             columns = {
                 "instrument": frame.instrument or None,
                 "camera": frame.camera,
@@ -210,13 +227,13 @@ def submit(database, steps, night, engine="auto", **options):
                 engine=engine,
                 version=__version__,
                 megapixels=frame.megapixels,
-                options=options,
+                options={**options, "model": step.model["path"], "force": step.reason == "forced"},
             )
             runs[run] = step
-    return batch, runs
+    return runs
 
 
-def perform(database, run_id, threads=None):
+def perform(database, run_id, threads=None, path=None):
     """Do a queued run: mask its frame, and record that.
 
     Parameters
@@ -225,6 +242,8 @@ def perform(database, run_id, threads=None):
     run_id : int
     threads : int, optional
         CPU threads of the network.
+    path : str, optional
+        Of the frame, to make sure that the run is of this database.
 
     Returns
     -------
@@ -234,8 +253,8 @@ def perform(database, run_id, threads=None):
     ------
     calibration_dbs.records.Locked
         If another worker has the frame.
-    calibration_dbs.records.Over
-        If the run is over.
+    calibration_dbs.records.Over, calibration_dbs.records.UnknownRun
+        If the run is over, or not of this database.
     calibration_dbs.records.Transient
         If the disk is full and the like: the run is queued again.
     CrattnError
@@ -243,7 +262,7 @@ def perform(database, run_id, threads=None):
     sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError
         If the database cannot be reached: the run stays as it was.
     """
-    with records.claimed(database, run_id) as job:
+    with records.claimed(database, run_id, path=path) as job:
         try:
             return _perform(database, job, threads)
         except SoftTimeLimitExceeded as error:
@@ -260,32 +279,61 @@ def perform(database, run_id, threads=None):
 
 
 def _perform(database, job, threads):
-    target = Path(job.target)
-    if job.losses:
-        clear_parts(target)
-    earlier = records.writers(database, job.target)
-    # What a run of ours has written may be replaced by one of ours; what anyone has touched since may not.
-    ours = any(digest is None or _as_recorded(outputs, digest) for outputs, digest in earlier)
-    overwrite = ours or job.options.get("overwrite", False)
-    if os.path.lexists(target) and not overwrite:
-        raise FrameError(f"{target} exists and is not as this database knows it; --overwrite replaces it")
+    target, options = Path(job.target), dict(job.options)
+    force, _ = options.pop("force", False), options.pop("model", None)
+    # Nobody else writes them now.
+    for output in {target, target.with_name(target.name.replace("_ooi_", "_ood_"))}:
+        clear_parts(output)
+    if not force and _already_done(database, job):
+        job.record.status = "superseded"
+        return Outcome("already done")
     if job.losses >= MOST_LOSSES:
         raise FrameError(f"set aside: {job.losses} workers did not come back from it")
     target.parent.mkdir(parents=True, exist_ok=True)
-    records.begin_output(database, job)
     context = {"model": job.model, "threshold": job.threshold, "engine": job.engine, "threads": threads}
-    options = {**job.options, "overwrite": overwrite}
+    # What a run of ours has written may be replaced by one of ours; what anyone has touched since may not.
+    options["known"] = records.known_digests(database, job.target)
+    options["ready"] = partial(records.begin_output, database, job)
     if job.losses >= LOSSES:
         try:
-            return mask_apart(job.path, job.target, context, job.record, **options)
+            return mask_apart(job.path, job.target, context, job.sha256, job.record, **options)
         except FrameError as error:
             raise FrameError(f"set aside after {job.losses} lost workers: {error}") from error
-    return mask_file(job.path, target, _stage(job.sha256, **context), job.record, **options)
+    return mask_file(job.path, target, stage_of(job.sha256, **context), job.record, **options)
 
 
-@cache
-def _stage(digest, **context):
-    # Once per process: loading costs more than a small frame.
+def _already_done(database, job):
+    """Say whether another run has done the same since this one was asked for."""
+    done = records.succeeded(database, job.path, job.sha256, job.threshold, job.target)
+    return any(
+        run.id > job.run_id
+        and run.input_sha256 == sha256(job.path)
+        and _major(run.version) == _major(__version__)
+        and _as_recorded(run)
+        for run in done
+    )
+
+
+@lru_cache(2)
+def stage_of(digest, **context):
+    """Return the stage of a model, loaded once per process: that costs more than a small frame.
+
+    Parameters
+    ----------
+    digest : str
+        Sha256 of the model's weights.
+    **context
+        Of `crattn_stage.stage.RuntimeContext`.
+
+    Returns
+    -------
+    `crattn_stage.stage.AttentionCRStage`
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be loaded or is another one.
+    """
     from crattn_stage.stage import AttentionCRStage, RuntimeContext
 
     stage = AttentionCRStage(RuntimeContext(**context))

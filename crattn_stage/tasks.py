@@ -1,7 +1,7 @@
 """Batch reprocessing by Celery: the app, its one task, and how it is set up.
 
-A message is the number of a run; what is to be done stands in the database.
-So a message may come twice, or too late, or be sent again, and the frame is
+A message is the number of a run and the path of its frame; what is to be done
+stands in the database.  So a message may come twice, or too late, or be sent again, and the frame is
 still masked once.
 """
 
@@ -10,12 +10,14 @@ import random
 
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Celery, Task
+from celery.signals import worker_process_init
 from celery.utils.log import get_task_logger
+from celery.worker import state
 from celery.worker.request import Request
 
 from calibration_dbs import records
 from calibration_dbs.database import connect
-from calibration_dbs.records import UNREACHABLE, Locked, Over, Transient
+from calibration_dbs.records import UNREACHABLE, Locked, Over, Transient, UnknownRun
 from crattn_stage.errors import CrattnError
 from crattn_stage.settings import default_database
 
@@ -48,25 +50,42 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     worker_send_task_events=True,
+    # A process is up when it has imported what it needs.
+    worker_proc_alive_timeout=300,
     enable_utc=True,
 )
 if BROKER.startswith(("redis", "rediss", "sentinel")):
     # Redis gives a message to another worker after that time, whether or not it is being worked on.
     app.conf.broker_transport_options = {"visibility_timeout": 2 * TIME_LIMIT + LONGEST_WAIT}
+elif BROKER.startswith(("amqp", "pyamqp")):
+    # RabbitMQ says that it has a message; without that, one may be lost on the way.
+    app.conf.broker_transport_options = {"confirm_publish": True}
+
+
+@worker_process_init.connect
+def _get_ready(**_):
+    # Before the first frame, so that its time limit is its own.
+    import crattn_stage.reprocess
+    import crattn_stage.stage  # noqa: F401
 
 
 class _MaskRequest(Request):
     """Records what the task itself cannot: that it was killed for taking too long."""
 
     def on_timeout(self, soft, timeout):
-        super().on_timeout(soft, timeout)
-        if not soft:
-            (run_id,) = self.args
+        if not soft and not state.should_terminate:
+            run_id, _ = self.args
             # The children of this process must not inherit a connection.
             database = connect(_url())
-            records.give_up(database, run_id, f"took longer than {timeout:g} s and was killed")
-            _end_batch(database, run_id)
-            database.dispose()
+            try:
+                reason = f"took longer than {timeout:g} s and was killed"
+                records.give_up(database, run_id, reason, self.worker_pid)
+                _end_batch(database, run_id)
+            except UNREACHABLE as error:
+                logger.error("run %s took longer than %g s and was killed; the database: %s", run_id, timeout, error)
+            finally:
+                database.dispose()
+        super().on_timeout(soft, timeout)
 
 
 class _MaskTask(Task):
@@ -88,13 +107,15 @@ def _database():
 
 
 @app.task(bind=True, base=_MaskTask, name="crattn.mask", max_retries=None)
-def mask(self, run_id):
+def mask(self, run_id, path):
     """Do a queued run.
 
     Parameters
     ----------
     run_id : int
         From `crattn_stage.reprocess.submit`.
+    path : str
+        Of the frame.
 
     Raises
     ------
@@ -107,27 +128,30 @@ def mask(self, run_id):
     threads = int(os.environ.get("CRATTN_THREADS", 0)) or None
     try:
         try:
-            outcome = perform(database, run_id, threads)
-            logger.info("run %s: %s", run_id, outcome.message)
+            logger.info("run %s: %s", run_id, perform(database, run_id, threads, path).message)
+        except UnknownRun as error:
+            logger.error("%s", error)
+            return
         except Over as error:
             logger.info("%s", error)
         except CrattnError as error:
             logger.warning("run %s: %s", run_id, error)
+        except Transient as error:
+            if self.request.retries < RETRIES:
+                raise
+            records.give_up(database, run_id, f"gave up after {RETRIES} retries: {error}")
         _end_batch(database, run_id)
-    except Locked as error:
-        logger.info("%s", error)
-        # Not a retry: that another worker has the frame is no failure, however long it takes.
-        mask.apply_async((run_id,), countdown=records.LEASE / 4, queue=self.request.delivery_info["routing_key"])
-    except SoftTimeLimitExceeded:
-        # Between two steps of the recording: the lease will expire, and the run be taken up again.
-        raise
+    except (Locked, SoftTimeLimitExceeded) as error:
+        # Not a retry: that another worker has the frame is no failure, however long it takes.  And what the time
+        # limit interrupted outside of the masking is to be looked at when the lease has expired.
+        logger.info("run %s: %s", run_id, error)
+        queue = self.request.delivery_info["routing_key"]
+        mask.apply_async((run_id, path), countdown=records.LEASE / 2, queue=queue)
     except (Transient, *UNREACHABLE) as error:
-        if self.request.retries < RETRIES:
-            seconds = min(LONGEST_WAIT, 2**self.request.retries) * random.uniform(0.8, 1.2)
-            logger.warning("run %s: %s; trying again in %.0f s", run_id, error, seconds)
-            raise self.retry(exc=error, countdown=seconds) from error
-        records.give_up(database, run_id, f"gave up after {RETRIES} retries: {error}")
-        _end_batch(database, run_id)
+        # A database that is away is waited for without end: nothing could be recorded.
+        seconds = min(LONGEST_WAIT, 2 ** min(self.request.retries, 10)) * random.uniform(0.8, 1.2)
+        logger.warning("run %s: %s; trying again in %.0f s", run_id, str(error).split("\n")[0], seconds)
+        raise self.retry(exc=error, countdown=seconds) from error
     except Exception:
         # A defect of ours: recorded as the run's failure.
         logger.exception("run %s", run_id)
@@ -142,14 +166,13 @@ def _end_batch(database, run_id):
         logger.info("%s", summary(database, records.batch_runs(database, batch)))
 
 
-def send(runs, megapixels):
+def send(runs):
     """Send queued runs to the workers.
 
     Parameters
     ----------
-    runs : iterable of int
-    megapixels : callable
-        Run -> size of its frame.
+    runs : dict of int to `crattn_stage.reprocess.Step`
+        As from `crattn_stage.reprocess.submit`.
 
     Raises
     ------
@@ -157,6 +180,6 @@ def send(runs, megapixels):
         If the broker cannot be reached.
     """
     with app.producer_pool.acquire(block=True) as producer:
-        for run in runs:
-            queue = LARGE_QUEUE if megapixels(run) > LARGE else QUEUE
-            mask.apply_async((run,), queue=queue, producer=producer)
+        for run, step in runs.items():
+            queue = LARGE_QUEUE if step.frame.megapixels > LARGE else QUEUE
+            mask.apply_async((run, str(step.frame.path)), queue=queue, producer=producer)

@@ -67,7 +67,6 @@ class Night(click.ParamType):
 @click.option("--dry-run", is_flag=True, help="Say what would happen to each frame, and why.")
 @overwrite_option
 @click.option("--mask-extension", is_flag=True, help="Add a CRMASK plane of the cosmic rays alone.")
-@click.option("--preview", is_flag=True, help="Write PNGs of image and mask, too.")
 @database_option
 def reprocess(
     night, root, site, instrument, pattern, output_root, model, threshold, engine, jobs, celery, detach, force,
@@ -80,8 +79,13 @@ def reprocess(
     again after a stop, it goes on where it was.  An output of its own is
     replaced; any other existing file is kept, unless --overwrite.
 
-    Ctrl-C lets the frames in work finish; a second one abandons them.
+    Ctrl-C lets the frames in work finish; a second one abandons them.  With
+    --celery it ends the watching, not the work.
     """
+    if detach and not celery:
+        raise click.UsageError("--detach is of --celery")
+    if pattern is not None and (os.path.isabs(pattern) or not pattern):
+        raise click.UsageError(f"--pattern {pattern!r} is not a pattern of files below --root")
     with explained():
         from calibration_dbs.database import open_database
         from crattn_stage.nights import find_frames
@@ -89,7 +93,7 @@ def reprocess(
 
         url = url or default_database()
         database = with_database(url, open_database)
-        frames, mentioned = find_frames(root, night, site, instrument, pattern)
+        frames, mentioned = find_frames(root, night, site, instrument, pattern, output_root)
         for frame in mentioned:
             click.echo(f"{frame.path}: of night {frame.night}, not of {night}", err=True)
         if not frames:
@@ -103,7 +107,7 @@ def reprocess(
         for step in steps:
             if not step.due:
                 click.echo(f"{step.frame.path}: skipped, {step.reason}")
-        _, runs = with_database(url, lambda _: submit(database, steps, night, engine, **options))
+        runs = with_database(url, lambda _: submit(database, steps, night, engine, **options))
         if not runs:
             click.echo(f"night {night}: nothing is due")
             sys.exit(DONE)
@@ -137,7 +141,10 @@ def _tell(steps):
 def _here(url, database, runs, jobs):
     from crattn_stage.local_workers import LocalWorkers
 
-    with _patient_interrupt() as asked, LocalWorkers(url, runs, jobs) as workers:
+    with (
+        _patient_interrupt("finishing the frames in work; Ctrl-C again abandons them") as asked,
+        LocalWorkers(url, runs, jobs) as workers,
+    ):
 
         def idle():
             if asked:
@@ -149,32 +156,30 @@ def _here(url, database, runs, jobs):
 
 
 def _by_celery(database, runs, detach):
-    from calibration_dbs.records import open_runs
+    from calibration_dbs.records import any_held, open_runs
     from crattn_stage import tasks
 
-    def send(wanted):
-        tasks.send(wanted, lambda run: runs[run].frame.megapixels)
-
-    send(runs)
+    tasks.send(runs)
     click.echo(f"{len(runs)} frames sent to {without_password(tasks.BROKER)}")
     if detach:
         return DONE
-    sent = {"when": time.monotonic(), "left": len(runs)}
+    progress = {"left": len(runs), "since": time.monotonic(), "patience": RESEND}
 
     def idle():
         left = open_runs(database, runs)
-        if len(left) != sent["left"]:
-            sent.update(when=time.monotonic(), left=len(left))
-        elif time.monotonic() - sent["when"] > RESEND:
+        if len(left) != progress["left"] or any_held(database, runs):
+            progress.update(left=len(left), since=time.monotonic())
+        elif time.monotonic() - progress["since"] > progress["patience"]:
             # A broker that has lost its messages costs nothing: a run is done once, however often it is asked for.
-            sent["when"] = time.monotonic()
+            progress.update(since=time.monotonic(), patience=2 * progress["patience"])
+            click.echo("no worker takes them; sent again.  Large frames need a worker with --large.", err=True)
             try:
-                send(left)
+                tasks.send({run: runs[run] for run in left})
             except _lost_connections() as error:
                 logging.getLogger(__name__).warning("the broker: %s", error)
         return bool(asked)
 
-    with _patient_interrupt() as asked:
+    with _patient_interrupt("the workers go on; started again, this command follows them") as asked:
         return _follow(database, runs, idle)
 
 
@@ -219,21 +224,23 @@ def _follow(database, runs, idle):
 def _show(run, bar):
     if run.status == "failed":
         bar.write(f"{run.frame.path}: {run.error}", file=sys.stderr)
-        return
-    reason = f": {run.reason}" if run.reason else ""
-    bar.write(f"{run.frame.path}: {run.status}, CRNHIT {run.hits}, {run.verdict}{reason}")
+    elif run.status == "succeeded":
+        reason = f": {run.reason}" if run.reason else ""
+        bar.write(f"{run.frame.path}: CRNHIT {run.hits}, {run.verdict}{reason}")
+    else:
+        bar.write(f"{run.frame.path}: {run.status}")
 
 
 @contextmanager
-def _patient_interrupt():
-    """Yield a list that gets an element at the first Ctrl-C; the second one raises."""
+def _patient_interrupt(message):
+    """Yield a list that gets an element, and say something, at the first Ctrl-C; the second one raises."""
     asked = []
 
     def handle(number, stack):
         if asked:
             raise KeyboardInterrupt
         asked.append(number)
-        click.echo("finishing the frames in work; Ctrl-C again abandons them", err=True)
+        click.echo(message, err=True)
 
     before = signal.signal(signal.SIGINT, handle)
     try:

@@ -60,7 +60,7 @@ def with_database(url, action):
     url = url or default_database()
     try:
         return action(url)
-    except (SQLAlchemyError, OSError, RuntimeError, ImportError, UnknownModel) as error:
+    except (SQLAlchemyError, OSError, RuntimeError, ImportError, ValueError, UnknownModel) as error:
         cause = str(getattr(error, "orig", None) or error).split("\n")[0]
         raise CrattnError(f"provenance database {without_password(url)}: {cause}") from error
 

@@ -106,7 +106,7 @@ def trace(file, url):
 
     with explained():
         from crattn_stage.frames import ObservationFrame
-        from crattn_stage.process import sha256
+        from crattn_stage.atomic import sha256
 
         with ObservationFrame(file) as frame:
             files = [path for path in frame.outputs(file) if path.exists()]

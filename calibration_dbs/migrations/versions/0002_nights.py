@@ -66,12 +66,29 @@ def upgrade():
         batch_op.add_column(sa.Column("megapixels", sa.Double(), nullable=True))
         batch_op.add_column(sa.Column("area", sa.Double(), nullable=True))
         batch_op.create_index(batch_op.f("ix_runs_batch_id"), ["batch_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_runs_target"), ["target"], unique=False)
         batch_op.create_foreign_key(batch_op.f("fk_runs_batch_id_batches"), "batches", ["batch_id"], ["id"])
+
+    # What earlier runs have written stays known as ours.
+    runs = sa.table(
+        "runs",
+        sa.column("id", sa.Integer),
+        sa.column("output_path", sa.String),
+        sa.column("output_sha256", sa.String),
+        sa.column("target", sa.String),
+        sa.column("outputs", sa.JSON),
+    )
+    connection = op.get_bind()
+    written = sa.select(runs).where(runs.c.output_path.is_not(None), runs.c.output_sha256.is_not(None))
+    for run in connection.execute(written).all():
+        outputs = {run.output_path: run.output_sha256}
+        connection.execute(sa.update(runs).where(runs.c.id == run.id).values(outputs=outputs, target=run.output_path))
 
 
 def downgrade():
     with op.batch_alter_table("runs", schema=None) as batch_op:
         batch_op.drop_constraint(batch_op.f("fk_runs_batch_id_batches"), type_="foreignkey")
+        batch_op.drop_index(batch_op.f("ix_runs_target"))
         batch_op.drop_index(batch_op.f("ix_runs_batch_id"))
         batch_op.drop_column("area")
         batch_op.drop_column("megapixels")
