@@ -6,6 +6,7 @@ scenes share neither sky nor hit with the training ones.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -28,17 +29,22 @@ DECAM_BAD = ~32
 #: ADU of a 90 s exposure for one count of the coadd (from zero point 30, to about 20%).
 COADD_TO_ADU = 1.0
 DILATION = np.ones((3, 3), bool)
+#: Simulated skies of a split, and their side in pixels.
+PLANES, PLANE = 160, 320
+#: Seeing (FWHM, pixels) below which a star can be as narrow as a hit.
+UNDERSAMPLED = 2.2
 
 
 @dataclass
 class Sky:
-    """A clean exposure: image and sky level and noise in ADU, gain in electron/ADU."""
+    """A clean exposure: image and sky level and noise in ADU, gain in electron/ADU, seeing (FWHM) in pixels."""
 
     image: np.ndarray
     bad: np.ndarray
     level: float
     sigma: float
     gain: float
+    fwhm: float = 4.0
 
 
 @dataclass
@@ -62,28 +68,16 @@ class Skies:
     """
 
     def __init__(self, split, data=None):
-        self.rng = np.random.default_rng([SPLITS.index(split), 20221])
+        self.split = SPLITS.index(split)
         self.kinds = {"simulated": 1.0}
-        self.simulated = [
-            simulate_sky(
-                (512, 512),
-                self.rng,
-                fwhm=self.rng.choice([1.3, 1.8, 2.5, 3.5, 5.0, 8.0]) * self.rng.uniform(0.85, 1.2),
-                stars=10 ** self.rng.uniform(2, 4),
-                galaxies=10 ** self.rng.uniform(2, 3),
-                beta=self.rng.uniform(2.3, 4.5),
-                motion=_motion(self.rng),
-                spikes=self.rng.choice([0, 0.01]),
-            )[0]
-            for _ in range(64)
-        ]
+        rng = np.random.default_rng([self.split, 20221])
         if data is None:
-            self.hits = simulated_hits(3000, self.rng.integers(2**31))
+            self.hits = simulated_hits(3000, rng.integers(2**31))
             return
         data, (low, high) = Path(data), SPLIT_EDGES[split]
         self.hits = read_footprints(data / FOOTPRINTS, split)
         if split == "train":
-            self.hits += simulated_hits(len(self.hits) // 2, self.rng.integers(2**31))
+            self.hits += simulated_hits(len(self.hits) // 2, rng.integers(2**31))
         with fits.open(data / DECAM_CCD) as hdus:
             image = hdus["SCI"].data.astype(np.float32)
             bad = binary_dilation((hdus["BPM"].data & DECAM_BAD) != 0, iterations=2)
@@ -96,27 +90,35 @@ class Skies:
         columns = slice(*(int(edge * coadd.shape[1]) for edge in (low, high)))
         self.coadd = coadd[:, columns]
         self.coadd_noise = sky_statistics(self.coadd)[1]
-        self.kinds = {"ccd": 0.3, "coadd": 0.35, "simulated": 0.35}
+        self.kinds = {"ccd": 0.25, "coadd": 0.3, "simulated": 0.45}
+
+    @cached_property
+    def simulated(self):
+        """Noiseless simulated skies in electrons, each with the FWHM of its seeing."""
+        return [_simulated(np.random.default_rng([self.split, number])) for number in range(PLANES)]
 
     def draw(self, rng, size):
         """Return a random `Sky` of `size` x `size` pixels."""
         kind = rng.choice(list(self.kinds), p=list(self.kinds.values()))
         if kind == "ccd":
             return self._ccd(rng, size)
-        gain = 10 ** rng.uniform(0, 0.9) if kind == "simulated" or rng.random() < 0.3 else 4.0
-        read_noise = 10 ** rng.uniform(0.5, 1.2)
-        level = 10 ** rng.uniform(1.3, 3.7)
+        gain = 10 ** rng.uniform(-0.1, 0.9) if kind == "simulated" or rng.random() < 0.3 else 4.0
+        read_noise = 10 ** rng.uniform(0.5, 1.3)
+        level = 10 ** rng.uniform(0.7, 3.7)
         noise = 0.0
         if kind == "coadd":
-            crop, noise = self._coadd(rng, size)
+            crop, noise, fwhm = self._coadd(rng, size)
             electrons = crop * gain
         else:
-            plane = self.simulated[rng.integers(len(self.simulated))]
+            plane, fwhm = self.simulated[rng.integers(len(self.simulated))]
             electrons = _crop(plane, rng, size) * np.float32(10 ** rng.uniform(-0.5, 1.5))
-        image = expose(electrons, level * gain, read_noise, gain, rng)
         sigma = np.hypot(np.sqrt(level * gain + read_noise**2) / gain, noise)
-        bad = np.zeros(image.shape, bool)
-        return Sky(image, bad, level, sigma, gain)
+        electrons = electrons + _streaks(rng, size, fwhm) * np.float32(sigma * gain)
+        image = expose(electrons, level * gain, read_noise, gain, rng) + _background(rng, size) * np.float32(sigma)
+        if kind == "simulated" and rng.random() < 0.5:
+            # What a detector would measure: in a crowded field that is not the sky alone.
+            level, sigma = sky_statistics(image)
+        return Sky(image, np.zeros(image.shape, bool), level, sigma, gain, fwhm)
 
     def _ccd(self, rng, size):
         ccd = self.ccd
@@ -130,6 +132,9 @@ class Skies:
             noise = np.sqrt(extra / ccd.gain)
             image += np.float32(extra) + rng.standard_normal(image.shape, np.float32) * np.float32(noise)
             level, sigma = level + extra, np.hypot(sigma, noise)
+        streaks = _streaks(rng, size, 4.4) * np.float32(sigma)
+        image += streaks + rng.standard_normal(image.shape, np.float32) * np.sqrt(streaks / np.float32(ccd.gain))
+        image += _background(rng, size) * np.float32(sigma)
         return Sky(image, ccd.bad[window].copy(), level, sigma, ccd.gain)
 
     def exposed_coadd(self, rng, level, gain=4.0, read_noise=7.0):
@@ -139,31 +144,88 @@ class Skies:
         return Sky(image, np.zeros(image.shape, bool), level, sigma, gain)
 
     def _coadd(self, rng, size):
-        """A crop of the deep coadd and its own noise, in ADU.
+        """A crop of the deep coadd and its own noise, in ADU, and about its seeing.
 
         As it is, binned to undersampled, or smoothed to bad seeing.
         """
-        choice, noise = rng.random(), self.coadd_noise
+        choice, noise, fwhm = rng.random(), self.coadd_noise, 4.0
         if choice < 0.25:
             crop, noise = _crop(self.coadd, rng, 2 * size), 2 * noise
-            crop = crop.reshape(size, 2, size, 2).sum((1, 3))
+            crop, fwhm = crop.reshape(size, 2, size, 2).sum((1, 3)), 2.0
         else:
             crop = _crop(self.coadd, rng, size)
             if choice > 0.75:
                 width = rng.uniform(0.5, 2.5)
                 crop, noise = gaussian_filter(crop, width), noise / (2 * np.sqrt(np.pi) * width)
+                fwhm = np.hypot(fwhm, 2.35 * width)
         factor = COADD_TO_ADU * 10 ** rng.uniform(-0.7, 0.5)
-        return crop * np.float32(factor), noise * factor
+        return crop * np.float32(factor), noise * factor, fwhm
 
 
-def _motion(rng):
-    """Draw how the telescope moved: mostly not, else along a trail, or in one jump of the guiding."""
-    kind = rng.choice(["still", "trail", "jump"], p=[0.6, 0.3, 0.1])
-    end = rng.uniform(3, 40 if kind == "trail" else 8)
+def _simulated(rng):
+    """Simulate one noiseless sky; half of them undersampled, where a star is most like a hit."""
+    fwhm = rng.uniform(1.0, UNDERSAMPLED) if rng.random() < 0.5 else 10 ** rng.uniform(0.35, 0.95)
+    plane, _ = simulate_sky(
+        (PLANE, PLANE),
+        rng,
+        fwhm=fwhm,
+        # A star is told from a hit by the stars around it: a narrow one needs neighbours.
+        stars=10 ** rng.uniform(2.7 if fwhm < UNDERSAMPLED else 2, 4.3),
+        galaxies=10 ** rng.uniform(1.5, 3),
+        beta=rng.choice([rng.uniform(2.3, 4.5), rng.uniform(4.5, 10)]),
+        motion=_motion(rng, fwhm),
+        spikes=rng.choice([0, 0.01]),
+    )
+    return plane, fwhm
+
+
+def _motion(rng, fwhm):
+    """Draw where a star's light went: a slight drift, a trail, one jump of the guiding, or an out-of-focus ring."""
+    kind = rng.choice(["drift", "trail", "jump", "ring"], p=[0.5, 0.35, 0.08, 0.07])
+    if kind == "ring":
+        outer = rng.uniform(4, 14)
+        y, x = np.mgrid[-14:15, -14:15] * 1.0
+        radius = np.hypot(y, x)
+        inside = (radius < outer) & (radius > rng.uniform(0.2, 0.6) * outer)
+        return np.column_stack([y[inside], x[inside]])
+    end = {"drift": rng.uniform(0, 0.7 * fwhm), "trail": rng.uniform(3, 45), "jump": rng.uniform(2, 8)}[kind]
     angle = rng.uniform(0, 2 * np.pi)
-    steps = {"still": 1, "trail": 60, "jump": 2}[kind]
-    along = np.linspace(-end / 2, end / 2, steps) if steps > 1 else np.zeros(1)
+    along = np.linspace(-end / 2, end / 2, 2 if kind == "jump" else 90)
     return np.column_stack([along * np.sin(angle), along * np.cos(angle)])
+
+
+def _streaks(rng, size, fwhm):
+    """Trails of satellites and asteroids, as wide as the stars, in units of the sky noise."""
+    plane = np.zeros((size, size), np.float32)
+    if rng.random() > 0.12:
+        return plane
+    y, x = np.mgrid[:size, :size].astype(np.float32)
+    for _ in range(rng.integers(1, 3)):
+        # One short, narrow streak alone is a hit as far as anyone can tell; across the frame it is a satellite.
+        whole = rng.random() < 0.5
+        half = 2 * size if whole else rng.uniform(4, 40)
+        sigma = max(fwhm, 1.5 if whole else 3.0) * rng.uniform(1, 1.5) / 2.35
+        angle, (row, column) = rng.uniform(0, np.pi), rng.uniform(0, size, 2)
+        along = (y - row) * np.sin(angle) + (x - column) * np.cos(angle)
+        across = (y - row) * np.cos(angle) - (x - column) * np.sin(angle)
+        off = np.maximum(np.abs(along) - half, 0)
+        plane += np.float32(10 ** rng.uniform(0, 2)) * np.exp((across**2 + off**2) / np.float32(-2 * sigma**2))
+    return plane
+
+
+def _background(rng, size):
+    """What the sky level does not take out: gradient, fringes, a step between amplifiers; in units of its noise."""
+    y, x = np.mgrid[:size, :size].astype(np.float32) / size - 0.5
+    plane = np.zeros((size, size), np.float32)
+    if rng.random() < 0.3:
+        plane += np.float32(rng.normal(0, 2)) * x + np.float32(rng.normal(0, 2)) * y
+    if rng.random() < 0.1:
+        phase = rng.normal(0, 60, 2) * size / 256
+        bent = phase[0] * x + phase[1] * y + rng.normal(0, 20) * (x * x + rng.normal() * x * y)
+        plane += np.float32(rng.exponential(0.7)) * np.sin(bent.astype(np.float32))
+    if rng.random() < 0.1:
+        plane[:, rng.integers(size) :] += np.float32(rng.normal(0, 3))
+    return plane
 
 
 def _crop(plane, rng, size):
@@ -245,6 +307,8 @@ class Patches:
 
     def __init__(self, skies, size, count, seed, scaling="asinh"):
         self.skies, self.size, self.count, self.seed, self.scaling = skies, size, count, seed, scaling
+        # Before workers fork, so that they share them.
+        _ = skies.simulated
 
     def __len__(self):
         return self.count
@@ -253,7 +317,10 @@ class Patches:
         """Return (input, truth, weight), each (1, size, size) float32."""
         rng = np.random.default_rng([self.seed, index])
         sky = self.skies.draw(rng, self.size)
-        hits = rng.integers(0, 9 * self.size**2 // 128**2)
+        # More hits than in any exposure, to learn from; fewer where a star can be taken for one, as
+        # the network learns how common they are, too.
+        most = 3 if sky.fwhm < UNDERSAMPLED else 9
+        hits = rng.integers(0, most * self.size**2 // 128**2 + 1)
         scene = contaminate(sky, [self.skies.hits[i] for i in rng.integers(0, len(self.skies.hits), hits)], rng)
         spoil(scene, rng)
         # Statistics of an amplifier differ a little from those of its parts.

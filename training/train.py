@@ -141,7 +141,9 @@ def train(architecture, output, data=None, steps=4300, peak=3e-3, seed=0, worker
         "hours": round(seconds / 3600, 2),
         "threads": torch.get_num_threads(),
         "real_data": data is not None,
-        "started_from": f"{models.read_card(start_from).name} {models.read_card(start_from).sha256}" if start_from else None,
+        "started_from": f"{models.read_card(start_from).name} {models.read_card(start_from).sha256}"
+        if start_from
+        else None,
     }
     (output / "training.json").write_text(json.dumps(summary, indent=2) + "\n")
     return network
