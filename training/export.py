@@ -2,15 +2,16 @@
 
 import datetime
 import json
-import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from crattn_stage import __version__, models
-from crattn_stage.detector import load_detector
+from crattn_stage.detector import Detector
 from crattn_stage.networks import ARCHITECTURES, build
-from training.evaluate import calibrate, make_scenes, measure, network_scores
+from training import peers
+from training.evaluate import calibrate, make_scenes, measure
 from training.scenes import Skies
 from training.train import SHAPES
 
@@ -63,22 +64,16 @@ def export(run, data, folder, count=4):
     }
     if normalisation == "group" and card["tile"] != SHAPES["group"][0]:
         raise ValueError("a group-norm network runs at the tile size it was trained at")
-    with tempfile.TemporaryDirectory() as scratch:
-        models.save(network, card, scratch)
-        detector = load_detector(Path(scratch) / f"{architecture}.safetensors")
+    # What is calibrated and measured is what is written; only its sha256 is not known yet.
+    detector = Detector(models.ModelCard(sha256="", **card), network)
     card["threshold"], levels = calibrate(detector, data, FALSE_POSITIVE_RATE)
     skies = Skies("test", data)
-    figures = {
-        name: measure(make_scenes(skies, name, count), network_scores(detector), card["threshold"])
-        for name in ("r", "z")
-    }
+    peer = replace(peers.network(detector), threshold=card["threshold"])
+    figures = {name: measure(name, make_scenes(skies, name, count), peer, replicates=0) for name in ("r", "z")}
     card["metrics"] = {
         "command": f"python -m training export RUN --data DATA --count {count}",
         "scenes": "held-out footprints, about 70 per Mpx, on held-out DECam sky; truth dilated 3x3",
-        **{
-            name: {key: round(value, 5) for key, value in row.items() if key != "seconds"}
-            for name, row in figures.items()
-        },
+        **{name: {key: round(value, 5) for key, value in result.row.items()} for name, result in figures.items()},
         "validation_fpr_at_threshold": {name: round(fpr, 7) for name, (_, fpr) in levels.items()},
         "validation_own_threshold": {name: round(own, 4) for name, (own, _) in levels.items()},
     }

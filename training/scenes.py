@@ -37,7 +37,7 @@ UNDERSAMPLED = 2.2
 
 @dataclass
 class Sky:
-    """A clean exposure: image and sky level and noise in ADU, gain in electron/ADU, seeing (FWHM) in pixels."""
+    """A clean exposure: image, sky level and noise in ADU, gain in electron/ADU, seeing (FWHM, px), read noise (e)."""
 
     image: np.ndarray
     bad: np.ndarray
@@ -45,6 +45,7 @@ class Sky:
     sigma: float
     gain: float
     fwhm: float = 4.0
+    read_noise: float = 7.0
 
 
 @dataclass
