@@ -1,5 +1,6 @@
 """Command line of the offline modules: ``python -m training``."""
 
+import functools
 import json
 
 import click
@@ -45,22 +46,54 @@ def export(run, data, output, count):
     click.echo(json.dumps(card.metrics, indent=2))
 
 
+def detectors(command):
+    """Add the options that choose detectors; the command gets them as a list of peers."""
+
+    @click.option("--data", required=True, type=click.Path(exists=True, file_okay=False), help="Folder of real data.")
+    @click.option("--model", "models", multiple=True, help="Shipped name or path; all shipped models without any.")
+    @click.option("--released", type=click.Path(exists=True, file_okay=False), help="The authors' checkpoints.")
+    @click.option(
+        "--peer",
+        "others",
+        multiple=True,
+        metavar="NAME[=PYTHON]",
+        help="Another project's detector, run by that Python: deepcr-decam, cosmic-conn-ground, maximask, lacosmic.",
+    )
+    @click.option("--output", type=click.Path(file_okay=False), help="Folder for the tables and figures.")
+    @functools.wraps(command)
+    def chosen(models, released, others, **options):
+        from crattn_stage.models import shipped
+        from training import peers
+
+        try:
+            chosen = peers.shipped(models or shipped()) + (peers.released(released) if released else [])
+            chosen += [peers.foreign(*other.split("=", 1)) for other in others]
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+        return command(chosen, **options)
+
+    return chosen
+
+
 @main.command()
-@click.option("--data", required=True, type=click.Path(exists=True, file_okay=False), help="Folder of real data.")
-@click.option("--model", "models", multiple=True, help="Shipped name or path; all shipped models without any.")
-@click.option("--released", type=click.Path(exists=True, file_okay=False), help="Folder of the authors' checkpoints.")
+@detectors
 @click.option("--count", default=4, show_default=True, help="Realisations of each test scene.")
 @click.option("--scenes", multiple=True, default=("r", "z"), show_default=True)
-def evaluate(data, models, released, count, scenes):
-    """Measure models beside Astro-SCRAPPY and the released checkpoints on held-out scenes."""
-    from crattn_stage.models import shipped
-    from training.evaluate import evaluate as measure
+@click.option("--lco", type=click.Path(exists=True, file_okay=False), help="Test set of the LCO CR data set.")
+def evaluate(chosen, data, output, count, scenes, lco):
+    """Measure models beside Astro-SCRAPPY, the released checkpoints and others on held-out scenes."""
+    from training.report import accuracy
 
-    columns = ("tpr_1e-4", "tpr_1e-3", "purity_95", "f1", "iou", "fdr", "fpr")
-    click.echo(f"{'scenes':8}{'detector':26}" + "".join(f"{name:>11}" for name in columns))
-    for scene_set, detector, row in measure(data, models or shipped(), released, count, scenes):
-        cells = "".join(f"{row[name]:11.5f}" if name in row else " " * 10 + "-" for name in columns)
-        click.echo(f"{scene_set:8}{detector:26}{cells}")
+    click.echo(accuracy(chosen, data, count, scenes, lco, output))
+
+
+@main.command()
+@detectors
+def real(chosen, data, output):
+    """Look at real frames: star cores masked, hits of the DECam Community Pipeline, amplifier borders."""
+    from training.report import real
+
+    click.echo(real(chosen, data, output))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ RELEASED = {
 }
 #: Settings of the paper (Sec. 4): sigclip of the filters and threshold of MaxiMask.
 SIGCLIP, MAXIMASK_THRESHOLD = 3.0, 0.43
+#: Settings of Astro-SCRAPPY on DECam: the paper's, and one that is better here.
+SETTINGS = (SIGCLIP, 5.0)
 #: Significances at which Astro-SCRAPPY is run to trace its operating points.
 SIGCLIPS = (3, 5, 7, 10, 15, 20)
 
@@ -44,11 +46,14 @@ class Peer:
         List of `training.scenes.Scene` -> list of float32 planes, and the seconds they took.
     threshold : float
         Its own setting: what scores above it is masked.
+    detector : `crattn_stage.detector.Detector` or None
+        Where it is one.
     """
 
     name: str
     scores: Callable
     threshold: float
+    detector: Detector | None = None
 
 
 def _timed(score):
@@ -62,7 +67,7 @@ def _timed(score):
 def network(detector):
     """Return one of our networks, or an imported one, as a `Peer`."""
     score = _timed(lambda scene: detector.predict(scene.image, scene.sky.bad))
-    return Peer(detector.card.name, score, detector.card.threshold)
+    return Peer(detector.card.name, score, detector.card.threshold, detector)
 
 
 def shipped(names):
@@ -84,46 +89,52 @@ def dilated(score):
     return maximum_filter(score, 3)
 
 
-def astro_scrappy(sigclip=SIGCLIP, objlim=1.0, sigclips=SIGCLIPS):
+def astro_scrappy(settings=SETTINGS, objlim=1.0, sigclips=SIGCLIPS):
     """Return Astro-SCRAPPY as in the paper: sigfrac 0.1, its mask dilated 3x3.
 
     Parameters
     ----------
-    sigclip : float
-        Its setting.
+    settings : sequence of float
+        Its sigclip: one detector each.
     objlim : float
     sigclips : sequence of float
-        Where it is run, `sigclip` among them.
+        Where it is run besides, to trace its operating points.
 
     Returns
     -------
-    `Peer`
+    list of `Peer`
     """
+    levels, last = sorted({*settings, *sigclips}), {}
 
-    def one(scene, level):
-        # A bad pixel may hold anything, and int overflow warnings are not ours.
-        found, _ = astroscrappy.detect_cosmics(
+    def found(scene, sigclip):
+        return astroscrappy.detect_cosmics(
             np.where(np.isfinite(scene.image), scene.image, 0),
             inmask=scene.sky.bad,
             gain=scene.sky.gain,
             readnoise=scene.sky.read_noise,
-            sigclip=level,
+            sigclip=sigclip,
             sigfrac=0.1,
             objlim=objlim,
             satlevel=4e4,
-        )
-        return found
+        )[0]
 
     def scores(scenes):
-        planes, began = [np.zeros(scene.image.shape, np.float32) for scene in scenes], time.perf_counter()
-        for plane, scene in zip(planes, scenes, strict=True):
-            for level in sorted(sigclips):
-                plane[one(scene, level)] = level
-        seconds = (time.perf_counter() - began) / len(sigclips)
-        return [dilated(plane) for plane in planes], seconds
+        # All settings share one run.
+        if last.get("scenes") is not scenes:
+            planes, began = [np.zeros(scene.image.shape, np.float32) for scene in scenes], time.perf_counter()
+            for plane, scene in zip(planes, scenes, strict=True):
+                for level in levels:
+                    plane[found(scene, level)] = level
+            seconds = (time.perf_counter() - began) / len(levels)
+            last.update(scenes=scenes, result=([dilated(plane) for plane in planes], seconds))
+        return last["result"]
 
-    # A pixel that is found at a sigclip scores as much as that.
-    return Peer(f"Astro-SCRAPPY {sigclip:g}", scores, np.nextafter(np.float32(sigclip), np.float32(0)))
+    return [Peer(f"Astro-SCRAPPY {s:g}", scores, _below(s)) for s in settings]
+
+
+def _below(setting):
+    """A pixel that is found at a setting scores as much as that: the threshold is just below."""
+    return float(np.nextafter(np.float32(setting), np.float32(0)))
 
 
 def foreign(name, python=sys.executable):
@@ -166,5 +177,5 @@ def foreign(name, python=sys.executable):
             planes = [result[f"score{i}"] for i in range(len(scenes))]
             return [p if name == "maximask" else dilated(p) for p in planes], float(result["seconds"])
 
-    settings = {"maximask": MAXIMASK_THRESHOLD, "lacosmic": np.nextafter(np.float32(SIGCLIP), np.float32(0))}
+    settings = {"maximask": MAXIMASK_THRESHOLD, "lacosmic": _below(SIGCLIP)}
     return Peer(name, scores, settings.get(name, 0.5))

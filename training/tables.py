@@ -68,8 +68,6 @@ def accuracy(scenes, results):
         [r.detector, *(f"{100 * share:.1f}" for share, _ in r.by_charge + r.by_length), f"{100 * r.row['objects']:.1f}"]
         for r in results
     ]
-    bins = [_bin(*pair, "e") for pair in itertools.pairwise(CHARGES)]
-    bins += [_bin(*pair, "px") for pair in itertools.pairwise(LENGTHS)]
     columns = ["detector", "TPR at FPR 0.01%", "TPR at FPR 0.1%", "purity at TPR 95%"]
     return "\n".join(
         [
@@ -79,13 +77,21 @@ def accuracy(scenes, results):
                 ["detector", "F1", "IOU", "FDR", "FPR, %", "s/Mpx"],
                 second,
             ),
-            table(f"{scenes}: hits found, percent, by charge and by length", ["detector", *bins, "all"], third),
+            table(
+                f"{scenes}: hits found, percent, by charge and by length",
+                ["detector", *bins(CHARGES, "e"), *bins(LENGTHS, "px"), "all"],
+                third,
+            ),
         ]
     )
 
 
-def _bin(low, high, unit):
-    return f">{low:g} {unit}" if high == float("inf") else f"{low:g}-{high:g} {unit}"
+def bins(edges, unit):
+    """Return the names of the bins between edges."""
+    return [
+        f">{low:g} {unit}" if high == float("inf") else f"{low:g}-{high:g} {unit}"
+        for low, high in itertools.pairwise(edges)
+    ]
 
 
 def stars(rows):
