@@ -17,12 +17,15 @@ def main():
 @click.argument("architecture", type=click.Choice(list(ARCHITECTURES)))
 @click.option("--output", required=True, type=click.Path(file_okay=False), help="Folder for checkpoint and log.")
 @click.option("--data", type=click.Path(exists=True, file_okay=False), help="Folder of real skies and footprints.")
-@click.option("--steps", default=4300, show_default=True)
+@click.option("--recipe", type=click.Choice(["ours", "paper"]), default="ours", show_default=True)
+@click.option("--steps", type=int, help="The recipe's without it.")
+@click.option("--hits", type=click.Path(exists=True, dir_okay=False), help="Catalogue written by `build`.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--workers", default=0, show_default=True, help="Processes that make patches.")
 @click.option("--threads", type=int, help="CPU threads of the network.")
 @click.option("--start-from", metavar="MODEL", help="A model of ours whose weights are the first guess.")
-def train(architecture, output, data, steps, seed, workers, threads, start_from):
+@click.option("--tensorboard", is_flag=True, help="Log for TensorBoard, too (extra `train`).")
+def train(architecture, threads, **settings):
     """Train ARCHITECTURE, or resume it from its checkpoint."""
     import torch
 
@@ -30,7 +33,7 @@ def train(architecture, output, data, steps, seed, workers, threads, start_from)
 
     if threads:
         torch.set_num_threads(threads)
-    run(architecture, output, data, steps, seed=seed, workers=workers, start_from=start_from)
+    run(architecture, **settings)
 
 
 @main.command()

@@ -13,7 +13,7 @@ from crattn_stage.networks import ARCHITECTURES, build
 from training import peers
 from training.evaluate import calibrate, make_scenes, measure
 from training.scenes import Skies
-from training.train import SHAPES
+from training.train import RECIPES, SHAPES
 
 TRAINED_ON = (
     "DECam r sky (DES exposure 241238, CCD 1, amplifier B, rows 1-2560), single exposures simulated from a deep "
@@ -48,11 +48,12 @@ def export(run, data, folder, count=4):
     architecture = state["architecture"]
     normalisation, _ = ARCHITECTURES[architecture]
     network = build(architecture)
-    network.load_state_dict(state["network"])
+    # Checkpoints of before there was a mean of the weights have none.
+    network.load_state_dict(state.get("mean", state["network"]))
     card = {
         "name": architecture,
         "architecture": architecture,
-        "scaling": "asinh",
+        "scaling": RECIPES[state.get("recipe", "ours")].scaling,
         "threshold": 0.5,
         "false_positive_rate": FALSE_POSITIVE_RATE,
         "trained_on": TRAINED_ON,

@@ -5,7 +5,7 @@ seeds of the simulation) and hits by footprint, so that the validation and test
 scenes share neither sky nor hit with the training ones.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -29,6 +29,10 @@ DECAM_BAD = ~32
 #: ADU of a 90 s exposure for one count of the coadd (from zero point 30, to about 20%).
 COADD_TO_ADU = 1.0
 DILATION = np.ones((3, 3), bool)
+#: sigma_D of the dark frames in electrons, and k of the paper's contamination.  The value of k is that of
+#: MaxiMask (Paillassa et al. 2020), whose recipe the paper follows.  Charge added through the gain, the
+#: physical way, has k = sigma_D / sigma_U in electrons: 0.21 under a dark sky (283 ADU), 0.08 at 2090 ADU.
+DARK_NOISE, PAPER_CONTRAST = 7.0, 1 / 8
 #: Simulated skies of a split, and their side in pixels.
 PLANES, PLANE = 160, 320
 #: Seeing (FWHM, pixels) below which a star can be as narrow as a hit.
@@ -66,19 +70,22 @@ class Skies:
     data : path-like, optional
         Folder with the DECam CCD, the deep coadd and the footprints; without
         it all skies and hits are simulated.
+    hits : path-like, optional
+        Catalogue of footprints, as from `training.hits.write_footprints`; that
+        of `data` without it.
     """
 
-    def __init__(self, split, data=None):
+    def __init__(self, split, data=None, hits=None):
         self.split = SPLITS.index(split)
         self.kinds = {"simulated": 1.0}
         rng = np.random.default_rng([self.split, 20221])
+        catalogue = hits or (data and Path(data) / FOOTPRINTS)
+        self.hits = read_footprints(catalogue, split) if catalogue else []
+        if not catalogue or split == "train":
+            self.hits += simulated_hits(len(self.hits) // 2 or 3000, rng.integers(2**31))
         if data is None:
-            self.hits = simulated_hits(3000, rng.integers(2**31))
             return
         data, (low, high) = Path(data), SPLIT_EDGES[split]
-        self.hits = read_footprints(data / FOOTPRINTS, split)
-        if split == "train":
-            self.hits += simulated_hits(len(self.hits) // 2, rng.integers(2**31))
         with fits.open(data / DECAM_CCD) as hdus:
             image = hdus["SCI"].data.astype(np.float32)
             bad = binary_dilation((hdus["BPM"].data & DECAM_BAD) != 0, iterations=2)
@@ -256,6 +263,33 @@ def contaminate(sky, hits, rng, spread=0.5):
     return Scene(sky, sky.image + charge / np.float32(sky.gain), truth)
 
 
+def contaminate_as_paper(sky, hits, rng, k=PAPER_CONTRAST, dark_noise=DARK_NOISE):
+    """Add hits to a sky by the paper's equation, C = U + k (sigma_U / sigma_D) D, and its augmentation.
+
+    The noise of the sky over that of the dark replaces gain and exposure time
+    (Bhavanam et al. 2022, Sec. 2).  Before, a times the sky level is added, a
+    uniform in [-0.9, 3], without the noise of a longer exposure (Sec. 2.3).
+
+    Parameters
+    ----------
+    sky : `Sky`
+    hits : iterable of `numpy.ndarray`
+        Stamps in electrons, D where the mask is.
+    rng : `numpy.random.Generator`
+    k, dark_noise : float
+        k, and sigma_D in electrons.
+
+    Returns
+    -------
+    `Scene`
+    """
+    factor = np.float32(k * sky.sigma / dark_noise)
+    charge, truth = scatter_hits(sky.image.shape, [turned(hit, rng) * factor for hit in hits], rng)
+    brighter = np.float32(rng.uniform(-0.9, 3) * sky.level)
+    sky = replace(sky, image=sky.image + brighter, level=sky.level + brighter)
+    return Scene(sky, sky.image + charge, binary_dilation(truth, DILATION))
+
+
 def spoil(scene, rng):
     """Add what a detector adds: saturation with bleed trails, bad columns, dead pixels; in place.
 
@@ -304,10 +338,13 @@ class Patches:
     count : int
     seed : int
     scaling : {"asinh", "none"}
+    contamination : {"electrons", "paper"}
+        `contaminate` or `contaminate_as_paper`.
     """
 
-    def __init__(self, skies, size, count, seed, scaling="asinh"):
+    def __init__(self, skies, size, count, seed, scaling="asinh", contamination="electrons"):
         self.skies, self.size, self.count, self.seed, self.scaling = skies, size, count, seed, scaling
+        self.contaminate = {"electrons": contaminate, "paper": contaminate_as_paper}[contamination]
         # Before workers fork, so that they share them.
         _ = skies.simulated
 
@@ -322,12 +359,14 @@ class Patches:
         # the network learns how common they are, too.
         most = 3 if sky.fwhm < UNDERSAMPLED else 9
         hits = rng.integers(0, most * self.size**2 // 128**2 + 1)
-        scene = contaminate(sky, [self.skies.hits[i] for i in rng.integers(0, len(self.skies.hits), hits)], rng)
+        stamps = [self.skies.hits[i] for i in rng.integers(0, len(self.skies.hits), hits)]
+        scene = self.contaminate(sky, stamps, rng)
+        sky = scene.sky
         spoil(scene, rng)
         # Statistics of an amplifier differ a little from those of its parts.
         level = sky.level + rng.normal(0, 0.15) * sky.sigma
         sigma = sky.sigma * rng.lognormal(0, 0.08)
-        plane = fill(scale(scene.image, level, sigma, self.scaling), sky.bad, 0.0)
+        plane = fill(scale(scene.image, level, sigma, self.scaling), sky.bad, level if self.scaling == "none" else 0.0)
         turns = rng.integers(4)
         arrays = [np.rot90(a, turns) for a in (plane, scene.truth, ~sky.bad)]
         return tuple(np.ascontiguousarray(a, np.float32)[None] for a in arrays)
