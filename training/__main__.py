@@ -4,6 +4,7 @@ import functools
 import json
 
 import click
+import numpy as np
 
 from crattn_stage.networks import ARCHITECTURES
 
@@ -20,6 +21,7 @@ def main():
 @click.option("--recipe", type=click.Choice(["ours", "paper"]), default="ours", show_default=True)
 @click.option("--steps", type=int, help="The recipe's without it.")
 @click.option("--hits", type=click.Path(exists=True, dir_okay=False), help="Catalogue written by `build`.")
+@click.option("--frame", "frames", multiple=True, type=click.Path(exists=True), help="A further real frame as sky.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--workers", default=0, show_default=True, help="Processes that make patches.")
 @click.option("--threads", type=int, help="CPU threads of the network.")
@@ -34,6 +36,25 @@ def train(architecture, threads, **settings):
     if threads:
         torch.set_num_threads(threads)
     run(architecture, **settings)
+
+
+@main.command()
+@click.argument("darks", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.option("--output", required=True, type=click.Path(dir_okay=False), help="Catalogue of footprints (FITS).")
+def build(darks, output):
+    """Build a library of hits from DARKS, dark frames of one detector."""
+    from training.hits import hits_of_darks, write_footprints
+    from training.scenes import read_skies
+
+    frames = [read_skies(path) for path in darks]
+    if len({tuple(sky.image.shape for sky in frame) for frame in frames}) != 1:
+        raise click.UsageError("the darks are not of one detector: their amplifiers differ")
+    stamps = []
+    for amplifier in zip(*frames, strict=True):
+        bad = np.any([sky.bad for sky in amplifier], axis=0)
+        stamps += hits_of_darks([sky.image for sky in amplifier], bad, amplifier[0].gain)
+    write_footprints(output, stamps)
+    click.echo(f"{output}: {len(stamps)} hits")
 
 
 @main.command()

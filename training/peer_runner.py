@@ -54,13 +54,13 @@ def maximask():
 
 def lacosmic(contrast=1.0, fraction=0.1, levels=(3, 5, 7, 10, 15, 20)):
     """L.A.Cosmic; the highest of some significances at which a pixel is still found."""
-    from lacosmic import lacosmic as remove
+    from lacosmic import remove_cosmics
 
     def score(image, bad, gain, read_noise):
         result = np.zeros(image.shape, np.float32)
         electrons = image.astype(float) * gain
         for level in levels:
-            _, found = remove(
+            _, found = remove_cosmics(
                 electrons, contrast, level, fraction * level, mask=bad, effective_gain=1.0, readnoise=float(read_noise)
             )
             result[found] = level

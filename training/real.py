@@ -7,12 +7,8 @@ import numpy as np
 from astropy.io import fits
 from scipy.ndimage import center_of_mass, find_objects, label
 
-from crattn_stage.frames import ObservationFrame
-from crattn_stage.instruments import saturation
-from crattn_stage.preparation import sky_statistics
 from crattn_stage.quality import star_cores
-from crattn_stage.stage import saturated_stars
-from training.scenes import Scene, Sky
+from training.scenes import Scene, read_skies
 from training.tables import table
 
 #: What is looked at in the folder of real data.
@@ -31,29 +27,8 @@ _AROUND = np.ones((3, 3))
 
 
 def exposures(path):
-    """Read a real frame as scenes, one for each amplifier, without overscan.
-
-    Parameters
-    ----------
-    path : path-like
-
-    Returns
-    -------
-    list of `training.scenes.Scene`
-        Truth is unknown: False everywhere.
-    """
-    scenes = []
-    with ObservationFrame(path) as frame:
-        for extension, ccd in frame.ccds():
-            bad = ~np.isfinite(ccd.data) | (False if ccd.mask is None else ccd.mask)
-            bad |= saturated_stars(ccd.data, saturation(extension.header))
-            for amplifier in frame.amplifiers(extension):
-                image = np.ascontiguousarray(ccd.data[amplifier.section], np.float32)
-                where = bad[amplifier.section]
-                level, sigma = sky_statistics(image, ~where)
-                sky = Sky(image, where, level, sigma, amplifier.gain or 1.0, read_noise=amplifier.read_noise or 7.0)
-                scenes.append(Scene(sky, image, np.zeros(image.shape, bool)))
-    return scenes
+    """Read a real frame as scenes whose truth is not known: False everywhere."""
+    return [Scene(sky, sky.image, np.zeros(sky.image.shape, bool)) for sky in read_skies(path)]
 
 
 @dataclass

@@ -9,12 +9,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import astroscrappy
 import numpy as np
 from astropy.io import fits
 from scipy.ndimage import binary_dilation, gaussian_filter
 
+from crattn_stage.frames import ObservationFrame
+from crattn_stage.instruments import saturation
 from crattn_stage.preparation import fill, scale, sky_statistics
 from crattn_stage.simulate import expose, scatter_hits, simulate_sky
+from crattn_stage.stage import saturated_stars
 from training.hits import read_footprints, simulated_hits, turned
 
 SPLITS = ("train", "validation", "test")
@@ -61,6 +65,60 @@ class Scene:
     truth: np.ndarray
 
 
+def read_skies(path):
+    """Read a real frame: one sky for each amplifier, without overscan, as it is.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    list of `Sky`
+        Bad where its mask says so and where stars saturate; a gain or read noise
+        that its header lacks is 1 e/ADU, 7 e.
+    """
+    skies = []
+    with ObservationFrame(path) as frame:
+        for extension, ccd in frame.ccds():
+            bad = ~np.isfinite(ccd.data) | (False if ccd.mask is None else ccd.mask)
+            bad |= saturated_stars(ccd.data, saturation(extension.header))
+            for amplifier in frame.amplifiers(extension):
+                image = np.ascontiguousarray(ccd.data[amplifier.section], np.float32)
+                where = bad[amplifier.section]
+                level, sigma = sky_statistics(image, ~where)
+                gain, read_noise = amplifier.gain or 1.0, amplifier.read_noise or 7.0
+                skies.append(Sky(image, where, level, sigma, gain, read_noise=read_noise))
+    return skies
+
+
+def cleaned(sky):
+    """Take the cosmic rays out of a real sky, as in the paper (Sec. 2).
+
+    Astro-SCRAPPY finds them; a pixel that it flags becomes the median of the
+    others in the 5x5 around it.
+
+    Parameters
+    ----------
+    sky : `Sky`
+
+    Returns
+    -------
+    `Sky`
+    """
+    image = np.where(sky.bad, np.float32(sky.level), sky.image)
+    found, _ = astroscrappy.detect_cosmics(image, sky.bad, gain=sky.gain, readnoise=sky.read_noise, sigclip=4.5)
+    found = binary_dilation(found, DILATION)
+    holes = np.pad(np.where(found | sky.bad, np.nan, sky.image), 2, constant_values=np.nan)
+    around = np.lib.stride_tricks.sliding_window_view(holes, (5, 5))[found].reshape(-1, 25)
+    seen = np.isfinite(around).any(1)
+    values = np.full(len(around), sky.level, np.float32)
+    values[seen] = np.nanmedian(around[seen], 1)
+    image = sky.image.copy()
+    image[found] = values
+    return replace(sky, image=image)
+
+
 class Skies:
     """Draws clean skies of one split.
 
@@ -73,9 +131,11 @@ class Skies:
     hits : path-like, optional
         Catalogue of footprints, as from `training.hits.write_footprints`; that
         of `data` without it.
+    frames : sequence of path-like
+        Further real frames, `cleaned`; the split parts their rows.
     """
 
-    def __init__(self, split, data=None, hits=None):
+    def __init__(self, split, data=None, hits=None, frames=()):
         self.split = SPLITS.index(split)
         self.kinds = {"simulated": 1.0}
         rng = np.random.default_rng([self.split, 20221])
@@ -83,16 +143,20 @@ class Skies:
         self.hits = read_footprints(catalogue, split) if catalogue else []
         if not catalogue or split == "train":
             self.hits += simulated_hits(len(self.hits) // 2 or 3000, rng.integers(2**31))
+        low, high = SPLIT_EDGES[split]
+        self.ccds = [_rows(cleaned(sky), low, high) for path in frames for sky in read_skies(path)]
+        if self.ccds:
+            self.kinds = {"ccd": 0.3, "simulated": 0.7}
         if data is None:
             return
-        data, (low, high) = Path(data), SPLIT_EDGES[split]
+        data = Path(data)
         with fits.open(data / DECAM_CCD) as hdus:
             image = hdus["SCI"].data.astype(np.float32)
             bad = binary_dilation((hdus["BPM"].data & DECAM_BAD) != 0, iterations=2)
             gain = hdus["SCI"].header["GAINB"]
         level, sigma = sky_statistics(image, ~bad)
-        rows = slice(*(int(edge * len(image)) for edge in (low, high)))
-        self.ccd = Sky(image[rows], bad[rows], level, sigma, gain)
+        self.ccd = _rows(Sky(image, bad, level, sigma, gain), low, high)
+        self.ccds.append(self.ccd)
         with fits.open(data / DECAM_COADD) as hdus:
             coadd = hdus["SCI"].data.astype(np.float32)
         columns = slice(*(int(edge * coadd.shape[1]) for edge in (low, high)))
@@ -129,7 +193,7 @@ class Skies:
         return Sky(image, np.zeros(image.shape, bool), level, sigma, gain, fwhm)
 
     def _ccd(self, rng, size):
-        ccd = self.ccd
+        ccd = self.ccds[rng.integers(len(self.ccds))]
         row, column = (int(rng.integers(0, n - size + 1)) for n in ccd.image.shape)
         window = np.s_[row : row + size, column : column + size]
         image, level, sigma = ccd.image[window].copy(), ccd.level, ccd.sigma
@@ -168,6 +232,11 @@ class Skies:
                 fwhm = np.hypot(fwhm, 2.35 * width)
         factor = COADD_TO_ADU * 10 ** rng.uniform(-0.7, 0.5)
         return crop * np.float32(factor), noise * factor, fwhm
+
+
+def _rows(sky, low, high):
+    rows = slice(*(int(edge * len(sky.image)) for edge in (low, high)))
+    return replace(sky, image=sky.image[rows], bad=sky.bad[rows])
 
 
 def _simulated(rng):

@@ -92,6 +92,7 @@ def train(
     start_from=None,
     recipe="ours",
     hits=None,
+    frames=(),
     tensorboard=False,
 ):
     """Train one network, or resume where its checkpoint stands.
@@ -121,6 +122,8 @@ def train(
         One of `RECIPES`.
     hits : path-like, optional
         Catalogue of footprints, as for `training.scenes.Skies`.
+    frames : sequence of path-like
+        Further real frames, as for `training.scenes.Skies`.
     tensorboard : bool
         Write the log for TensorBoard, too.
 
@@ -165,7 +168,7 @@ def train(
         start, seconds, log = state["step"], state["seconds"], state["log"]
 
     def patches(split, count):
-        return Patches(Skies(split, data, hits), size, count, seed, recipe.scaling, recipe.contamination)
+        return Patches(Skies(split, data, hits, frames), size, count, seed, recipe.scaling, recipe.contamination)
 
     def logits(image):
         with torch.autocast(device.type, torch.bfloat16):
