@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 from astropy.io import fits
 
 from crattn_stage import load_detector, models
 from crattn_stage.quality import star_cores
 from training import peers, real, tables
 from training.evaluate import make_scenes, measure
+from training.export import export
+from training.metrics import at_setting
 from training.scenes import Skies
 
 
@@ -50,3 +53,23 @@ def test_undersampled_stars_are_mostly_left_alone(name, data):
     stars, flagged = star_cores(image, load_detector(name).detect(image))
     # Not good enough yet, and far from the networks the paper's authors released, which mask nearly all of them.
     assert stars > 100 and flagged <= 0.06 * stars
+
+
+def test_an_exported_model_is_what_was_calibrated(tmp_path, data, monkeypatch):
+    """The way from a checkpoint to a card, at one sky level and on one realisation."""
+    monkeypatch.setattr("training.evaluate.LEVELS", ())
+    monkeypatch.setattr("training.export.SCENES", ("r",))
+    run = tmp_path / "run"
+    run.mkdir()
+    _, network = models.load("att-deepcr")
+    # As an older version wrote it: neither recipe nor mean of the weights.
+    torch.save({"architecture": "att-deepcr", "network": network.state_dict()}, run / "checkpoint.pt")
+    (run / "training.json").write_text('{"steps": 1}')
+    card = export(run, data, tmp_path / "models", count=1)
+    loaded = load_detector(tmp_path / "models" / "att-deepcr.safetensors")
+    assert loaded.card == card and card.sha256 == models.read_card("att-deepcr").sha256
+    (scene,) = make_scenes(Skies("test", data), "r", 1)
+    found = loaded.detect(scene.image, scene.sky.bad)
+    good = ~scene.sky.bad
+    assert at_setting(found[good], scene.truth[good])["f1"] == pytest.approx(card.metrics["r"]["f1"], abs=1e-5)
+    assert 0.5e-4 < card.metrics["r"]["fpr"] < 2e-4

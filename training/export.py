@@ -21,6 +21,8 @@ TRAINED_ON = (
     "simulated hits; saturated stars, bleed trails, bad columns and dead pixels added"
 )
 FALSE_POSITIVE_RATE = 1e-4
+#: Test scenes whose figures are on the card.
+SCENES = ("r", "z")
 
 
 def export(run, data, folder, count=4):
@@ -70,7 +72,7 @@ def export(run, data, folder, count=4):
     card["threshold"], levels = calibrate(detector, data, FALSE_POSITIVE_RATE)
     skies = Skies("test", data)
     peer = replace(peers.network(detector), threshold=card["threshold"])
-    figures = {name: measure(name, make_scenes(skies, name, count), peer, replicates=0) for name in ("r", "z")}
+    figures = {name: measure(name, make_scenes(skies, name, count), peer, replicates=0) for name in SCENES}
     card["metrics"] = {
         "command": f"python -m training export RUN --data DATA --count {count}",
         "scenes": "held-out footprints, about 70 per Mpx, on held-out DECam sky; truth dilated 3x3",

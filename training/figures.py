@@ -134,4 +134,4 @@ def features(path, detector, scene, size=256):
         low, high = (0, 1) if name == "probability" or name.endswith("attention") else np.percentile(values, (1, 99.5))
         axis.imshow(values, origin="lower", cmap="gray" if name == "input" else "magma", vmin=low, vmax=high)
         axis.set_title(name, fontsize=9)
-    figure.savefig(Path(path), dpi=80)
+    figure.savefig(Path(path), dpi=50)

@@ -52,10 +52,9 @@ def accuracy(chosen, data, count=4, scene_sets=tuple(SCENES), lco=None, output=N
             figures.masks(Path(output) / f"masks-{name}.png", scenes[0], results)
     if output and "r" in sets:
         for peer in chosen:
-            if peer.detector and ARCHITECTURES[peer.detector.card.architecture][1]:
-                figures.features(
-                    Path(output) / f"features-{peer.name.replace(' ', '-')}.png", peer.detector, sets["r"][0][0]
-                )
+            # Of those with attention; the released ones are not ours to explain.
+            if peer.detector and peer.name in ARCHITECTURES and ARCHITECTURES[peer.name][1]:
+                figures.features(Path(output) / f"features-{peer.name}.png", peer.detector, sets["r"][0][0])
     scenes, stars = star_scenes()
     everyone = [*chosen, *peers.astro_scrappy(sigclips=())]
     parts.append(tables.stars({peer.name: flagged_stars(peer, scenes, stars) for peer in everyone}))
