@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
+from importlib.util import find_spec
 
 import astroscrappy
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 import torch
 from astropy.io import fits
 from click.testing import CliRunner
+from conftest import ROOT, need
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -45,8 +46,6 @@ from training.scenes import (
     contaminate_as_paper,
 )
 from training.train import RECIPES, learning_rate, train
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize("kind", ["track", "worm", "spot"])
@@ -282,13 +281,16 @@ def test_recipes_differ_as_they_say(tmp_path, monkeypatch):
     small = {"shape": (32, 2), "epochs": 2}
     monkeypatch.setitem(RECIPES, "paper", replace(RECIPES["paper"], **small, average=0.5))
     assert RECIPES["paper"].steps == 60 * 1152 and RECIPES["paper"].peak == 0.005
-    mean = train("deepcr", tmp_path, steps=4, recipe="paper", save_every=4)
+    need(find_spec("tensorboard"), "needs the extra `train`")
+    mean = train("deepcr", tmp_path, steps=4, recipe="paper", save_every=4, tensorboard=True)
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     # Two epochs, so two validations; the mean of the weights lags behind them.
     assert state["plateau"]["last_epoch"] == 2 and state["log"][1][2] == 0.005
     assert not torch.equal(mean.head.weight, state["network"]["head.weight"])
     assert torch.equal(mean.head.weight, state["mean"]["head.weight"])
     assert json.loads((tmp_path / "training.json").read_text())["contamination"] == "paper"
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert b"learning_rate" in events.read_bytes()
 
 
 def test_scores_of_a_known_answer():

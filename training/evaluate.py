@@ -58,6 +58,14 @@ def make_scenes(skies, name, count, seed=0):
 def star_scenes(size=400, level=300.0, gain=4.0, read_noise=7.0, seed=20224):
     """Simulate star fields without a hit, one for each of `SEEINGS`.
 
+    Parameters
+    ----------
+    size : int
+        Side of the fields, pixels.
+    level, gain, read_noise : float
+        Sky in ADU, electron per ADU, electron.
+    seed : int
+
     Returns
     -------
     scenes : list of `training.scenes.Scene`
@@ -129,7 +137,19 @@ def completeness(values, found, edges):
 
 
 def regions(shape, first=0):
-    """Number the regions of an image that are drawn anew for the intervals, from `first` on."""
+    """Number the regions of an image that are drawn anew for the intervals.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    first : int
+        Number of the first one.
+
+    Returns
+    -------
+    `numpy.ndarray` of int
+        2-D.
+    """
     rows, columns = (np.arange(n) // REGION for n in shape)
     return first + rows[:, None] * (columns[-1] + 1) + columns[None, :]
 
@@ -208,7 +228,18 @@ def measure(name, scenes, peer, replicates=200):
 
 
 def flagged_stars(peer, scenes, stars):
-    """Return, for each scene, the share of star cores that a detector masks."""
+    """Return, for each scene, the share of star cores that a detector masks.
+
+    Parameters
+    ----------
+    peer : `training.peers.Peer`
+    scenes, stars
+        From `star_scenes`.
+
+    Returns
+    -------
+    list of float
+    """
     planes, _ = peer.scores(scenes)
     return [float((p[tuple(s.T)] > peer.threshold).mean()) for p, s in zip(planes, stars, strict=True)]
 

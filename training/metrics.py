@@ -90,7 +90,17 @@ def at_setting(found, truth):
 
 
 def at_rates(points):
-    """Return what the paper's Table 1 shows: TPR at FPR 1e-4 and 1e-3, purity at a TPR of 95%."""
+    """Return what the paper's Table 1 shows: TPR at FPR 1e-4 and 1e-3, purity at a TPR of 95%.
+
+    Parameters
+    ----------
+    points : tuple
+        From `operating_points`.
+
+    Returns
+    -------
+    dict of str to float
+    """
     return {"tpr_1e-4": tpr_at(points, 1e-4), "tpr_1e-3": tpr_at(points, 1e-3), "purity_95": purity_at(points, 0.95)}
 
 

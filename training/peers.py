@@ -65,18 +65,49 @@ def _timed(score):
 
 
 def network(detector):
-    """Return one of our networks, or an imported one, as a `Peer`."""
+    """Return one of our networks, or an imported one, as a peer.
+
+    Parameters
+    ----------
+    detector : `crattn_stage.detector.Detector`
+
+    Returns
+    -------
+    `Peer`
+        With the name and the threshold of its card.
+    """
     score = _timed(lambda scene: detector.predict(scene.image, scene.sky.bad))
     return Peer(detector.card.name, score, detector.card.threshold, detector)
 
 
 def shipped(names):
-    """Return models of ours, as for `crattn_stage.load_detector`, as peers."""
+    """Return models of ours as peers.
+
+    Parameters
+    ----------
+    names : list of str
+        As for `crattn_stage.load_detector`.
+
+    Returns
+    -------
+    list of `Peer`
+    """
     return [network(load_detector(name)) for name in names]
 
 
 def released(folder, architectures=tuple(RELEASED)):
-    """Return the authors' released checkpoints in `folder` as peers, at the paper's threshold."""
+    """Return the authors' released checkpoints as peers, at the paper's threshold.
+
+    Parameters
+    ----------
+    folder : path-like
+        With the files of `RELEASED`.
+    architectures : sequence of str
+
+    Returns
+    -------
+    list of `Peer`
+    """
     return [
         network(Detector(ModelCard(f"released {name}", name, "", "none", 0.5, **TILING), network_))
         for name in architectures

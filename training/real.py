@@ -27,7 +27,17 @@ _AROUND = np.ones((3, 3))
 
 
 def exposures(path):
-    """Read a real frame as scenes whose truth is not known: False everywhere."""
+    """Read a real frame as scenes whose truth is not known: False everywhere.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    list of `training.scenes.Scene`
+        One for each amplifier.
+    """
     return [Scene(sky, sky.image, np.zeros(sky.image.shape, bool)) for sky in read_skies(path)]
 
 

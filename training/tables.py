@@ -87,7 +87,17 @@ def accuracy(scenes, results):
 
 
 def bins(edges, unit):
-    """Return the names of the bins between edges."""
+    """Return the names of the bins between edges, such as ``4-8 px``.
+
+    Parameters
+    ----------
+    edges : sequence of float
+    unit : str
+
+    Returns
+    -------
+    list of str
+    """
     return [
         f">{low:g} {unit}" if high == float("inf") else f"{low:g}-{high:g} {unit}"
         for low, high in itertools.pairwise(edges)
