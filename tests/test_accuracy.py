@@ -17,7 +17,7 @@ from training.scenes import Skies
 @pytest.fixture(scope="module")
 def scenes(data):
     """Held-out footprints on the held-out rows of a real DECam CCD."""
-    return make_scenes(Skies("test", data), "r", 2)
+    return make_scenes(Skies("test", data), "r", 1)
 
 
 @pytest.mark.parametrize("name", ["att-cosmic-conn", "att-deepcr"])
