@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from sqlalchemy import BigInteger, DateTime, ForeignKey, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, MetaData, String, Text, UniqueConstraint, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 #: Alembic's version table; not the default name, which a pipeline's own migrations may use.
@@ -27,7 +27,7 @@ class Base(DeclarativeBase):
 
 
 class Model(Base):
-    """A model that has been run, told apart by the sha256 of its weights."""
+    """A model that has been run or registered, told apart by the sha256 of its weights."""
 
     __tablename__ = "models"
 
@@ -36,7 +36,32 @@ class Model(Base):
     architecture: Mapped[str] = mapped_column(String(50))
     sha256: Mapped[str] = mapped_column(String(64), unique=True)
     first_used: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=_now)
+    #: A shipped name or the path of the weights file, where runs that name the model by this row find it.
+    path: Mapped[str | None] = mapped_column(String(1000))
+    #: Its masks are not to be trusted; it is never chosen.
+    is_bad: Mapped[bool] = mapped_column(default=False, server_default=false())
+    superseded_by_id: Mapped[int | None] = mapped_column(ForeignKey("models.id"))
+    superseded_by: Mapped["Model | None"] = relationship(remote_side="Model.id")
     runs: Mapped[list["Run"]] = relationship(back_populates="model")
+    validities: Mapped[list["Validity"]] = relationship(back_populates="model")
+
+
+class Validity(Base):
+    """For which frames a registered model is chosen, since when, and until when it was."""
+
+    __tablename__ = "validities"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"), index=True)
+    #: Camera family or INSTRUME, lower case; any if None.
+    instrument: Mapped[str | None] = mapped_column(String(50))
+    #: YYYYMMDD, both included; open if None.
+    first_night: Mapped[str | None] = mapped_column(String(8))
+    last_night: Mapped[str | None] = mapped_column(String(8))
+    registered: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=_now)
+    retired: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    reason: Mapped[str | None] = mapped_column(Text)
+    model: Mapped[Model] = relationship(back_populates="validities")
 
 
 class Frame(Base):
@@ -46,31 +71,58 @@ class Frame(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     path: Mapped[str] = mapped_column(String(1000), unique=True)
+    #: Camera family; INSTRUME; SITEID or OBSERVAT.
     instrument: Mapped[str | None] = mapped_column(String(50), index=True)
+    camera: Mapped[str | None] = mapped_column(String(50), index=True)
+    site: Mapped[str | None] = mapped_column(String(50))
     night: Mapped[str | None] = mapped_column(String(8), index=True)
     observation_type: Mapped[str | None] = mapped_column(String(50))
     exposure_time: Mapped[float | None]
+    #: Who masks it now, and until when that is believed without a sign of life.
+    locked_by: Mapped[str | None] = mapped_column(String(200))
+    locked_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     runs: Mapped[list["Run"]] = relationship(back_populates="frame")
 
 
+class Batch(Base):
+    """One call of ``reprocess``: the runs that it asked for."""
+
+    __tablename__ = "batches"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    night: Mapped[str] = mapped_column(String(8), index=True)
+    created: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=_now)
+    finished: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    runs: Mapped[list["Run"]] = relationship(back_populates="batch")
+
+
 class Run(Base):
-    """One attempt to mask one frame with one model."""
+    """One frame to be masked, or masked, with one model."""
 
     __tablename__ = "runs"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     frame_id: Mapped[int] = mapped_column(ForeignKey("frames.id"), index=True)
     model_id: Mapped[int] = mapped_column(ForeignKey("models.id"), index=True)
-    #: "running", "succeeded", "failed" or "skipped".
+    batch_id: Mapped[int | None] = mapped_column(ForeignKey("batches.id"), index=True)
+    #: "queued", "running", "succeeded", "failed" or "skipped".
     status: Mapped[str] = mapped_column(String(20), index=True)
     error: Mapped[str | None] = mapped_column(Text)
+    #: How often it was begun, and how often its worker did not come back.
+    attempts: Mapped[int] = mapped_column(default=1, server_default="1")
+    losses: Mapped[int] = mapped_column(default=0, server_default="0")
     threshold: Mapped[float]
     engine: Mapped[str] = mapped_column(String(50))
     version: Mapped[str] = mapped_column(String(50))
     started: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=_now)
     finished: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     input_sha256: Mapped[str | None] = mapped_column(String(64), index=True)
+    #: Where the masked frame is to go, and how it is written; of queued runs.
+    target: Mapped[str | None] = mapped_column(String(1000))
+    options: Mapped[dict | None] = mapped_column(JSON)
+    #: Where it went; set before the first byte is written, so that what a lost worker left there is known as ours.
     output_path: Mapped[str | None] = mapped_column(String(1000), index=True)
+    outputs: Mapped[list | None] = mapped_column(JSON)
     output_sha256: Mapped[str | None] = mapped_column(String(64), index=True)
     pixels: Mapped[int | None] = mapped_column(BigInteger)
     hits: Mapped[int | None]
@@ -79,8 +131,12 @@ class Run(Base):
     star_fraction: Mapped[float | None]
     verdict: Mapped[str | None] = mapped_column(String(10))
     reason: Mapped[str | None] = mapped_column(Text)
+    megapixels: Mapped[float | None]
+    #: cm2 searched.
+    area: Mapped[float | None]
     frame: Mapped[Frame] = relationship(back_populates="runs")
     model: Mapped[Model] = relationship(back_populates="runs")
+    batch: Mapped[Batch | None] = relationship(back_populates="runs")
     amplifiers: Mapped[list["Amplifier"]] = relationship(back_populates="run", cascade="all, delete-orphan")
 
 
@@ -97,4 +153,7 @@ class Amplifier(Base):
     pixels: Mapped[int] = mapped_column(BigInteger)
     searched: Mapped[int] = mapped_column(BigInteger)
     hits: Mapped[int]
+    #: Of `pixels` and `searched`, those near the amplifier's border.
+    border_pixels: Mapped[int | None] = mapped_column(BigInteger)
+    border_searched: Mapped[int | None] = mapped_column(BigInteger)
     run: Mapped[Run] = relationship(back_populates="amplifiers")

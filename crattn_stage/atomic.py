@@ -6,6 +6,7 @@ import lzma
 import os
 import shutil
 from contextlib import ExitStack, contextmanager
+from glob import escape
 from pathlib import Path
 
 from crattn_stage.errors import FrameError
@@ -16,6 +17,21 @@ PACKERS = {
     ".bz2": lambda stream: bz2.BZ2File(stream, "wb"),
     ".xz": lambda stream: lzma.LZMAFile(stream, "wb"),
 }
+
+_PART = ".part"
+
+
+def clear_parts(target):
+    """Remove what a process that was killed while it wrote a file has left beside it.
+
+    Parameters
+    ----------
+    target : path-like
+        To which nobody writes now.
+    """
+    target = Path(target)
+    for part in target.parent.glob(f".{escape(target.name)}.*{_PART}*"):
+        part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -46,7 +62,7 @@ def replacing(targets, overwrite=False):
     for target in targets:
         if os.path.lexists(target) and not overwrite:
             raise FrameError(f"{target} exists; --overwrite replaces it")
-    parts = [target.with_name(f".{target.name}.{os.getpid()}.part") for target in targets]
+    parts = [target.with_name(f".{target.name}.{os.getpid()}{_PART}") for target in targets]
     packed = [part.with_name(f"{part.name}.packed") for part in parts]
     try:
         with ExitStack() as stack:

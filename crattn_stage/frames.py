@@ -375,6 +375,31 @@ class ObservationFrame:
         found.ravel()[self.marks[extension.index].pixels] = True
         return found
 
+    def masked(self, extension):
+        """Return the cosmic rays that the file itself marks on an extension.
+
+        Parameters
+        ----------
+        extension : `Extension`
+
+        Returns
+        -------
+        `numpy.ndarray` of bool or None
+            The shape of the extension, of its CRMASK plane, or else of its
+            mask plane; None where there is neither.
+
+        Raises
+        ------
+        FrameError
+            If the plane cannot be read.
+        """
+        own = self._own_plane(masks.CR_PLANE.extension, extension)
+        if own is not None:
+            return masks.CR_PLANE.cosmic_rays(self._file.read_integers(own))
+        if extension.mask is None:
+            return None
+        return extension.convention.cosmic_rays(self._source(extension.mask).read_integers(extension.mask[1]))
+
     def _marked(self, extension):
         """Return a function that makes the mask HDU of an extension."""
 

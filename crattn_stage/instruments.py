@@ -136,6 +136,23 @@ def identify(header):
     return next(instrument for instrument in INSTRUMENTS if instrument.recognise(header))
 
 
+def camera_and_site(header):
+    """Return what a header calls its camera and where that stands.
+
+    Parameters
+    ----------
+    header : `astropy.io.fits.Header`
+
+    Returns
+    -------
+    dict
+        ``camera`` (``INSTRUME``) and ``site`` (``SITEID``, else ``OBSERVAT``),
+        each a str, or None where the header does not say.
+    """
+    camera, site = (str(header.get(key, "")).strip()[:50] for key in ("INSTRUME", "SITEID"))
+    return {"camera": camera or None, "site": site or str(header.get("OBSERVAT", "")).strip()[:50] or None}
+
+
 def observation_type(header):
     """Return what a frame is of, as its header says; "" where it does not.
 
@@ -200,6 +217,22 @@ def night(header, instrument):
         return (Time(header["DATE-OBS"]).to_datetime() - noon).strftime("%Y%m%d")
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def exposure_time(header):
+    """Return the exposure time of a frame in seconds, or None.
+
+    Parameters
+    ----------
+    header : `astropy.io.fits.Header`
+
+    Returns
+    -------
+    float or None
+        ``EXPTIME``; None where it is missing, no number or not positive.
+    """
+    value = header.get("EXPTIME")
+    return float(value) if isinstance(value, (int, float)) and value > 0 else None
 
 
 def saturation(header):

@@ -1,6 +1,6 @@
 """One file through the stage: read, mask, write, record.
 
-`run`, and later reprocessing and the Celery task, all come through here.
+The command ``run``, reprocessing and the Celery task all come through here.
 """
 
 import hashlib
@@ -8,16 +8,17 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from calibration_dbs.records import recorded_run
+from calibration_dbs.records import Record, recorded_run
 from crattn_stage.atomic import PACKERS
 from crattn_stage.errors import FrameError
 from crattn_stage.frames import ObservationFrame
-from crattn_stage.instruments import night, not_science, observation_type
+from crattn_stage.instruments import camera_and_site, exposure_time, night, not_science, observation_type
 from crattn_stage.quality import total
-from crattn_stage.stage import exposure_time
 
 #: What marks an output that lies beside its input.
 SUFFIX = "-crmask"
+#: What a `Summary` of an amplifier leaves in the database.
+AMPLIFIER_COLUMNS = ("pixels", "searched", "hits", "border_pixels", "border_searched")
 
 
 @dataclass
@@ -85,25 +86,47 @@ def process(path, target, stage, database=None, overwrite=False, mask_extension=
     """
     path, target = Path(path), Path(target)
     if database is None:
-        return _process(path, target, stage, {"frame": {}, "run": {}}, overwrite, mask_extension, preview)
+        return mask_file(path, target, stage, Record(), overwrite, mask_extension, preview)
     card, provenance = stage.detector.card, stage.provenance
     model = {"name": card.name, "architecture": card.architecture, "sha256": card.sha256}
     settings = {key: provenance[key] for key in ("threshold", "engine", "version")}
     with recorded_run(database, os.path.abspath(path), model, **settings) as record:
-        return _process(path, target, stage, record, overwrite, mask_extension, preview)
+        return mask_file(path, target, stage, record, overwrite, mask_extension, preview)
 
 
-def _process(path, target, stage, record, overwrite, mask_extension, preview):
-    record["run"]["input_sha256"] = sha256(path)
+def mask_file(path, target, stage, record, overwrite=False, mask_extension=False, preview=False):
+    """Mask one file and say in a record what was done.
+
+    Parameters
+    ----------
+    path, target, stage
+        As for `process`.
+    record : `calibration_dbs.records.Record`
+        Filled as far as it goes, whatever happens.
+    overwrite, mask_extension, preview
+        As for `process`.
+
+    Returns
+    -------
+    `Outcome`
+
+    Raises
+    ------
+    FrameError
+        If the frame cannot be read, masked or written.
+    """
+    path, target = Path(path), Path(target)
+    record.run["input_sha256"] = sha256(path)
     with ObservationFrame(path) as frame:
-        record["frame"].update(
+        record.frame.update(
             instrument=frame.instrument.name,
+            **camera_and_site(frame.header),
             night=night(frame.header, frame.instrument),
             observation_type=observation_type(frame.header),
             exposure_time=exposure_time(frame.header),
         )
         if not_science(frame.header):
-            record["status"] = "skipped"
+            record.status = "skipped"
             return Outcome(f"skipped, {not_science(frame.header)} frame")
         picture = [preview_path(target)] if preview else []
         for planned in (*frame.outputs(target), *picture):
@@ -111,6 +134,8 @@ def _process(path, target, stage, record, overwrite, mask_extension, preview):
             if os.path.lexists(planned) and not overwrite:
                 raise FrameError(f"{planned} exists; --overwrite replaces it")
         stage.do_stage(frame)
+        # What really ran, where the user left the choice to us.
+        record.run["engine"] = stage.provenance["engine"]
         if preview:
             from crattn_stage.preview import write_preview
 
@@ -122,9 +147,10 @@ def _process(path, target, stage, record, overwrite, mask_extension, preview):
                 path.unlink()
             raise
         summary = total(d.summary for d in frame.detections)
-        verdict, reason = summary.verdict()
-        record["run"].update(
+        verdict, reason = summary.verdict(exposure_time(frame.header))
+        record.run.update(
             output_path=os.path.abspath(target),
+            outputs=[os.path.abspath(output) for output in outputs],
             output_sha256=sha256(*outputs),
             pixels=summary.pixels,
             hits=summary.hits,
@@ -133,9 +159,15 @@ def _process(path, target, stage, record, overwrite, mask_extension, preview):
             star_fraction=summary.star_fraction,
             verdict=verdict,
             reason=reason,
+            megapixels=summary.searched / 1e6,
+            area=summary.area,
         )
-        record["amplifiers"] = [
-            {"extension": d.name, "name": name, "pixels": s.pixels, "searched": s.searched, "hits": s.hits}
+        record.amplifiers = [
+            {
+                "extension": d.name,
+                "name": name,
+                **{column: getattr(s, column) for column in AMPLIFIER_COLUMNS},
+            }
             for d in frame.detections
             for name, s in d.amplifiers.items()
         ]

@@ -1,6 +1,6 @@
 """What a mask says about itself: counts, rates, the star-core check, the verdict, the header cards."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import sep
@@ -9,8 +9,15 @@ from scipy.ndimage import label
 #: Verdict limits: share of the searched pixels masked, and share of star cores masked.
 FRACTION_WARN, FRACTION_FAIL = 0.01, 0.05
 STARS_WARN, STARS_FAIL = 0.02, 0.10
+#: Hits per cm2 per minute.  Muons give about 1 at sea level; thick silicon on a mountain, with
+#: Compton electrons of its surroundings, several times that.
+RATE_WARN, RATE_FAIL = 20.0, 100.0
+#: How many standard deviations of its Poisson noise a count must be off before it means anything.
+SIGNIFICANT = 5.0
 #: Fewer stars than this say nothing about over-masking.
 FEWEST_STARS = 20
+#: Pixels from an amplifier's border within which hits are counted apart.
+BORDER = 4
 _OFFSETS = np.arange(-1, 2)
 
 
@@ -30,6 +37,8 @@ class Summary:
         Of the searched pixels, cm2.
     stars, stars_flagged : int
         Star cores looked at, and those of them with a masked peak.
+    border_pixels, border_searched : int
+        Of `pixels` and `searched`, those within `BORDER` pixels of the amplifier's border.
     """
 
     pixels: int = 0
@@ -38,6 +47,8 @@ class Summary:
     area: float | None = None
     stars: int = 0
     stars_flagged: int = 0
+    border_pixels: int = 0
+    border_searched: int = 0
 
     @property
     def fraction(self):
@@ -63,8 +74,20 @@ class Summary:
         """
         return self.hits / self.area / (seconds / 60) if self.area and seconds else None
 
-    def verdict(self):
-        """Return ("PASS", "WARN" or "FAIL", why)."""
+    def verdict(self, seconds=None):
+        """Say whether the mask looks sane.
+
+        Parameters
+        ----------
+        seconds : float, optional
+            Exposure time; without it hit rates are not judged.
+
+        Returns
+        -------
+        verdict : {"PASS", "WARN", "FAIL"}
+        why : str
+            Empty for PASS.
+        """
         reasons = []
         if not self.searched:
             reasons.append(("FAIL", "no good pixel"))
@@ -73,6 +96,12 @@ class Summary:
         if self.stars >= FEWEST_STARS and self.star_fraction > STARS_WARN:
             reasons.append(
                 ("FAIL" if self.star_fraction > STARS_FAIL else "WARN", f"{self.star_fraction:.1%} of star cores")
+            )
+        # What the rate is at least: a few false hits in a short exposure prove nothing.
+        least = Summary(hits=max(0.0, self.hits - SIGNIFICANT * self.hits**0.5), area=self.area).rate(seconds)
+        if least is not None and least > RATE_WARN:
+            reasons.append(
+                ("FAIL" if least > RATE_FAIL else "WARN", f"{self.rate(seconds):.0f} hits per cm2 per minute")
             )
         if not reasons:
             return "PASS", ""
@@ -186,10 +215,8 @@ def total(summaries):
     summaries = list(summaries)
     areas = [s.area for s in summaries]
     return Summary(
-        *(sum(getattr(s, name) for s in summaries) for name in ("pixels", "searched", "hits")),
         area=None if None in areas else sum(areas),
-        stars=sum(s.stars for s in summaries),
-        stars_flagged=sum(s.stars_flagged for s in summaries),
+        **{f.name: sum(getattr(s, f.name) for s in summaries) for f in fields(Summary) if f.name != "area"},
     )
 
 
@@ -210,7 +237,7 @@ def header_cards(summary, seconds, provenance):
         Keyword -> (value, comment).  A value that is unknown is an empty card,
         so that one of an earlier run does not stay.
     """
-    verdict, why = summary.verdict()
+    verdict, why = summary.verdict(seconds)
     rate, stars = summary.rate(seconds), summary.star_fraction
     return {
         "L1STATCR": (int(summary.searched > 0), "1: cosmic rays were masked"),

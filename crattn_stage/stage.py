@@ -11,9 +11,9 @@ from crattn_stage import __version__
 from crattn_stage.detector import load_detector
 from crattn_stage.errors import FrameError
 from crattn_stage.frames import Marks
-from crattn_stage.instruments import not_science, pixel_area, saturation
+from crattn_stage.instruments import exposure_time, not_science, pixel_area, saturation
 from crattn_stage.preparation import levelled
-from crattn_stage.quality import Detection, Summary, count_hits, header_cards, star_cores, total
+from crattn_stage.quality import BORDER, Detection, Summary, count_hits, header_cards, star_cores, total
 
 logger = logging.getLogger(__name__)
 
@@ -192,6 +192,11 @@ class AttentionCRStage(Stage):
         summary = summarise(np.s_[:, :])
         summary.stars, summary.stars_flagged = star_cores(levelled(ccd.data, sections, searched), found, ~searched)
         by_amplifier = {a.name: summarise(a.section) for a in amplifiers}
+        for amplifier in amplifiers:
+            inner = tuple(slice(s.start + BORDER, s.stop - BORDER) for s in amplifier.section)
+            own = by_amplifier[amplifier.name]
+            own.border_pixels = own.pixels - int(np.count_nonzero(found[inner]))
+            own.border_searched = own.searched - int(np.count_nonzero(searched[inner]))
         return Detection(extension.name, np.flatnonzero(found).astype(np.int32), summary, by_amplifier)
 
 
@@ -216,19 +221,3 @@ def saturated_stars(image, level):
     high = image >= level
     cores = binary_opening(high, np.ones((3, 3)))
     return binary_propagation(cores, mask=high) if cores.any() else cores
-
-
-def exposure_time(header):
-    """Return the exposure time of a frame in seconds, or None.
-
-    Parameters
-    ----------
-    header : `astropy.io.fits.Header`
-
-    Returns
-    -------
-    float or None
-        ``EXPTIME``; None where it is missing, no number or not positive.
-    """
-    value = header.get("EXPTIME")
-    return float(value) if isinstance(value, (int, float)) and value > 0 else None

@@ -37,4 +37,5 @@ numpydoc_validation_exclude = {
     # Dataclasses; their fields are described as attributes.
     r"\.(Amplifier|Section|Extension|Marks|Instrument|MaskConvention|ModelCard)$",
     r"\.(Outcome|Summary|Detection|RuntimeContext)$",
+    r"\.(FileCheck|Job|Judged|NightReport|Record|Sighting|Step)$",
 }

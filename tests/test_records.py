@@ -5,7 +5,8 @@ import pytest
 from sqlalchemy import create_engine, inspect, select, text
 from sqlalchemy.orm import Session
 
-from calibration_dbs.records import connect, open_database, recorded_run, revision, upgrade
+from calibration_dbs.database import connect, open_database, revision, upgrade
+from calibration_dbs.records import recorded_run
 from calibration_dbs.tables import VERSION_TABLE, Base, Frame, Model, Run
 
 MODEL = {"name": "m", "architecture": "deepcr", "sha256": "ab" * 32}
@@ -55,9 +56,9 @@ def test_a_run_is_recorded_with_all_it_says(database):
     with recorded_run(database, "/night/a.fits", MODEL, **SETTINGS) as record:
         with Session(database) as session:
             assert session.scalars(select(Run)).one().status == "running"
-        record["frame"].update(night="20130104", instrument="decam")
-        record["run"].update(pixels=5, hits=1)
-        record["amplifiers"] = [{"extension": "N4", "name": "A", "pixels": 5, "searched": 100, "hits": 1}]
+        record.frame.update(night="20130104", instrument="decam")
+        record.run.update(pixels=5, hits=1)
+        record.amplifiers = [{"extension": "N4", "name": "A", "pixels": 5, "searched": 100, "hits": 1}]
     with Session(database) as session:
         run = session.scalars(select(Run)).one()
         assert (run.status, run.pixels, run.frame.night, run.model.sha256) == ("succeeded", 5, "20130104", "ab" * 32)
@@ -86,7 +87,7 @@ def test_a_server_is_not_upgraded_unasked(tmp_path, monkeypatch):
     # A server's dialect without a server: the name is all that is looked at.
     engine = create_engine(f"sqlite:///{tmp_path / 'x.sqlite'}")
     monkeypatch.setattr(engine.dialect, "name", "postgresql")
-    monkeypatch.setattr("calibration_dbs.records.connect", lambda url: engine)
+    monkeypatch.setattr("calibration_dbs.database.connect", lambda url: engine)
     with pytest.raises(RuntimeError, match="db upgrade"):
         open_database("postgresql://somewhere/else")
 

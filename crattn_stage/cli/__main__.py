@@ -1,0 +1,3 @@
+from crattn_stage.cli import main
+
+main()

@@ -1,0 +1,107 @@
+"""``run`` and ``demo``."""
+
+import logging
+import os
+import sys
+
+import click
+
+from crattn_stage.cli.options import (
+    DONE,
+    FAILED,
+    database_option,
+    engine_option,
+    explained,
+    load_stage,
+    model_option,
+    overwrite_option,
+    threshold_option,
+    with_database,
+)
+from crattn_stage.errors import CrattnError, FrameError
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "--output-dir", type=click.Path(file_okay=False), help="Folder for the output; beside each input without it."
+)
+@model_option
+@threshold_option
+@engine_option
+@overwrite_option
+@click.option("--preview", is_flag=True, help="Write a PNG of image and mask, too.")
+@click.option("--mask-extension", is_flag=True, help="Add a CRMASK plane of the cosmic rays alone.")
+@database_option
+def run(files, output_dir, model, threshold, engine, overwrite, preview, mask_extension, url):
+    """Mask the cosmic rays of each FILE.
+
+    The output has the name of the input in --output-dir, or "-crmask" in its
+    name beside it.  Science pixels are copied as they are.  A frame that fails
+    is named with the cause, and the others go on; the exit status is 1 then.
+    """
+    with explained():
+        from calibration_dbs.database import open_database
+
+        stage = load_stage(model, threshold, engine)
+        database = with_database(url, open_database)
+        if output_dir:
+            try:
+                os.makedirs(output_dir, exist_ok=True)
+            except OSError as error:
+                raise CrattnError(f"{output_dir}: {error.strerror}") from error
+    options = {"overwrite": overwrite, "mask_extension": mask_extension, "preview": preview}
+    sys.exit(_run_all(files, output_dir, stage, database, options))
+
+
+def _run_all(files, output_dir, stage, database, options):
+    from tqdm import tqdm
+
+    from crattn_stage.process import SUFFIX, output_path, process
+
+    failed, written = 0, set()
+    for path in tqdm(files, unit="frame", disable=True if len(files) == 1 else None):
+        target = output_path(path, output_dir)
+        if output_dir is None and f"{SUFFIX}." in os.path.basename(path):
+            tqdm.write(f"{path}: skipped, an output of an earlier run")
+            continue
+        try:
+            if target in written:
+                raise FrameError(f"{target} was just written from another frame")
+            outcome = process(path, target, stage, database, **options)
+            written.update(outcome.outputs)
+            tqdm.write(f"{path}: {outcome.message}")
+            for output in outcome.outputs:
+                tqdm.write(f"  {output}")
+        except FrameError as error:
+            failed += 1
+            tqdm.write(f"{path}: {error}", file=sys.stderr)
+        except Exception as error:
+            # A defect of ours must not cost the night; it is told apart from bad input by its type.
+            failed += 1
+            tqdm.write(f"{path}: {type(error).__name__}: {error}".replace("\n", " "), file=sys.stderr)
+            logging.getLogger(__name__).info("%s", path, exc_info=True)
+    return FAILED if failed else DONE
+
+
+@click.command()
+@click.argument("folder", type=click.Path(file_okay=False), metavar="DIR")
+@model_option
+@threshold_option
+@engine_option
+@overwrite_option
+def demo(folder, model, threshold, engine, overwrite):
+    """Simulate an exposure in DIR, mask it, and draw image, truth and mask."""
+    with explained():
+        stage = load_stage(model, threshold, engine)
+        from crattn_stage import demo as demonstration
+
+        try:
+            completeness, purity = demonstration.run_demo(folder, stage, overwrite)
+        except OSError as error:
+            raise CrattnError(f"{folder}: {error.strerror}") from error
+    click.echo(f"model {stage.provenance['model']}, threshold {stage.threshold:.4g}")
+    click.echo(f"completeness {completeness:.1%} of the cosmic rays have a masked pixel")
+    click.echo(f"purity       {purity:.1%} of the masked objects are cosmic rays")
+    for name in (demonstration.FRAME, demonstration.MASKED, demonstration.PICTURE):
+        click.echo(os.path.join(folder, name))

@@ -1,0 +1,166 @@
+"""``models``: the shipped ones, imported ones, and which of them is chosen for which frames."""
+
+import json
+import sys
+
+import click
+
+from crattn_stage.cli.nights import Night
+from crattn_stage.cli.options import DONE, FAILED, database_option, explained, overwrite_option, with_database
+from crattn_stage.errors import CrattnError
+
+
+@click.group()
+def models():
+    """List, show, verify and import models."""
+
+
+@models.command("list")
+def list_models():
+    """List the shipped models."""
+    from crattn_stage.models import DEFAULT, read_card, shipped
+
+    with explained():
+        for name in shipped():
+            card = read_card(name)
+            default = "  (default)" if name == DEFAULT else ""
+            click.echo(f"{name:20} {card.sha256[:16]}  threshold {card.threshold:.4g}  {card.date}{default}")
+
+
+@models.command("show")
+@click.argument("model")
+def show_model(model):
+    """Print the card of MODEL."""
+    from dataclasses import asdict
+
+    from crattn_stage.models import read_card
+
+    with explained():
+        click.echo(json.dumps(asdict(read_card(model)), indent=2))
+
+
+@models.command("verify")
+@click.argument("names", nargs=-1, metavar="[MODEL]...")
+def verify_models(names):
+    """Check each MODEL (all shipped ones without any) against its card."""
+    from crattn_stage.models import load, shipped
+
+    failed = False
+    for name in names or shipped():
+        try:
+            card, _ = load(name)
+            click.echo(f"{name}: {card.architecture}, sha256 {card.sha256[:16]}, as on its card")
+        except CrattnError as error:
+            failed = True
+            click.echo(error, err=True)
+    sys.exit(FAILED if failed else DONE)
+
+
+@models.command("import")
+@click.argument("file", type=click.Path())
+@click.option(
+    "--architecture", required=True, type=click.Choice(["deepcr", "att-deepcr", "cosmic-conn", "att-cosmic-conn"])
+)
+@click.option("--name", help="Name of the imported model; that of the file without it.")
+@click.option("--output-dir", type=click.Path(file_okay=False), default=".", show_default=True)
+@overwrite_option
+def import_model(file, architecture, name, output_dir, overwrite):
+    """Read a checkpoint FILE that the paper's authors released."""
+    from pathlib import Path
+
+    from crattn_stage.models import TILING, import_released, save
+
+    with explained():
+        network = import_released(file, architecture)
+        name = name or Path(file).stem
+        if Path(name).name != name:
+            raise CrattnError(f"{name}: a name, not a path")
+        target = Path(output_dir) / f"{name}.safetensors"
+        if target.exists() and not overwrite:
+            raise CrattnError(f"{target} exists; --overwrite replaces it")
+        card = {
+            "name": name,
+            "architecture": architecture,
+            # The paper's networks take raw counts and are used at one half (Sec. 4).
+            "scaling": "none",
+            "threshold": 0.5,
+            "trained_on": f"imported from {Path(file).name}",
+            **TILING,
+        }
+        try:
+            save(network, card, output_dir)
+        except OSError as error:
+            raise CrattnError(f"{target}: {error.strerror}") from error
+    click.echo(target)
+
+
+@models.command("register")
+@click.argument("model")
+@click.option("--instrument", help="Camera family (decam, lco, generic) or INSTRUME; any without it.")
+@click.option("--from", "first_night", type=Night(), help="First night it is valid for.")
+@click.option("--until", "last_night", type=Night(), help="Last night it is valid for.")
+@click.option("--supersedes", metavar="MODEL", help="A model that is not chosen any more where this one is valid.")
+@click.option("--reason", help="For the history.")
+@database_option
+def register_model(model, url, **validity):
+    """Make MODEL the choice of `reprocess` for an instrument and a range of nights.
+
+    Of several, one for the instrument goes before one for any, then the one
+    registered last.
+    """
+    with explained():
+        from calibration_dbs import registry
+        from calibration_dbs.database import open_database
+        from crattn_stage.models import load
+        from crattn_stage.reprocess import describe_model
+
+        load(model)
+        description = describe_model(model)
+        with_database(url, lambda url: registry.register(open_database(url), description, **validity))
+        click.echo(f"{description['name']} {description['sha256'][:16]} is registered")
+
+
+@models.command("retire")
+@click.argument("model")
+@click.option("--bad", "is_bad", is_flag=True, help="Its masks are not to be trusted; qa fails them.")
+@click.option("--reason", help="For the history.")
+@database_option
+def retire_model(model, url, **how):
+    """Take MODEL, a name or the first digits of its sha256, out of the choice."""
+    with explained():
+        from calibration_dbs import registry
+        from calibration_dbs.database import open_database
+
+        with_database(url, lambda url: registry.retire(open_database(url), model, **how))
+        click.echo(f"{model} is retired")
+
+
+@models.command("history")
+@database_option
+def model_history(url):
+    """List what was registered and retired, the oldest first."""
+    with explained():
+        from calibration_dbs import registry
+        from calibration_dbs.database import open_database
+
+        for validity, model in with_database(url, lambda url: registry.history(open_database(url))):
+            nights = f"{validity.first_night or '...'}-{validity.last_night or '...'}"
+            until = f"{validity.retired:%Y-%m-%d %H:%M}" if validity.retired else "now"
+            notes = [validity.reason, "bad" if model.is_bad else None]
+            click.echo(
+                f"{validity.registered:%Y-%m-%d %H:%M} to {until:16}  {model.name:20} {model.sha256[:16]}  "
+                f"{validity.instrument or 'any':10} {nights}  {', '.join(filter(None, notes))}".rstrip()
+            )
+
+
+@models.command("frames")
+@click.argument("model")
+@database_option
+def masked_frames(model, url):
+    """List the frames that were masked with MODEL, a name or the first digits of its sha256."""
+    with explained():
+        from calibration_dbs import registry
+        from calibration_dbs.database import open_database
+
+        for run, frame in with_database(url, lambda url: registry.masked_with(open_database(url), model)):
+            click.echo(f"{frame.night or '-':8}  {frame.path}  {run.output_path}  {run.finished:%Y-%m-%d %H:%M}")

@@ -1,0 +1,128 @@
+"""``qa`` and ``trace``."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from crattn_stage.cli.nights import Night
+from crattn_stage.cli.options import DONE, FAILED, database_option, explained, with_database
+from crattn_stage.errors import CrattnError
+
+
+@click.command()
+@click.argument("files", nargs=-1, metavar="[FILE]...")
+@click.option("--night", type=Night(), help="Judge the masks of a night.")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False), help="Write the result as JSON, too.")
+@click.option("--html", "html_path", type=click.Path(dir_okay=False), help="Write a page with plots and pictures, too.")
+@click.option("--headers-only", is_flag=True, help="Check each FILE against itself alone, not the database.")
+@database_option
+def qa(files, night, json_path, html_path, headers_only, url):
+    """Judge the masks of a night, or check the flags of each masked FILE.
+
+    The exit status is 1 where a frame fails.
+    """
+    if bool(files) == bool(night):
+        raise click.UsageError("either --night or FILE")
+    if html_path and not night:
+        raise click.UsageError("--html is of a --night")
+    with explained():
+        from calibration_dbs.database import open_database
+
+        if night:
+            failed = _judge_night(url, night, json_path, html_path)
+        else:
+            database = None if headers_only else with_database(url, open_database)
+            failed = _check_files(files, database, json_path)
+    sys.exit(FAILED if failed else DONE)
+
+
+def _judge_night(url, night, json_path, html_path):
+    from calibration_dbs.database import open_database
+    from crattn_stage.night_report import judge_night, report_html, report_json
+
+    report = with_database(url, lambda url: judge_night(open_database(url), night))
+    if not report.frames:
+        raise CrattnError(f"the database knows no frames of night {night}")
+    titles = "".join(f"{title:>10}" for title in ("hits", "/cm2/min", "pixels", "stars"))
+    click.echo(f"{'':5}{titles}")
+    for frame in report.frames:
+        cells = [
+            _cell(frame.hits),
+            _cell(frame.rate, ".2f"),
+            _cell(frame.fraction, ".4%"),
+            _cell(frame.star_fraction, ".2%"),
+        ]
+        numbers = "".join(f"{cell:>10}" for cell in cells)
+        click.echo(f"{frame.verdict:5}{numbers}  {Path(frame.path).name}  {'; '.join(frame.reasons)}".rstrip())
+    counts = ", ".join(f"{count} {level}" for level, count in report.counts.items())
+    click.echo(f"night {night}: {counts}" + (f", {report.skipped} skipped" if report.skipped else ""))
+    if json_path:
+        _write(json_path, json.dumps(report_json(report), indent=2))
+    if html_path:
+        _write(html_path, report_html(report))
+    return report.counts["FAIL"] > 0
+
+
+def _cell(value, style=""):
+    return "-" if value is None else format(value, style)
+
+
+def _check_files(files, database, json_path):
+    from dataclasses import asdict
+
+    from crattn_stage.mask_check import check_file
+
+    checks = [check_file(path, database) for path in files]
+    for check in checks:
+        flags = ", ".join(
+            f"{key} {value}" for key, value in check.flags.items() if key in ("L1IDCR", "CRNHIT", "CRFRAC")
+        )
+        click.echo(f"{check.verdict:5} {check.path}: {'; '.join([*check.reasons, flags]).strip('; ')}")
+    if json_path:
+        _write(json_path, json.dumps([asdict(check) for check in checks], indent=2))
+    return any(check.verdict == "FAIL" for check in checks)
+
+
+def _write(path, text):
+    from crattn_stage.atomic import replacing
+
+    try:
+        # A report is made anew each time; it is no data.
+        with replacing([path], overwrite=True) as (stream,):
+            stream.write(f"{text}\n".encode())
+    except OSError as error:
+        raise CrattnError(f"{path}: {error.strerror}") from error
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@database_option
+def trace(file, url):
+    """Say what masked FILE: the frame, the model and the settings that made it, by its checksum."""
+    from calibration_dbs import registry
+    from calibration_dbs.database import open_database
+
+    with explained():
+        from crattn_stage.frames import ObservationFrame
+        from crattn_stage.process import sha256
+
+        with ObservationFrame(file) as frame:
+            files = [path for path in frame.outputs(file) if path.exists()]
+        makers = with_database(url, lambda url: registry.maker(open_database(url), sha256(*files)))
+        if not makers:
+            raise CrattnError(f"{file}: no run in the database has written it as it is")
+        for run, frame, model in makers:
+            for name, value in (
+                ("frame", frame.path),
+                ("its sha256", run.input_sha256),
+                ("model", f"{model.name} ({model.architecture})"),
+                ("its sha256", model.sha256),
+                ("threshold", f"{run.threshold:.6g}"),
+                ("engine", run.engine),
+                ("version", run.version),
+                ("masked", f"{run.started:%Y-%m-%d %H:%M:%S} to {run.finished:%H:%M:%S} UTC, attempt {run.attempts}"),
+                ("verdict", f"{run.verdict} {run.reason or ''}".strip()),
+            ):
+                click.echo(f"{name:10}  {value}")
