@@ -26,6 +26,7 @@ def main():
 @click.option("--workers", default=0, show_default=True, help="Processes that make patches.")
 @click.option("--threads", type=int, help="CPU threads of the network.")
 @click.option("--start-from", metavar="MODEL", help="A model of ours whose weights are the first guess.")
+@click.option("--channels", default=32, show_default=True, help="Channels at full resolution.")
 @click.option("--tensorboard", is_flag=True, help="Log for TensorBoard, too (extra `train`).")
 def train(architecture, threads, **settings):
     """Train ARCHITECTURE, or resume it from its checkpoint."""
@@ -62,11 +63,12 @@ def build(darks, output):
 @click.option("--data", required=True, type=click.Path(exists=True, file_okay=False), help="Folder of real data.")
 @click.option("--output", required=True, type=click.Path(file_okay=False), help="Folder for weights and card.")
 @click.option("--count", default=4, show_default=True, help="Realisations of each test scene.")
-def export(run, data, output, count):
+@click.option("--name", help="Of the model; that of its architecture without it.")
+def export(run, data, output, count, name):
     """Set the threshold of a finished training RUN, measure it, and write weights and card."""
     from training.export import export as write
 
-    card = write(run, data, output, count)
+    card = write(run, data, output, count, name)
     click.echo(json.dumps(card.metrics, indent=2))
 
 

@@ -25,7 +25,7 @@ FALSE_POSITIVE_RATE = 1e-4
 SCENES = ("r", "z")
 
 
-def export(run, data, folder, count=4):
+def export(run, data, folder, count=4, name=None):
     """Write weights and card of a training run.
 
     The threshold is set on validation scenes, the figures are of test scenes.
@@ -40,6 +40,8 @@ def export(run, data, folder, count=4):
         Where the model goes.
     count : int
         Realisations of each test scene.
+    name : str, optional
+        Of the model; that of its architecture without it.
 
     Returns
     -------
@@ -49,12 +51,14 @@ def export(run, data, folder, count=4):
     state = torch.load(run / "checkpoint.pt", weights_only=True, map_location="cpu")
     architecture = state["architecture"]
     normalisation, _ = ARCHITECTURES[architecture]
-    network = build(architecture)
+    channels = state.get("channels", 32)
+    network = build(architecture, channels)
     # Checkpoints of before there was a mean of the weights have none.
     network.load_state_dict(state.get("mean", state["network"]))
     card = {
-        "name": architecture,
+        "name": name or architecture,
         "architecture": architecture,
+        "channels": channels,
         "scaling": RECIPES[state.get("recipe", "ours")].scaling,
         "threshold": 0.5,
         "false_positive_rate": FALSE_POSITIVE_RATE,
@@ -72,12 +76,12 @@ def export(run, data, folder, count=4):
     card["threshold"], levels = calibrate(detector, data, FALSE_POSITIVE_RATE)
     skies = Skies("test", data)
     peer = replace(peers.network(detector), threshold=card["threshold"])
-    figures = {name: measure(name, make_scenes(skies, name, count), peer, replicates=0) for name in SCENES}
+    figures = {scenes: measure(scenes, make_scenes(skies, scenes, count), peer, replicates=0) for scenes in SCENES}
     card["metrics"] = {
         "command": f"python -m training export RUN --data DATA --count {count}",
         "scenes": "held-out footprints, about 70 per Mpx, on held-out DECam sky; truth dilated 3x3",
-        **{name: {key: round(value, 5) for key, value in result.row.items()} for name, result in figures.items()},
-        "validation_fpr_at_threshold": {name: round(fpr, 7) for name, (_, fpr) in levels.items()},
-        "validation_own_threshold": {name: round(own, 4) for name, (own, _) in levels.items()},
+        **{scenes: {key: round(value, 5) for key, value in result.row.items()} for scenes, result in figures.items()},
+        "validation_fpr_at_threshold": {scenes: round(fpr, 7) for scenes, (_, fpr) in levels.items()},
+        "validation_own_threshold": {scenes: round(own, 4) for scenes, (own, _) in levels.items()},
     }
     return models.save(network, card, folder)

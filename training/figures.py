@@ -96,20 +96,21 @@ def masks(path, scene, results, size=200):
     side_by_side(path, [panels[i : i + 4] for i in range(0, len(panels), 4)])
 
 
-def features(path, detector, scene, size=256):
+def features(path, card, network, scene, size=256):
     """Draw what a network makes of the corner of a scene: the mean map of each block, and its attention.
 
     Parameters
     ----------
     path : path-like
-    detector : `crattn_stage.detector.Detector`
+    card, network
+        From `crattn_stage.models.load`.
     scene : `training.scenes.Scene`
     size : int
         Side of the corner, a multiple of 4.
     """
     window = np.s_[:size, :size]
     image, bad, sky = scene.image[window], scene.sky.bad[window], scene.sky
-    scaling, network = detector.card.scaling, detector._network
+    scaling = card.scaling
     plane = fill(scale(image, sky.level, sky.sigma, scaling), bad, sky.level if scaling == "none" else 0.0)
     seen, hooks = {}, []
     for name in ("encoder1", "encoder2", "encoder3", "up2.attention.alpha", "up2", "up1.attention.alpha", "up1"):

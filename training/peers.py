@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import astroscrappy
@@ -46,14 +46,14 @@ class Peer:
         List of `training.scenes.Scene` -> list of float32 planes, and the seconds they took.
     threshold : float
         Its own setting: what scores above it is masked.
-    detector : `crattn_stage.detector.Detector` or None
-        Where it is one.
+    model : str or None
+        As for `crattn_stage.models.load`, where it is one of ours.
     """
 
     name: str
     scores: Callable
     threshold: float
-    detector: Detector | None = None
+    model: str | None = None
 
 
 def _timed(score):
@@ -77,7 +77,7 @@ def network(detector):
         With the name and the threshold of its card.
     """
     score = _timed(lambda scene: detector.predict(scene.image, scene.sky.bad))
-    return Peer(detector.card.name, score, detector.card.threshold, detector)
+    return Peer(detector.card.name, score, detector.card.threshold)
 
 
 def shipped(names):
@@ -92,7 +92,7 @@ def shipped(names):
     -------
     list of `Peer`
     """
-    return [network(load_detector(name)) for name in names]
+    return [replace(network(load_detector(name)), model=name) for name in names]
 
 
 def released(folder, architectures=tuple(RELEASED)):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from crattn_stage.models import load
 from crattn_stage.networks import ARCHITECTURES
 from training import figures, peers, tables
 from training.evaluate import flagged_stars, make_scenes, measure, star_scenes
@@ -51,10 +52,10 @@ def accuracy(chosen, data, count=4, scene_sets=tuple(SCENES), lco=None, output=N
             figures.completeness(Path(output) / f"completeness-{name}.png", results)
             figures.masks(Path(output) / f"masks-{name}.png", scenes[0], results)
     if output and "r" in sets:
-        for peer in chosen:
-            # Of those with attention; the released ones are not ours to explain.
-            if peer.detector and peer.name in ARCHITECTURES and ARCHITECTURES[peer.name][1]:
-                figures.features(Path(output) / f"features-{peer.name}.png", peer.detector, sets["r"][0][0])
+        for model in (peer.model for peer in chosen if peer.model):
+            card, network = load(model)
+            if ARCHITECTURES[card.architecture][1]:
+                figures.features(Path(output) / f"features-{card.name}.png", card, network, sets["r"][0][0])
     scenes, stars = star_scenes()
     everyone = [*chosen, *peers.astro_scrappy(sigclips=())]
     parts.append(tables.stars({peer.name: flagged_stars(peer, scenes, stars) for peer in everyone}))

@@ -90,6 +90,7 @@ def train(
     workers=0,
     save_every=100,
     start_from=None,
+    channels=32,
     recipe="ours",
     hits=None,
     frames=(),
@@ -118,6 +119,8 @@ def train(
         A model of ours, as for `crattn_stage.models.find`, whose tensors are the first
         guess of those of the same name: a sibling with or without attention, or an
         older version.  From scratch without it.
+    channels : int
+        As for `crattn_stage.networks.build`.
     recipe : {"ours", "paper"}
         One of `RECIPES`.
     hits : path-like, optional
@@ -143,7 +146,7 @@ def train(
     torch.manual_seed(seed)
     normalisation, _ = ARCHITECTURES[architecture]
     size, batch = recipe.shape or SHAPES[normalisation]
-    network = build(architecture).to(device, memory_format=torch.channels_last)
+    network = build(architecture, channels).to(device, memory_format=torch.channels_last)
     # Hits cover about 1% of a patch: start from that guess.
     torch.nn.init.constant_(network.head.bias, -4.5)
     if start_from is not None:
@@ -157,10 +160,11 @@ def train(
     checkpoint = output / "checkpoint.pt"
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location=device)
-        run = {"architecture": architecture, "seed": seed, "recipe": name}
-        # Checkpoints of before there was a choice of recipes are of ours.
-        if any(state.get(key, "ours") != value for key, value in run.items()):
-            raise ValueError(f"{checkpoint}: belongs to another run ({state['architecture']}, seed {state['seed']})")
+        run = {"architecture": architecture, "channels": channels, "seed": seed, "recipe": name}
+        # Checkpoints of before there was a choice of channels or recipe are of these.
+        other = {key: value for key, value in ({"channels": 32, "recipe": "ours"} | state).items() if key in run}
+        if other != run:
+            raise ValueError(f"{checkpoint}: belongs to another run, {other}")
         network.load_state_dict(state["network"])
         mean.load_state_dict(state.get("mean", state["network"]))
         optimiser.load_state_dict(state["optimiser"])
@@ -215,6 +219,7 @@ def train(
             losses.clear()
             state = {
                 "architecture": architecture,
+                "channels": channels,
                 "seed": seed,
                 "recipe": name,
                 "step": step + 1,
@@ -233,8 +238,10 @@ def train(
                 for key, value in zip(log[0][1:3], log[-1][1:3], strict=True):
                     writer.add_scalar(key, value, step + 1)
                 writer.flush()
+    started_from = models.read_card(start_from) if start_from else None
     summary = {
         "architecture": architecture,
+        "channels": channels,
         "recipe": name,
         **{key: value for key, value in asdict(recipe).items() if key not in ("shape", "steps", "peak")},
         "steps": steps,
@@ -248,7 +255,7 @@ def train(
         "hours": round(seconds / 3600, 2),
         "threads": torch.get_num_threads(),
         "real_data": data is not None,
-        "started_from": start_from and f"{models.read_card(start_from).name} {models.read_card(start_from).sha256}",
+        "started_from": started_from and f"{started_from.name} {started_from.sha256}",
     }
     (output / "training.json").write_text(json.dumps(summary, indent=2) + "\n")
     return mean
