@@ -395,6 +395,7 @@ def test_the_lco_data_set_is_read_and_scored(tmp_path):
     assert result.row["objects"] == 1 and result.row["tpr"] > 0.9 and result.row["fpr"] < 1e-2
     text = tables.accuracy("LCO 0m4", [result])
     assert "Astro-SCRAPPY 15" in text and f"{result.row['f1']:.4f}" in text
+    assert f"{result.row['fpr']:.5f}" in tables.summary([result])
     fits.PrimaryHDU().writeto(folder / "ogg2m001-ep01-20190101-0001-e91_3frms_masks.fits")
     with pytest.raises(ValueError, match="not of the LCO CR data set"):
         read_test_set(tmp_path, 1)

@@ -38,7 +38,7 @@ def accuracy(chosen, data, count=4, scene_sets=tuple(SCENES), lco=None, output=N
     str
         The tables.
     """
-    skies, parts = Skies("test", data), []
+    skies, parts, everything = Skies("test", data), [], []
     sets = {name: (make_scenes(skies, name, count), peers.astro_scrappy()) for name in scene_sets}
     for name, scenes in (read_test_set(lco, count) if lco else {}).items():
         sigclip, objlim = FILTERS[name]
@@ -46,6 +46,7 @@ def accuracy(chosen, data, count=4, scene_sets=tuple(SCENES), lco=None, output=N
     for name, (scenes, filters) in sets.items():
         results = [measure(name, scenes, peer) for peer in [*chosen, *filters]]
         parts.append(tables.accuracy(SCENES.get(name, name), results))
+        everything += results
         if output:
             Path(output).mkdir(parents=True, exist_ok=True)
             figures.curves(Path(output) / f"curves-{name}.png", results)
@@ -59,7 +60,7 @@ def accuracy(chosen, data, count=4, scene_sets=tuple(SCENES), lco=None, output=N
     scenes, stars = star_scenes()
     everyone = [*chosen, *peers.astro_scrappy(sigclips=())]
     parts.append(tables.stars({peer.name: flagged_stars(peer, scenes, stars) for peer in everyone}))
-    return _written("\n".join(parts), output, ACCURACY)
+    return _written("\n".join([tables.summary(everything), *parts]), output, ACCURACY)
 
 
 def real(chosen, data, output=None):

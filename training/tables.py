@@ -86,6 +86,22 @@ def accuracy(scenes, results):
     )
 
 
+def summary(results):
+    """Return the rates of all detectors on all sets of scenes in one table, without intervals.
+
+    Parameters
+    ----------
+    results : list of `training.evaluate.Result`
+
+    Returns
+    -------
+    str
+    """
+    keys = ("tpr_1e-4", "tpr_1e-3", "purity_95", "f1", "iou", "fdr", "fpr")
+    rows = [[r.scenes, r.detector.ljust(26), *(f"{r.row[k]:.5f}".replace("nan", "-") for k in keys)] for r in results]
+    return table("Held-out scenes", ["scenes", "detector".ljust(26), *keys], rows)
+
+
 def bins(edges, unit):
     """Return the names of the bins between edges, such as ``4-8 px``.
 
