@@ -1,16 +1,51 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from importlib.util import find_spec
+
+import astroscrappy
 import numpy as np
 import pytest
 import torch
 from astropy.io import fits
+from click.testing import CliRunner
+from conftest import ROOT, need
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.ndimage import binary_dilation
 
-from crattn_stage.simulate import FAINTEST_PIXEL, moffat_psf, scatter_hits, simulate_hit, simulate_sky
-from training.hits import read_footprints, turned
-from training.metrics import at_setting, operating_points, purity_at, threshold_at, tpr_at
-from training.scenes import DILATION, Patches, Skies, Sky, contaminate
-from training.train import learning_rate, train
+from crattn_stage.simulate import (
+    FAINTEST_PIXEL,
+    expose,
+    moffat_psf,
+    scatter_hits,
+    simulate_hit,
+    simulate_sky,
+)
+from training import tables
+from training.__main__ import main
+from training.evaluate import Objects, completeness, measure, star_scenes
+from training.hits import hits_of_darks, read_footprints, turned, write_footprints
+from training.lco import read_test_set
+from training.metrics import at_rates, at_setting, bootstrap, operating_points, purity_at, threshold_at, tpr_at
+from training.peers import astro_scrappy, foreign
+from training.scenes import (
+    DILATION,
+    Patches,
+    Scene,
+    Skies,
+    Sky,
+    _streaks,
+    cleaned,
+    contaminate,
+    contaminate_as_paper,
+)
+from training.train import RECIPES, learning_rate, train
 
 
 @pytest.mark.parametrize("kind", ["track", "worm", "spot"])
@@ -91,6 +126,14 @@ def test_turning_keeps_the_charge():
     assert len(seen) == 8
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_planes():
+    """A few simulated skies are enough here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.scenes.PLANES", 6)
+        yield
+
+
 @pytest.fixture(scope="module")
 def skies():
     return Skies("train")
@@ -105,12 +148,86 @@ def test_patches_are_the_same_whoever_asks(skies):
     assert not np.array_equal(Patches(skies, 64, 10, 3)[0][0], Patches(skies, 64, 10, 4)[0][0])
 
 
-def test_patches_are_finite_and_hold_hits(skies):
-    patches = [Patches(skies, 64, 100, 1)[i] for i in range(60)]
+@pytest.mark.parametrize("contamination", ["electrons", "paper"])
+def test_patches_are_finite_and_hold_hits(skies, contamination):
+    patches = [Patches(skies, 64, 100, 1, contamination=contamination)[i] for i in range(60)]
     assert all(np.isfinite(image).all() for image, _, _ in patches)
     share = np.mean([truth.mean() for _, truth, _ in patches])
     assert 0.001 < share < 0.05
     assert all(set(np.unique(w)) <= {0, 1} for _, _, w in patches)
+
+
+def test_contamination_as_in_the_paper_scales_by_the_noise():
+    image = np.full((60, 60), 100, np.float32)
+    sky = Sky(image, np.zeros(image.shape, bool), 100.0, 14.0, gain=4.0)
+    scene = contaminate_as_paper(sky, [np.full((2, 3), 800, np.float32)], np.random.default_rng(0), 0.25, 7.0)
+    added = scene.image - scene.sky.image
+    # 800 e, times 1/4, times 14 over 7; hits are counted in the unit of the image.
+    assert np.allclose(added[added != 0], 400, rtol=1e-4) and scene.truth[added != 0].all()
+    # The sky level is changed by a times itself, a in [-0.9, 3].
+    assert np.ptp(scene.sky.image) == 0 and 10 <= scene.sky.level <= 400 and scene.sky.level == scene.sky.image[0, 0]
+    assert (image == 100).all()
+
+
+def test_streaks_of_satellites_are_as_wide_as_stars():
+    rng = np.random.default_rng(0)
+    planes = [p for p in (_streaks(rng, 64, 4.0) for _ in range(200)) if p.any()]
+    assert 5 < len(planes) < 60
+    for plane in planes:
+        row, column = np.unravel_index(plane.argmax(), plane.shape)
+        around = plane[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
+        # No neighbour of the ridge is far below it, as it would be in a muon's track.
+        assert around.min() > 0.25 * plane.max()
+
+
+def test_hits_of_darks_are_found_and_kept_in_a_catalogue(tmp_path):
+    rng = np.random.default_rng(4)
+    shape, gain, level, sigma = (200, 220), 2.0, 50.0, 3.0
+    hit = np.zeros((3, 9), np.float32)
+    hit[1], hit[0, 6:] = 400, 200
+    darks = [rng.normal(level, sigma, shape).astype(np.float32) for _ in range(3)]
+    bad = np.zeros(shape, bool)
+    bad[:, 100] = True
+    for row, column in ((20, 30), (150, 170), (60, 96), (0, 60), (90, 213)):
+        # The first two are clean; one crosses the bad column, two are cut by the edge.
+        seen = darks[0][row : row + 3, column : column + 9]
+        seen += hit[:, : seen.shape[1]]
+    for dark in darks:
+        dark[180, 20:22] += 500  # hot pixels: in every dark
+    darks[1][100, 40] += 500  # a single pixel
+    stamps = hits_of_darks(darks, bad, gain)
+    assert len(stamps) == 2
+    for stamp in stamps:
+        assert abs(stamp.sum() - gain * hit.sum()) < 12 * gain * sigma * 4
+        assert 12 <= (stamp > 0).sum() <= 16
+    write_footprints(tmp_path / "hits.fits", stamps * 10)
+    splits = {split: read_footprints(tmp_path / "hits.fits", split) for split in ("train", "validation", "test")}
+    assert [len(s) for s in splits.values()] == [16, 2, 2]
+    assert np.array_equal(splits["validation"][0], stamps[0])
+
+
+def test_build_makes_a_library_that_training_reads(tmp_path):
+    rng = np.random.default_rng(1)
+    for number in range(2):
+        dark = rng.normal(10, 2, (120, 120)).astype(np.float32)
+        dark[40:42, 30:60] += 300 * (number + 1)
+        fits.PrimaryHDU(dark).writeto(tmp_path / f"dark{number}.fits")
+    target = tmp_path / "hits.fits"
+    darks = [str(tmp_path / f"dark{n}.fits") for n in range(2)]
+    done = CliRunner().invoke(main, ["build", *darks, "--output", str(target)])
+    assert done.exit_code == 0 and "2 hits" in done.output
+    assert len(Skies("train", hits=target).hits) == 3
+
+
+def test_a_cleaned_sky_has_lost_its_hits_and_kept_its_stars():
+    rng = np.random.default_rng(3)
+    plane, _ = simulate_sky((150, 150), rng, fwhm=4, stars=1500, galaxies=0, faintest=3000)
+    clean = expose(plane, 800, 7, 4, rng)
+    charge, truth = scatter_hits(clean.shape, [simulate_hit(rng, "track") for _ in range(8)], rng)
+    sky = Sky(clean + charge / 4, np.zeros(clean.shape, bool), 200.0, 7.3, 4.0)
+    result = cleaned(sky)
+    assert np.abs(result.image - clean)[truth].mean() < 0.1 * np.abs(sky.image - clean)[truth].mean()
+    assert (result.image == sky.image).mean() > 0.95 and sky.image is not result.image
 
 
 def test_learning_rate_warms_up_stays_and_falls_to_zero():
@@ -119,34 +236,61 @@ def test_learning_rate_warms_up_stays_and_falls_to_zero():
     assert rates[:750] == [learning_rate(step, 5000, 1.0) for step in range(750)]
 
 
-def test_training_resumes_where_it_was_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr("training.train.SHAPES", {"batch": (64, 2), "group": (64, 2)})
-    settings = {"steps": 6, "save_every": 2, "seed": 5}
-    whole = train("att-deepcr", tmp_path / "whole", **settings)
+SCRIPT = """
+import sys
+import training.scenes, training.train
+from dataclasses import replace
+training.scenes.PLANES = 2
+training.train.SHAPES = {"batch": (32, 2), "group": (32, 2)}
+paper = training.train.RECIPES["paper"]
+training.train.RECIPES["paper"] = replace(paper, shape=(32, 2), epochs=3, average=0.5)
+output, steps = sys.argv[1:]
+training.train.train("att-deepcr", output, steps=int(steps), save_every=1, seed=5, recipe="paper")
+"""
 
-    class Killed(Exception):
-        pass
 
-    real = torch.save
-    saves = []
+def run_training(output, steps):
+    command = [sys.executable, "-c", SCRIPT, output, str(steps)]
+    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
 
-    def save_once(state, path):
-        real(state, path)
-        saves.append(path)
-        if len(saves) == 2:
-            raise Killed
 
-    monkeypatch.setattr("torch.save", save_once)
-    with pytest.raises(Killed):
-        train("att-deepcr", tmp_path / "parts", **settings)
-    monkeypatch.setattr("torch.save", real)
-    parts = train("att-deepcr", tmp_path / "parts", **settings)
-    for one, other in zip(whole.state_dict().values(), parts.state_dict().values(), strict=True):
-        assert torch.equal(one, other)
-    log = (tmp_path / "parts" / "log.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in log] == ["step", "2", "4", "6"]
+def test_training_resumes_after_sigkill(tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert run_training(whole, 9).wait() == 0
+    running = run_training(parts, 9)
+    checkpoint = parts / "checkpoint.pt"
+    while not checkpoint.exists() and running.poll() is None:
+        time.sleep(0.01)
+    running.send_signal(signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL
+    assert torch.load(checkpoint, weights_only=True)["step"] < 9
+    assert run_training(parts, 9).wait() == 0
+    one, other = (torch.load(path / "checkpoint.pt", weights_only=True) for path in (whole, parts))
+    assert one["step"] == other["step"] == 9
+    for key in ("network", "mean"):
+        for a, b in zip(one[key].values(), other[key].values(), strict=True):
+            assert torch.equal(a, b)
+    assert one["plateau"]["best"] == other["plateau"]["best"]
+    log = (parts / "log.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in log] == ["step", *map(str, range(1, 10))]
     with pytest.raises(ValueError, match="another run"):
-        train("att-deepcr", tmp_path / "parts", steps=6, seed=6)
+        train("att-deepcr", parts, steps=9, seed=6, recipe="paper")
+
+
+def test_recipes_differ_as_they_say(tmp_path, monkeypatch):
+    small = {"shape": (32, 2), "epochs": 2}
+    monkeypatch.setitem(RECIPES, "paper", replace(RECIPES["paper"], **small, average=0.5))
+    assert RECIPES["paper"].steps == 60 * 1152 and RECIPES["paper"].peak == 0.005
+    need(find_spec("tensorboard"), "needs the extra `train`")
+    mean = train("deepcr", tmp_path, steps=4, recipe="paper", save_every=4, tensorboard=True)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    # Two epochs, so two validations; the mean of the weights lags behind them.
+    assert state["plateau"]["last_epoch"] == 2 and state["log"][1][2] == 0.005
+    assert not torch.equal(mean.head.weight, state["network"]["head.weight"])
+    assert torch.equal(mean.head.weight, state["mean"]["head.weight"])
+    assert json.loads((tmp_path / "training.json").read_text())["contamination"] == "paper"
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert b"learning_rate" in events.read_bytes()
 
 
 def test_scores_of_a_known_answer():
@@ -156,13 +300,142 @@ def test_scores_of_a_known_answer():
     assert threshold.tolist() == [0.9, 0.8, 0.5, 0.2, 0.1]
     assert np.allclose(tpr, [1 / 3, 2 / 3, 1, 1, 1]) and np.allclose(fpr, [0, 1 / 3, 1 / 3, 2 / 3, 1])
     assert np.allclose(purity, [1, 2 / 3, 3 / 4, 3 / 5, 1 / 2])
-    assert tpr_at(points, 0.1) == pytest.approx(1 / 3) and tpr_at(points, 0.34) == 1
+    # On the lines between the points (0, 1/3), (1/3, 2/3) and (1/3, 1).
+    assert tpr_at(points, 1 / 6) == pytest.approx(1 / 2) and tpr_at(points, 0.34) == 1
     assert threshold_at(points, 0.34) == 0.5 and purity_at(points, 0.95) == 0.75
     row = at_setting(score > 0.6, truth)
     assert row == pytest.approx({"tpr": 2 / 3, "fpr": 1 / 3, "f1": 2 / 3, "iou": 0.5, "fdr": 1 / 3})
 
 
-@given(truth=arrays(bool, 50), score=arrays(np.float32, 50, elements=st.floats(0, 1, width=32)))
+def test_intervals_hold_the_value_and_shrink_with_more_hits():
+    def interval(hits):
+        rng = np.random.default_rng(hits)
+        # Ten pixels a hit, of which all or none are found; clean pixels in regions of a hundred.
+        found = np.repeat(rng.random(hits) < 0.8, 10)
+        score = np.concatenate([np.where(found, 0.9, 0.1), rng.random(20000) * 0.6]).astype(np.float32)
+        truth = np.arange(len(score)) < 10 * hits
+        unit = np.concatenate([np.repeat(np.arange(hits), 10), np.arange(20000) // 100])
+        intervals = bootstrap(score, truth, unit, 0.5)
+        row = at_setting(score > 0.5, truth) | at_rates(operating_points(score, truth))
+        for key in ("tpr", "f1", "iou", "fdr", "fpr", "tpr_1e-4"):
+            assert intervals[key][0] <= row[key] <= intervals[key][1]
+        return np.ptp(intervals["tpr"])
+
+    few, many = interval(50), interval(800)
+    # Of independent hits, not pixels: sqrt(0.8 * 0.2 / hits).
+    assert few == pytest.approx(4 * np.sqrt(0.16 / 50), rel=0.3) and many < few / 2.5
+
+
+def test_hits_are_counted_one_by_one():
+    image = np.full((60, 60), 100, np.float32)
+    sky = Sky(image, np.zeros(image.shape, bool), 100.0, 5.0, gain=2.0)
+    rows, columns = [10, 40], [10, 30]
+    charge, truth = np.zeros_like(image), np.zeros(image.shape, bool)
+    for row, column, length, value in zip(rows, columns, (3, 12), (100, 1000), strict=True):
+        charge[row, column : column + length] = value
+        truth[row - 1 : row + 2, column - 1 : column + length + 1] = True
+    scene = Scene(sky, image + charge / 2, truth)
+    objects = Objects.of([scene, scene])
+    assert objects.charge.tolist() == [300, 12000] * 2 and np.allclose(objects.length, np.hypot(1, [3, 12, 3, 12]))
+    found = np.zeros(image.shape, bool)
+    found[41, 41] = True
+    assert objects.found([found, ~truth]).tolist() == [False, True, False, False]
+    assert completeness(objects.charge, objects.found([found, truth]), (0, 1000, np.inf)) == [(0.5, 2), (1.0, 2)]
+
+
+def test_star_scenes_know_their_stars():
+    scenes, stars = star_scenes(200)
+    for scene, cores in zip(scenes, stars, strict=True):
+        assert len(cores) > 20
+        values = scene.image[tuple(cores.T)]
+        assert np.median(values) > scene.sky.level + 5 * scene.sky.sigma
+
+
+def write_lco(path, exposures=3):
+    """Write a file in the layout of the LCO cosmic-ray data set."""
+    rng = np.random.default_rng(0)
+    shape = (60, 70)
+    hdus = fits.HDUList([fits.PrimaryHDU()])
+    header = fits.Header({"GAIN": 1.0, "RDNOISE": 9.3})
+
+    def add(data, name, version=0):
+        hdus.append(fits.CompImageHDU(data, header, name=name))
+        hdus[-1].ver = version
+
+    images = [rng.normal(200, 14, shape).astype(np.float32) for _ in range(exposures)]
+    hits = [np.zeros(shape, np.uint8) for _ in images]
+    for number, (image, hit) in enumerate(zip(images, hits, strict=True)):
+        hit[10 * number + 5, 20:30] = 1
+        image[hit == 1] += 2000
+    for number, image in enumerate(images):
+        add(image, "SCI", number)
+    add(np.ones(shape, np.uint8), "VALID_MASK", 1)
+    hdus.append(fits.BinTableHDU(name="CAT"))
+    for hit in hits:
+        add(hit, "CR")
+    for number in range(exposures):
+        ignore = np.zeros(shape, np.uint8)
+        ignore[:, :3], ignore[50, 50] = 1, 8 * (number == 1)
+        add(ignore, "IGNORE")
+    hdus.writeto(path)
+
+
+def test_the_lco_data_set_is_read_and_scored(tmp_path):
+    folder = tmp_path / "test_set" / "masked_fits"
+    folder.mkdir(parents=True)
+    write_lco(folder / "coj0m403-kb24-20190101-0147-e91_3frms_masks.fits")
+    write_lco(folder / "lsc1m009-fa04-20190101-0150-e91_3frms_masks.fits")
+    sets = read_test_set(tmp_path, 1)
+    assert {name: len(scenes) for name, scenes in sets.items()} == {"0m4": 3, "1m0": 3}
+    for number, scene in enumerate(sets["0m4"]):
+        assert scene.sky.bad.sum() == 60 * 3 + (number == 1) and scene.sky.read_noise == 9.3
+        assert scene.truth.sum() == 3 * 12 and scene.truth[10 * number + 4 : 10 * number + 7, 19:31].all()
+    (scrappy,) = astro_scrappy([15.0], 0.5)
+    result = measure("0m4", sets["0m4"], scrappy)
+    assert result.row["objects"] == 1 and result.row["tpr"] > 0.9 and result.row["fpr"] < 1e-2
+    text = tables.accuracy("LCO 0m4", [result])
+    assert "Astro-SCRAPPY 15" in text and f"{result.row['f1']:.4f}" in text
+    assert f"{result.row['fpr']:.5f}" in tables.summary([result])
+    fits.PrimaryHDU().writeto(folder / "ogg2m001-ep01-20190101-0001-e91_3frms_masks.fits")
+    with pytest.raises(ValueError, match="not of the LCO CR data set"):
+        read_test_set(tmp_path, 1)
+
+
+def test_settings_of_a_filter_share_a_run_and_agree_with_it():
+    scenes = make_star_scene()
+    three, five = astro_scrappy([3.0, 5.0], sigclips=())
+    planes, _ = three.scores(scenes)
+    assert five.scores(scenes)[0] is planes
+    for peer, sigclip in ((three, 3.0), (five, 5.0)):
+        found, _ = astroscrappy.detect_cosmics(
+            scenes[0].image, scenes[0].sky.bad, gain=4.0, readnoise=7.0, sigclip=sigclip, sigfrac=0.1, objlim=1.0,
+            satlevel=4e4,
+        )  # fmt: skip
+        own = binary_dilation(found, DILATION)
+        # A pixel found at 5 sigma and, by its other iterations, not at 3 is rare.
+        assert (own == (planes[0] > peer.threshold)).mean() > 0.999 and own.any()
+
+
+def make_star_scene():
+    rng = np.random.default_rng(8)
+    image = expose(np.zeros((128, 128), np.float32), 1200, 7, 4, rng)
+    sky = Sky(image, np.zeros(image.shape, bool), 300.0, 8.8, 4.0)
+    return [contaminate(sky, [simulate_hit(rng, "track") for _ in range(6)], rng)]
+
+
+def test_a_peer_runs_in_a_python_of_its_own(tmp_path):
+    scenes = make_star_scene()
+    planes, seconds = foreign("lacosmic").scores(scenes)
+    assert seconds > 0 and planes[0].shape == scenes[0].image.shape
+    row = at_setting(planes[0] > foreign("lacosmic").threshold, scenes[0].truth)
+    assert row["tpr"] > 0.8 and row["fpr"] < 0.05
+    with pytest.raises(ValueError, match="unknown peer"):
+        foreign("nobody")
+    with pytest.raises(RuntimeError, match=r"maximask: .* failed: ModuleNotFoundError"):
+        foreign("maximask").scores(scenes)
+
+
+@given(truth=arrays(bool, 50), score=arrays(np.float32, 50, elements=st.floats(2**-7, 1, width=32)))
 def test_operating_points_agree_with_masks(truth, score):
     fpr, tpr, purity, threshold = operating_points(score, truth)
     middle = len(threshold) // 2

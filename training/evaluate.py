@@ -1,28 +1,26 @@
 """Measure detectors side by side on scenes with exact truth."""
 
-import time
-from pathlib import Path
+import itertools
+from dataclasses import dataclass
 
-import astroscrappy
 import numpy as np
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import find_objects, label, sum_labels
 
-from crattn_stage.detector import Detector, load_detector
-from crattn_stage.models import TILING, ModelCard, import_released
-from training.metrics import at_setting, operating_points, purity_at, threshold_at, tpr_at
-from training.scenes import DILATION, Skies, Sky, contaminate
+from crattn_stage.simulate import expose, simulate_sky
+from training.metrics import at_rates, at_setting, bootstrap, operating_points, threshold_at
+from training.scenes import Scene, Skies, Sky, contaminate
 
 #: Hits per million pixels in test scenes.
 DENSITY = 70
 #: Sky levels of the validation scenes on which thresholds are set, ADU.
 LEVELS = (30, 100, 300, 1000, 2000, 4000)
-#: The authors' released checkpoints, by architecture.
-RELEASED = {
-    "deepcr": "deepCR.pth",
-    "att-deepcr": "Att_deepCR.pth",
-    "cosmic-conn": "Coasmic_CoNN.pth",
-    "att-cosmic-conn": "Att_Coasmic_CoNN.pth",
-}
+#: Side of the regions that are drawn anew for the intervals, pixels.
+REGION = 128
+#: Bins of the completeness by object: charge in electrons, and length in pixels.
+CHARGES, LENGTHS = (0, 500, 1000, 3000, 10000, np.inf), (0, 4, 8, 16, np.inf)
+#: Seeing of the star scenes, FWHM in pixels, and the least S/N of a star that counts.
+SEEINGS, LEAST_SN = (1.2, 1.6, 2.2, 3.2, 5.0, 8.0), 20
+_AROUND = np.ones((3, 3))
 
 
 def make_scenes(skies, name, count, seed=0):
@@ -57,91 +55,193 @@ def make_scenes(skies, name, count, seed=0):
     return scenes
 
 
-def network_scores(detector):
-    """Return a function from a scene to probabilities."""
-    return lambda scene: detector.predict(scene.image, scene.sky.bad)
+def star_scenes(size=400, level=300.0, gain=4.0, read_noise=7.0, seed=20224):
+    """Simulate star fields without a hit, one for each of `SEEINGS`.
+
+    Parameters
+    ----------
+    size : int
+        Side of the fields, pixels.
+    level, gain, read_noise : float
+        Sky in ADU, electron per ADU, electron.
+    seed : int
+
+    Returns
+    -------
+    scenes : list of `training.scenes.Scene`
+    stars : list of `numpy.ndarray`
+        (n, 2) int: row and column of the cores of stars of S/N above `LEAST_SN`.
+    """
+    scenes, stars = [], []
+    for number, fwhm in enumerate(SEEINGS):
+        rng = np.random.default_rng([seed, number])
+        plane, found = simulate_sky((size, size), rng, fwhm=fwhm, stars=3000, galaxies=0, faintest=1000 * fwhm)
+        image = expose(plane, level * gain, read_noise, gain, rng)
+        variance = level * gain + read_noise**2
+        sky = Sky(image, np.zeros(image.shape, bool), level, np.sqrt(variance) / gain, gain, fwhm, read_noise)
+        scenes.append(Scene(sky, image, np.zeros(image.shape, bool)))
+        core, charge = np.rint(found[:, :2]).astype(int), found[:, 2]
+        # Noise of a matched filter: over an area of 4 pi sigma^2 pixels.
+        noise = np.sqrt(charge + 4 * np.pi * (fwhm / 2.355) ** 2 * variance)
+        inside = ((core >= 0) & (core < size)).all(1)
+        stars.append(core[inside & (charge > LEAST_SN * noise)])
+    return scenes, stars
 
 
-def astroscrappy_mask(scene, sigclip=5.0):
-    """Return Astro-SCRAPPY's mask of a scene, dilated 3x3 as in the paper."""
-    found, _ = astroscrappy.detect_cosmics(
-        scene.image,
-        inmask=scene.sky.bad,
-        gain=scene.sky.gain,
-        readnoise=7.0,
-        sigclip=sigclip,
-        sigfrac=0.1,
-        objlim=1.0,
-        satlevel=4e4,
-    )
-    return binary_dilation(found, DILATION)
+@dataclass
+class Objects:
+    """The hits of scenes, one by one: numbered planes, charge in electrons and length in pixels."""
+
+    numbers: list
+    charge: np.ndarray
+    length: np.ndarray
+
+    @classmethod
+    def of(cls, scenes):
+        """Find the connected objects of the truth of scenes, numbered from 1 on through all of them."""
+        numbers, charges, lengths, first = [], [], [], 0
+        for scene in scenes:
+            plane, count = label(scene.truth & ~scene.sky.bad, _AROUND)
+            added = (scene.image - scene.sky.image) * np.float32(scene.sky.gain)
+            charges.append(sum_labels(added, plane, np.arange(1, count + 1)))
+            # The dilation of the truth is a pixel on each side.
+            lengths += [np.hypot(*(max(s.stop - s.start - 2, 1) for s in box)) for box in find_objects(plane)]
+            numbers.append(np.where(plane > 0, plane + first, 0))
+            first += count
+        return cls(numbers, np.concatenate(charges), np.array(lengths))
+
+    def found(self, masks):
+        """Return, for each object, whether any of its pixels is masked."""
+        flags = np.zeros(len(self.charge) + 1, bool)
+        for plane, mask in zip(self.numbers, masks, strict=True):
+            flags[plane[mask]] = True
+        return flags[1:]
 
 
-def measure(scenes, score, threshold):
+def completeness(values, found, edges):
+    """Return the share of objects found, and their number, in each bin of a property.
+
+    Parameters
+    ----------
+    values : `numpy.ndarray`
+        Charge or length of each object.
+    found : `numpy.ndarray` of bool
+    edges : sequence of float
+
+    Returns
+    -------
+    list of (float, int)
+    """
+    bins = [(values > low) & (values <= high) for low, high in itertools.pairwise(edges)]
+    return [(float(found[b].mean()) if b.any() else float("nan"), int(b.sum())) for b in bins]
+
+
+def regions(shape, first=0):
+    """Number the regions of an image that are drawn anew for the intervals.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    first : int
+        Number of the first one.
+
+    Returns
+    -------
+    `numpy.ndarray` of int
+        2-D.
+    """
+    rows, columns = (np.arange(n) // REGION for n in shape)
+    return first + rows[:, None] * (columns[-1] + 1) + columns[None, :]
+
+
+@dataclass
+class Result:
+    """How one detector did on one set of scenes.
+
+    Attributes
+    ----------
+    scenes, detector : str
+    row : dict of str to float
+        Rates as in `training.metrics`; ``objects``: the share of hits of which a pixel was found.
+    intervals : dict of str to (float, float)
+        95%, of the rates.
+    by_charge, by_length : list of (float, int)
+        From `completeness`, in `CHARGES` and `LENGTHS`.
+    seconds : float
+        Per million pixels.
+    points : tuple of `numpy.ndarray`
+        FPR, TPR, purity and threshold, thinned.
+    masks : list of `numpy.ndarray` of bool
+    """
+
+    scenes: str
+    detector: str
+    row: dict
+    intervals: dict
+    by_charge: list
+    by_length: list
+    seconds: float
+    points: tuple
+    masks: list
+
+
+def measure(name, scenes, peer, replicates=200):
     """Score one detector on scenes.
 
     Parameters
     ----------
+    name : str
+        Of the scenes.
     scenes : list of `training.scenes.Scene`
-    score : callable
-        Scene -> float (higher is more likely a hit) or bool plane.
-    threshold : float
+    peer : `training.peers.Peer`
+    replicates : int
+        Draws for the intervals; none with 0.
 
     Returns
     -------
-    dict
-        Rates as in `training.metrics`, and ``seconds`` per million pixels.
+    `Result`
     """
-    began = time.perf_counter()
-    scores = [score(scene) for scene in scenes]
-    seconds = time.perf_counter() - began
-    good = [~scene.sky.bad for scene in scenes]
-    values = np.concatenate([s[g] for s, g in zip(scores, good, strict=True)])
-    truth = np.concatenate([scene.truth[g] for scene, g in zip(scenes, good, strict=True)])
-    row = at_setting(values > threshold if values.dtype != bool else values, truth)
-    if values.dtype != bool:
-        points = operating_points(values, truth)
-        row |= {
-            "tpr_1e-4": tpr_at(points, 1e-4),
-            "tpr_1e-3": tpr_at(points, 1e-3),
-            "purity_95": purity_at(points, 0.95),
-        }
-    row["seconds"] = seconds / sum(scene.image.size for scene in scenes) * 1e6
-    return row
+    planes, seconds = peer.scores(scenes)
+    objects = Objects.of(scenes)
+    units, first = [], 0
+    for scene, numbers in zip(scenes, objects.numbers, strict=True):
+        unit = regions(scene.image.shape, first)
+        first = unit[-1, -1] + 1
+        units.append(np.where(scene.truth, numbers, unit)[~scene.sky.bad])
+    values = np.concatenate([p[~s.sky.bad] for p, s in zip(planes, scenes, strict=True)])
+    truth = np.concatenate([s.truth[~s.sky.bad] for s in scenes])
+    points = operating_points(values, truth)
+    masks = [plane > peer.threshold for plane in planes]
+    found = objects.found(masks)
+    thin = np.unique(np.searchsorted(points[0], np.append(0, np.geomspace(1e-7, 1, 2000))).clip(0, len(points[0]) - 1))
+    return Result(
+        name,
+        peer.name,
+        at_rates(points) | at_setting(values > peer.threshold, truth) | {"objects": float(found.mean())},
+        bootstrap(values, truth, np.concatenate(units), peer.threshold, replicates) if replicates else {},
+        completeness(objects.charge, found, CHARGES),
+        completeness(objects.length, found, LENGTHS),
+        seconds / sum(scene.image.size for scene in scenes) * 1e6,
+        tuple(array[thin] for array in points),
+        masks,
+    )
 
 
-def evaluate(data, models, released=None, count=4, scene_sets=("r", "z")):
-    """Measure models, Astro-SCRAPPY and the released checkpoints on the test scenes.
+def flagged_stars(peer, scenes, stars):
+    """Return, for each scene, the share of star cores that a detector masks.
 
     Parameters
     ----------
-    data : path-like
-        Folder of real data.
-    models : list of str
-        As for `crattn_stage.load_detector`.
-    released : path-like, optional
-        Folder of the authors' checkpoints.
-    count : int
-        Realisations of each scene.
-    scene_sets : sequence of str
+    peer : `training.peers.Peer`
+    scenes, stars
+        From `star_scenes`.
 
-    Yields
-    ------
-    scene_set, detector : str
-    row : dict
-        As from `measure`.
+    Returns
+    -------
+    list of float
     """
-    skies = Skies("test", data)
-    detectors = {name: load_detector(name) for name in models}
-    for architecture, file in RELEASED.items() if released else ():
-        card = ModelCard(f"released {architecture}", architecture, "", "none", 0.5, **TILING)
-        detectors[card.name] = Detector(card, import_released(Path(released) / file, architecture))
-    for name in scene_sets:
-        scenes = make_scenes(skies, name, count)
-        for label, detector in detectors.items():
-            yield name, label, measure(scenes, network_scores(detector), detector.card.threshold)
-        for sigclip in (3.0, 5.0):
-            yield name, f"Astro-SCRAPPY {sigclip:g}", measure(scenes, lambda s, c=sigclip: astroscrappy_mask(s, c), 0.5)
+    planes, _ = peer.scores(scenes)
+    return [float((p[tuple(s.T)] > peer.threshold).mean()) for p, s in zip(planes, stars, strict=True)]
 
 
 def calibrate(detector, data, fpr=1e-4):

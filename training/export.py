@@ -2,17 +2,18 @@
 
 import datetime
 import json
-import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from crattn_stage import __version__, models
-from crattn_stage.detector import load_detector
+from crattn_stage.detector import Detector
 from crattn_stage.networks import ARCHITECTURES, build
-from training.evaluate import calibrate, make_scenes, measure, network_scores
+from training import peers
+from training.evaluate import calibrate, make_scenes, measure
 from training.scenes import Skies
-from training.train import SHAPES
+from training.train import RECIPES, SHAPES
 
 TRAINED_ON = (
     "DECam r sky (DES exposure 241238, CCD 1, amplifier B, rows 1-2560), single exposures simulated from a deep "
@@ -20,9 +21,11 @@ TRAINED_ON = (
     "simulated hits; saturated stars, bleed trails, bad columns and dead pixels added"
 )
 FALSE_POSITIVE_RATE = 1e-4
+#: Test scenes whose figures are on the card.
+SCENES = ("r", "z")
 
 
-def export(run, data, folder, count=4):
+def export(run, data, folder, count=4, name=None):
     """Write weights and card of a training run.
 
     The threshold is set on validation scenes, the figures are of test scenes.
@@ -37,6 +40,8 @@ def export(run, data, folder, count=4):
         Where the model goes.
     count : int
         Realisations of each test scene.
+    name : str, optional
+        Of the model; that of its architecture without it.
 
     Returns
     -------
@@ -46,12 +51,15 @@ def export(run, data, folder, count=4):
     state = torch.load(run / "checkpoint.pt", weights_only=True, map_location="cpu")
     architecture = state["architecture"]
     normalisation, _ = ARCHITECTURES[architecture]
-    network = build(architecture)
-    network.load_state_dict(state["network"])
+    channels = state.get("channels", 32)
+    network = build(architecture, channels)
+    # Checkpoints of before there was a mean of the weights have none.
+    network.load_state_dict(state.get("mean", state["network"]))
     card = {
-        "name": architecture,
+        "name": name or architecture,
         "architecture": architecture,
-        "scaling": "asinh",
+        "channels": channels,
+        "scaling": RECIPES[state.get("recipe", "ours")].scaling,
         "threshold": 0.5,
         "false_positive_rate": FALSE_POSITIVE_RATE,
         "trained_on": TRAINED_ON,
@@ -63,23 +71,17 @@ def export(run, data, folder, count=4):
     }
     if normalisation == "group" and card["tile"] != SHAPES["group"][0]:
         raise ValueError("a group-norm network runs at the tile size it was trained at")
-    with tempfile.TemporaryDirectory() as scratch:
-        models.save(network, card, scratch)
-        detector = load_detector(Path(scratch) / f"{architecture}.safetensors")
+    # What is calibrated and measured is what is written; only its sha256 is not known yet.
+    detector = Detector(models.ModelCard(sha256="", **card), network)
     card["threshold"], levels = calibrate(detector, data, FALSE_POSITIVE_RATE)
     skies = Skies("test", data)
-    figures = {
-        name: measure(make_scenes(skies, name, count), network_scores(detector), card["threshold"])
-        for name in ("r", "z")
-    }
+    peer = replace(peers.network(detector), threshold=card["threshold"])
+    figures = {scenes: measure(scenes, make_scenes(skies, scenes, count), peer, replicates=0) for scenes in SCENES}
     card["metrics"] = {
         "command": f"python -m training export RUN --data DATA --count {count}",
         "scenes": "held-out footprints, about 70 per Mpx, on held-out DECam sky; truth dilated 3x3",
-        **{
-            name: {key: round(value, 5) for key, value in row.items() if key != "seconds"}
-            for name, row in figures.items()
-        },
-        "validation_fpr_at_threshold": {name: round(fpr, 7) for name, (_, fpr) in levels.items()},
-        "validation_own_threshold": {name: round(own, 4) for name, (own, _) in levels.items()},
+        **{scenes: {key: round(value, 5) for key, value in result.row.items()} for scenes, result in figures.items()},
+        "validation_fpr_at_threshold": {scenes: round(fpr, 7) for scenes, (_, fpr) in levels.items()},
+        "validation_own_threshold": {scenes: round(own, 4) for scenes, (own, _) in levels.items()},
     }
     return models.save(network, card, folder)

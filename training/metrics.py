@@ -14,27 +14,29 @@ def operating_points(score, truth):
     Parameters
     ----------
     score : `numpy.ndarray`
-        1-D; higher is more likely a cosmic ray.
+        1-D; higher is more likely a cosmic ray, 0 is not looked at or not found.
     truth : `numpy.ndarray` of bool
         1-D.
 
     Returns
     -------
     fpr, tpr, purity, threshold : `numpy.ndarray`
-        One point for each distinct score: what ``score >= threshold`` gives.
+        One point for each distinct score above 0: what ``score >= threshold`` gives.
     """
-    order = np.argsort(-score, kind="stable")
+    hit = int(truth.sum())
+    clean = truth.size - hit
+    score, truth = score[score > 0], truth[score > 0]
+    order = np.argsort(-score)
     score, truth = score[order], truth[order]
-    last = np.flatnonzero(np.append(np.diff(score) != 0, True))
+    last = np.flatnonzero(np.diff(score, append=-1))
     true = np.cumsum(truth)[last]
     false = last + 1 - true
-    return false / max((~truth).sum(), 1), true / max(truth.sum(), 1), true / (last + 1), score[last]
+    return false / max(clean, 1), true / max(hit, 1), true / (last + 1), score[last]
 
 
 def tpr_at(points, fpr):
-    """Return the TPR at the last operating point whose FPR does not exceed the given one."""
-    within = points[0] <= fpr
-    return float(points[1][within][-1]) if within.any() else 0.0
+    """Return the TPR at an FPR, on the straight line between operating points."""
+    return float(np.interp(fpr, np.append(0.0, points[0]), np.append(0.0, points[1])))
 
 
 def threshold_at(points, fpr):
@@ -49,6 +51,29 @@ def purity_at(points, tpr):
     return float(points[2][reached][0]) if reached.any() else float("nan")
 
 
+def rates(true, false, hit, clean):
+    """Return TPR, FPR, F1, IOU and FDR from counts of pixels.
+
+    Parameters
+    ----------
+    true, false : int or `numpy.ndarray`
+        Detected pixels that are cosmic rays and that are not.
+    hit, clean : int or `numpy.ndarray`
+        All pixels that are cosmic rays and all that are not.
+
+    Returns
+    -------
+    dict of str to float or `numpy.ndarray`
+    """
+    return {
+        "tpr": true / np.maximum(hit, 1),
+        "fpr": false / np.maximum(clean, 1),
+        "f1": 2 * true / np.maximum(true + false + hit, 1),
+        "iou": true / np.maximum(false + hit, 1),
+        "fdr": false / np.maximum(true + false, 1),
+    }
+
+
 def at_setting(found, truth):
     """Return TPR, FPR, F1, IOU and FDR of a mask.
 
@@ -60,12 +85,76 @@ def at_setting(found, truth):
     -------
     dict of str to float
     """
-    true = int((found & truth).sum())
-    false, missed = int(found.sum()) - true, int(truth.sum()) - true
+    true, hit = int((found & truth).sum()), int(truth.sum())
+    return {k: float(v) for k, v in rates(true, int(found.sum()) - true, hit, truth.size - hit).items()}
+
+
+def at_rates(points):
+    """Return what the paper's Table 1 shows: TPR at FPR 1e-4 and 1e-3, purity at a TPR of 95%.
+
+    Parameters
+    ----------
+    points : tuple
+        From `operating_points`.
+
+    Returns
+    -------
+    dict of str to float
+    """
+    return {"tpr_1e-4": tpr_at(points, 1e-4), "tpr_1e-3": tpr_at(points, 1e-3), "purity_95": purity_at(points, 0.95)}
+
+
+def bootstrap(score, truth, unit, threshold, replicates=200, seed=0):
+    """Return 95% intervals of all rates, by drawing hits and regions anew.
+
+    Pixels of one hit, or of one star, are not independent; hits and regions are.
+
+    Parameters
+    ----------
+    score, truth : `numpy.ndarray`
+        1-D, as for `operating_points`.
+    unit : `numpy.ndarray` of int
+        1-D: for a cosmic-ray pixel the number of its hit, else that of its region.
+    threshold : float
+        Where F1, IOU, FDR, TPR and FPR are taken.
+    replicates, seed : int
+
+    Returns
+    -------
+    dict of str to (float, float)
+    """
+    rng = np.random.default_rng(seed)
+    hits, clean = score[truth], score[~truth]
+    above = np.nextafter(score.dtype.type(threshold), score.dtype.type(np.inf))
+    # The bins resolve the curve where it is read: most clean pixels are far below.
+    fprs = np.concatenate([np.geomspace(1e-6, 0.1, 300), [1e-4, 1e-3]])
+    edges = np.unique(
+        np.concatenate([np.quantile(hits, np.linspace(0, 1, 401)), np.quantile(clean, 1 - fprs), [above]]).astype(
+            score.dtype
+        )
+    )
+    edges = edges[edges > 0]
+
+    def counts(values, units):
+        """Draw units with replacement; (replicates, thresholds) pixels above each edge, and all of them."""
+        total = np.bincount(units)
+        binned = np.searchsorted(edges, values, "right")
+        seen = binned > 0
+        table = np.bincount(units[seen] * len(edges) + binned[seen] - 1, minlength=len(total) * len(edges))
+        present = total > 0
+        table, total = table.reshape(len(total), -1)[present], total[present]
+        weight = rng.multinomial(len(total), np.full(len(total), 1 / len(total)), replicates)
+        return np.cumsum((weight @ table.astype(float))[:, ::-1], 1), (weight @ total)[:, None]
+
+    (true, hit), (false, all_clean) = counts(hits, unit[truth]), counts(clean, unit[~truth])
+    tpr, fpr, purity = true / hit, false / all_clean, true / np.maximum(true + false, 1)
+    rows = [at_rates((f, t, p, None)) for f, t, p in zip(fpr, tpr, purity, strict=True)]
+    samples = {key: np.array([row[key] for row in rows]) for key in rows[0]}
+    here = len(edges) - 1 - np.searchsorted(edges, above)
+    samples |= rates(true[:, here], false[:, here], hit[:, 0], all_clean[:, 0])
+    # A purity that is never reached has no interval.
     return {
-        "tpr": true / max(true + missed, 1),
-        "fpr": false / max(int((~truth).sum()), 1),
-        "f1": 2 * true / max(2 * true + false + missed, 1),
-        "iou": true / max(true + false + missed, 1),
-        "fdr": false / max(true + false, 1),
+        key: tuple(map(float, np.nanpercentile(values, [2.5, 97.5])))
+        for key, values in samples.items()
+        if np.isfinite(values).any()
     }
