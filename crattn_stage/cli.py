@@ -25,10 +25,10 @@ _threshold = click.option(
 )
 _engine = click.option(
     "--engine",
-    type=click.Choice(["auto", "float32", "bfloat16"]),
+    type=click.Choice(["auto", "float32", "torch", "openvino", "cuda"]),
     default="auto",
     show_default=True,
-    help="Arithmetic.",
+    help="What runs the network; auto measures on first use.",
 )
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace existing output.")
 _database = click.option(

@@ -21,7 +21,8 @@ def main():
 @click.option("--workers", default=0, show_default=True, help="Processes that make patches.")
 @click.option("--threads", type=int, help="CPU threads of the network.")
 @click.option("--start-from", metavar="MODEL", help="A model of ours whose weights are the first guess.")
-def train(architecture, output, data, steps, seed, workers, threads, start_from):
+@click.option("--channels", default=32, show_default=True, help="Channels at full resolution.")
+def train(architecture, output, data, steps, seed, workers, threads, start_from, channels):
     """Train ARCHITECTURE, or resume it from its checkpoint."""
     import torch
 
@@ -29,7 +30,7 @@ def train(architecture, output, data, steps, seed, workers, threads, start_from)
 
     if threads:
         torch.set_num_threads(threads)
-    run(architecture, output, data, steps, seed=seed, workers=workers, start_from=start_from)
+    run(architecture, output, data, steps, seed=seed, workers=workers, start_from=start_from, channels=channels)
 
 
 @main.command()

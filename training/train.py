@@ -34,7 +34,18 @@ def learning_rate(step, steps, peak):
     return peak * min(1.0, (step + 1) / WARM_UP_STEPS, left)
 
 
-def train(architecture, output, data=None, steps=4300, peak=3e-3, seed=0, workers=0, save_every=100, start_from=None):
+def train(
+    architecture,
+    output,
+    data=None,
+    steps=4300,
+    peak=3e-3,
+    seed=0,
+    workers=0,
+    save_every=100,
+    start_from=None,
+    channels=32,
+):
     """Train one network, or resume where its checkpoint stands.
 
     Parameters
@@ -57,6 +68,8 @@ def train(architecture, output, data=None, steps=4300, peak=3e-3, seed=0, worker
         A model of ours, as for `crattn_stage.models.find`, whose tensors are the first
         guess of those of the same name: a sibling with or without attention, or an
         older version.  From scratch without it.
+    channels : int
+        As for `crattn_stage.networks.build`.
 
     Returns
     -------
@@ -68,7 +81,7 @@ def train(architecture, output, data=None, steps=4300, peak=3e-3, seed=0, worker
     torch.manual_seed(seed)
     normalisation, _ = ARCHITECTURES[architecture]
     size, batch = SHAPES[normalisation]
-    network = build(architecture).to(device, memory_format=torch.channels_last)
+    network = build(architecture, channels).to(device, memory_format=torch.channels_last)
     # Hits cover about 1% of a patch: start from that guess.
     torch.nn.init.constant_(network.head.bias, -4.5)
     if start_from is not None:
@@ -78,8 +91,11 @@ def train(architecture, output, data=None, steps=4300, peak=3e-3, seed=0, worker
     checkpoint = output / "checkpoint.pt"
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location=device)
-        if state["seed"] != seed or state["architecture"] != architecture:
-            raise ValueError(f"{checkpoint}: belongs to another run ({state['architecture']}, seed {state['seed']})")
+        run = {"architecture": architecture, "channels": channels, "seed": seed}
+        # Checkpoints of before there was a choice of channels are of 32.
+        other = {key: value for key in run if (value := state.get(key, 32)) != run[key]}
+        if other:
+            raise ValueError(f"{checkpoint}: belongs to another run, {other}")
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])
         start, seconds, log = state["step"], state["seconds"], state["log"]
@@ -117,6 +133,7 @@ def train(architecture, output, data=None, steps=4300, peak=3e-3, seed=0, worker
             losses.clear()
             state = {
                 "architecture": architecture,
+                "channels": channels,
                 "seed": seed,
                 "step": step + 1,
                 "seconds": seconds,
@@ -128,8 +145,10 @@ def train(architecture, output, data=None, steps=4300, peak=3e-3, seed=0, worker
             os.replace(f"{checkpoint}.part", checkpoint)
             with open(output / "log.csv", "w", newline="") as stream:
                 csv.writer(stream).writerows(log)
+    started_from = models.read_card(start_from) if start_from else None
     summary = {
         "architecture": architecture,
+        "channels": channels,
         "steps": steps,
         "patch": size,
         "batch": batch,
@@ -141,7 +160,9 @@ def train(architecture, output, data=None, steps=4300, peak=3e-3, seed=0, worker
         "hours": round(seconds / 3600, 2),
         "threads": torch.get_num_threads(),
         "real_data": data is not None,
-        "started_from": f"{models.read_card(start_from).name} {models.read_card(start_from).sha256}" if start_from else None,
+        "started_from": f"{models.read_card(start_from).name} {models.read_card(start_from).sha256}"
+        if start_from
+        else None,
     }
     (output / "training.json").write_text(json.dumps(summary, indent=2) + "\n")
     return network
