@@ -128,11 +128,15 @@ def _openvino(network, scaled):
 
     def run(tiles):
         result = np.empty_like(tiles)
-        queue = openvino.AsyncInferQueue(compiled, min(streams, len(tiles)))
-        queue.set_callback(lambda request, i: np.copyto(result[i], request.get_output_tensor().data[0]))
-        for i in range(len(tiles)):
-            queue.start_async({0: tiles[i : i + 1]}, i)
-        queue.wait_all()
+        # Not its AsyncInferQueue: callbacks into Python can lock up with the model's end.
+        requests = [compiled.create_infer_request() for _ in range(min(streams, len(tiles)))]
+        for i in range(len(tiles) + len(requests)):
+            request, before = requests[i % len(requests)], i - len(requests)
+            if before >= 0:
+                request.wait()
+                result[before] = request.get_output_tensor().data[0]
+            if i < len(tiles):
+                request.start_async({0: tiles[i : i + 1]})
         return result
 
     return Engine(f"openvino {'bfloat16' if low else 'float32'}", run, 560, 4 * streams)

@@ -160,9 +160,7 @@ def train(
         "hours": round(seconds / 3600, 2),
         "threads": torch.get_num_threads(),
         "real_data": data is not None,
-        "started_from": f"{models.read_card(start_from).name} {models.read_card(start_from).sha256}"
-        if start_from
-        else None,
+        "started_from": started_from and f"{started_from.name} {started_from.sha256}",
     }
     (output / "training.json").write_text(json.dumps(summary, indent=2) + "\n")
     return network
