@@ -1,6 +1,7 @@
 """The pipeline stage: a frame in, the frame masked and flagged out."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -147,14 +148,25 @@ class AttentionCRStage(Stage):
             logger.info("%s: skipped, %s", frame.path, not_science(frame.header))
             return frame
         seconds = exposure_time(frame.header)
-        # `disable=None` keeps the bar for terminals alone.
-        for extension, ccd in tqdm(
-            frame.ccds(), frame.path.name, len(frame.extensions), leave=False, unit="CCD", disable=None
-        ):
-            detection = self._detect(frame, extension, ccd)
+
+        def finish(marks, judged):
+            detection = judged.result()
             frame.detections.append(detection)
-            cards = header_cards(detection.summary, seconds, self.provenance)
-            frame.marks[extension.index] = Marks(detection.pixels, cards)
+            marks.cards = header_cards(detection.summary, seconds, self.provenance)
+
+        # `disable=None` keeps the bar for terminals alone.
+        bar = tqdm(frame.ccds(), frame.path.name, len(frame.extensions), leave=False, unit="CCD", disable=None)
+        with ThreadPoolExecutor(1) as pool:
+            # One detector is judged and packed while the next is masked and the one after read.
+            judged = None
+            for extension, ccd in bar:
+                amplifiers, searched, found = self._find(frame, extension, ccd)
+                if judged:
+                    finish(*judged)
+                marks = Marks(np.flatnonzero(found).astype(np.int32))
+                frame.mark(extension, marks)
+                judged = marks, pool.submit(self._judge, extension, ccd, amplifiers, searched, found, marks.pixels)
+            finish(*judged)
         summary = total(d.summary for d in frame.detections)
         if not summary.searched:
             raise FrameError("no good pixel")
@@ -168,7 +180,8 @@ class AttentionCRStage(Stage):
         )
         return frame
 
-    def _detect(self, frame, extension, ccd):
+    def _find(self, frame, extension, ccd):
+        """Return the amplifiers of a detector, which of its pixels can be searched, and the cosmic rays."""
         amplifiers = frame.amplifiers(extension)
         names = ", ".join(a.name for a in amplifiers if a.name) or "one"
         logger.info("%s: %s %s, amplifiers %s", frame.path, frame.instrument.name, extension.name, names)
@@ -183,16 +196,20 @@ class AttentionCRStage(Stage):
         found = np.zeros(ccd.shape, bool)
         if searched.any():
             found = self.detector.detect(ccd.data, bad, self.threshold, sections)
+        return amplifiers, searched, found
+
+    def _judge(self, extension, ccd, amplifiers, searched, found, pixels):
         area = pixel_area(extension.header)
 
         def summarise(where):
-            pixels, count = found[where], int(np.count_nonzero(searched[where]))
-            return Summary(int(np.count_nonzero(pixels)), count, count_hits(pixels), area and area * count)
+            hit, count = found[where], int(np.count_nonzero(searched[where]))
+            return Summary(int(np.count_nonzero(hit)), count, count_hits(hit), area and area * count)
 
         summary = summarise(np.s_[:, :])
+        sections = [a.section for a in amplifiers]
         summary.stars, summary.stars_flagged = star_cores(levelled(ccd.data, sections, searched), found, ~searched)
         by_amplifier = {a.name: summarise(a.section) for a in amplifiers}
-        return Detection(extension.name, np.flatnonzero(found).astype(np.int32), summary, by_amplifier)
+        return Detection(extension.name, pixels, summary, by_amplifier)
 
 
 def saturated_stars(image, level):
