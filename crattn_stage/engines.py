@@ -6,12 +6,14 @@ scaled; raw counts, whose third digit matters, stay float32.
 """
 
 import copy
+import ctypes
 import hashlib
 import json
 import logging
 import os
 import platform
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -114,22 +116,32 @@ def _openvino(network, scaled):
         import openvino
     except ImportError as error:
         raise ValueError("engine 'openvino': it is not installed") from error
-    core = openvino.Core()
-    low = scaled and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    threads = torch.get_num_threads()
-    # Each stream runs a tile of its own: two cores on two tiles wait less than both on one.
-    streams = min(threads, MOST_STREAMS)
-    settings = {
-        "INFERENCE_PRECISION_HINT": "bf16" if low else "f32",
-        "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": streams,
-    }
-    compiled = core.compile_model(_openvino_graph(folded(network)), "CPU", settings)
+    low = scaled and "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    graph = _openvino_graph(folded(network))
+    compiled = {}
+
+    def here():
+        # Its threads do not survive a fork.
+        process = os.getpid()
+        if process not in compiled:
+            threads = torch.get_num_threads()
+            # Each stream runs a tile of its own: two cores on two tiles wait less than both on one.
+            streams = min(threads, MOST_STREAMS)
+            settings = {
+                "INFERENCE_PRECISION_HINT": "bf16" if low else "f32",
+                "INFERENCE_NUM_THREADS": threads,
+                "NUM_STREAMS": streams,
+            }
+            model = openvino.Core().compile_model(graph, "CPU", settings)
+            _threaded.add(model)
+            compiled.setdefault(process, (model, streams))
+        return compiled[process]
 
     def run(tiles):
+        model, streams = here()
         result = np.empty_like(tiles)
         # Not its AsyncInferQueue: callbacks into Python can lock up with the model's end.
-        requests = [compiled.create_infer_request() for _ in range(min(streams, len(tiles)))]
+        requests = [model.create_infer_request() for _ in range(min(streams, len(tiles)))]
         for i in range(len(tiles) + len(requests)):
             request, before = requests[i % len(requests)], i - len(requests)
             if before >= 0:
@@ -139,6 +151,7 @@ def _openvino(network, scaled):
                 request.start_async({0: tiles[i : i + 1]})
         return result
 
+    _, streams = here()
     return Engine(f"openvino {'bfloat16' if low else 'float32'}", run, 560, 4 * streams)
 
 
@@ -146,7 +159,7 @@ def _openvino_graph(network):
     """Write a folded `crattn_stage.networks.UNet` in OpenVINO's operations.
 
     Its converter from torch would do, but traces the network, which takes
-    longer than masking a frame, and reports its use to the vendor.
+    longer than masking a small frame, and brings a telemetry client with it.
     """
     from openvino import Model, opset13
 
@@ -201,6 +214,19 @@ def _openvino_graph(network):
     logits = apply(up(up(coarse, middle, network.up2), fine, network.up1), [network.head])
     return Model([opset13.squeeze(opset13.sigmoid(logits), 1)], [image])
 
+
+#: Models that have threads.
+_threaded = weakref.WeakSet()
+
+
+def _keep_forever():
+    """Keep a forked child from ending the models of its parent, whose threads it would wait for in vain."""
+    for model in _threaded:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(model))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_forever)
 
 _MAKERS = {"float32": _float32, "torch": _torch_cpu, "openvino": _openvino, "cuda": _cuda}
 

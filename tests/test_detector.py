@@ -168,8 +168,10 @@ def _predict_in_child(detector, image, queue):
     queue.put(detector.predict(image))
 
 
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_child_predicts_the_same(detector):
+def test_a_forked_child_predicts_the_same_and_ends(engine):
+    detector = load_detector("att-deepcr", engine)
     image, _ = with_track(sky_image((260, 260)))
     here = detector.predict(image)
     context = multiprocessing.get_context("fork")
@@ -178,10 +180,33 @@ def test_a_forked_child_predicts_the_same(detector):
     child.start()
     try:
         there = queue.get(timeout=60)
+        child.join(60)
+        assert child.exitcode == 0
     finally:
         child.kill()
         child.join()
     assert np.allclose(here, there, atol=1e-6)
+
+
+FORKING = """
+import os, sys
+import numpy as np
+from crattn_stage import load_detector
+image = np.random.default_rng(0).normal(300, 8, (200, 200))
+detector = load_detector("att-deepcr", "openvino")
+here = detector.predict(image)
+child = os.fork()
+if child == 0:
+    own = load_detector("att-deepcr", "openvino").predict(image)
+    sys.exit(7 if np.array_equal(own, here) and np.array_equal(detector.predict(image), here) else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_forked_worker_that_leaves_by_the_door_does_not_hang():
+    # multiprocessing leaves by os._exit, other servers clean up: then models end, whose threads are the parent's.
+    out = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True, check=True, timeout=120)
+    assert out.stdout.strip() == "7"
 
 
 def test_detect_cosmics_takes_ccddata_and_leaves_it():
