@@ -47,6 +47,8 @@ class ModelCard:
         Tile side and halo in pixels.
     receptive_radius : int
         Measured by `crattn_stage.networks.receptive_radius`, pixels.
+    channels : int
+        At full resolution, as for `crattn_stage.networks.build`.
     trained_on, training, metrics : str, dict, dict
         Data, configuration, and figures with the command that made them.
     code_version, date, licence : str
@@ -60,6 +62,7 @@ class ModelCard:
     tile: int
     halo: int
     receptive_radius: int
+    channels: int = 32
     false_positive_rate: float | None = None
     trained_on: str = ""
     training: dict = field(default_factory=dict)
@@ -155,9 +158,9 @@ def load(model=None):
     if found != card.sha256:
         raise ModelError(f"{path}: sha256 is {found[:16]}..., its card says {card.sha256[:16]}...")
     try:
-        network = build(card.architecture)
+        network = build(card.architecture, card.channels)
         network.load_state_dict(safetensors.torch.load(content))
-    except (safetensors.SafetensorError, RuntimeError, ValueError) as error:
+    except (safetensors.SafetensorError, RuntimeError, ValueError, TypeError) as error:
         raise ModelError(f"{path}: not weights of {card.architecture}: {_first_line(error)}") from error
     return card, network.eval()
 

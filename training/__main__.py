@@ -38,11 +38,12 @@ def train(architecture, output, data, steps, seed, workers, threads, start_from,
 @click.option("--data", required=True, type=click.Path(exists=True, file_okay=False), help="Folder of real data.")
 @click.option("--output", required=True, type=click.Path(file_okay=False), help="Folder for weights and card.")
 @click.option("--count", default=4, show_default=True, help="Realisations of each test scene.")
-def export(run, data, output, count):
+@click.option("--name", help="Of the model; that of its architecture without it.")
+def export(run, data, output, count, name):
     """Set the threshold of a finished training RUN, measure it, and write weights and card."""
     from training.export import export as write
 
-    card = write(run, data, output, count)
+    card = write(run, data, output, count, name)
     click.echo(json.dumps(card.metrics, indent=2))
 
 

@@ -22,7 +22,7 @@ TRAINED_ON = (
 FALSE_POSITIVE_RATE = 1e-4
 
 
-def export(run, data, folder, count=4):
+def export(run, data, folder, count=4, name=None):
     """Write weights and card of a training run.
 
     The threshold is set on validation scenes, the figures are of test scenes.
@@ -37,6 +37,8 @@ def export(run, data, folder, count=4):
         Where the model goes.
     count : int
         Realisations of each test scene.
+    name : str, optional
+        Of the model; that of its architecture without it.
 
     Returns
     -------
@@ -46,11 +48,14 @@ def export(run, data, folder, count=4):
     state = torch.load(run / "checkpoint.pt", weights_only=True, map_location="cpu")
     architecture = state["architecture"]
     normalisation, _ = ARCHITECTURES[architecture]
-    network = build(architecture)
+    channels = state.get("channels", 32)
+    name = name or architecture
+    network = build(architecture, channels)
     network.load_state_dict(state["network"])
     card = {
-        "name": architecture,
+        "name": name,
         "architecture": architecture,
+        "channels": channels,
         "scaling": "asinh",
         "threshold": 0.5,
         "false_positive_rate": FALSE_POSITIVE_RATE,
@@ -65,21 +70,21 @@ def export(run, data, folder, count=4):
         raise ValueError("a group-norm network runs at the tile size it was trained at")
     with tempfile.TemporaryDirectory() as scratch:
         models.save(network, card, scratch)
-        detector = load_detector(Path(scratch) / f"{architecture}.safetensors")
+        detector = load_detector(Path(scratch) / f"{name}.safetensors")
     card["threshold"], levels = calibrate(detector, data, FALSE_POSITIVE_RATE)
     skies = Skies("test", data)
     figures = {
-        name: measure(make_scenes(skies, name, count), network_scores(detector), card["threshold"])
-        for name in ("r", "z")
+        scenes: measure(make_scenes(skies, scenes, count), network_scores(detector), card["threshold"])
+        for scenes in ("r", "z")
     }
     card["metrics"] = {
         "command": f"python -m training export RUN --data DATA --count {count}",
         "scenes": "held-out footprints, about 70 per Mpx, on held-out DECam sky; truth dilated 3x3",
         **{
-            name: {key: round(value, 5) for key, value in row.items() if key != "seconds"}
-            for name, row in figures.items()
+            scenes: {key: round(value, 5) for key, value in row.items() if key != "seconds"}
+            for scenes, row in figures.items()
         },
-        "validation_fpr_at_threshold": {name: round(fpr, 7) for name, (_, fpr) in levels.items()},
-        "validation_own_threshold": {name: round(own, 4) for name, (own, _) in levels.items()},
+        "validation_fpr_at_threshold": {scenes: round(fpr, 7) for scenes, (_, fpr) in levels.items()},
+        "validation_own_threshold": {scenes: round(own, 4) for scenes, (own, _) in levels.items()},
     }
     return models.save(network, card, folder)
