@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 ENGINES = ("auto", "float32", "torch", "openvino", "cuda")
 #: More would hold more tiles in memory than they gain.
 MOST_STREAMS = 4
+#: Shapes of tiles for which OpenVINO's model is kept.
+MOST_SHAPES = 4
 
 
 @dataclass(frozen=True)
@@ -120,27 +122,32 @@ def _openvino(network, scaled):
     graph = _openvino_graph(folded(network))
     compiled = {}
 
-    def here():
-        # Its threads do not survive a fork.
-        process = os.getpid()
-        if process not in compiled:
+    def model_for(shape):
+        # Its threads do not survive a fork; and a fixed shape takes less memory and time.
+        key = os.getpid(), shape
+        model = compiled.get(key)
+        if model is None:
             threads = torch.get_num_threads()
-            # Each stream runs a tile of its own: two cores on two tiles wait less than both on one.
-            streams = min(threads, MOST_STREAMS)
             settings = {
                 "INFERENCE_PRECISION_HINT": "bf16" if low else "f32",
                 "INFERENCE_NUM_THREADS": threads,
-                "NUM_STREAMS": streams,
+                # Each stream runs a tile of its own: two cores on two tiles wait less than both on one.
+                "NUM_STREAMS": min(threads, MOST_STREAMS),
             }
-            model = openvino.Core().compile_model(graph, "CPU", settings)
+            fixed = graph.clone()
+            fixed.reshape([1, *shape])
+            model = openvino.Core().compile_model(fixed, "CPU", settings)
             _threaded.add(model)
-            compiled.setdefault(process, (model, streams))
-        return compiled[process]
+            if len(compiled) >= MOST_SHAPES:
+                compiled.clear()
+            compiled[key] = model
+        return model
 
     def run(tiles):
-        model, streams = here()
+        model = model_for(tiles.shape[1:])
         result = np.empty_like(tiles)
         # Not its AsyncInferQueue: callbacks into Python can lock up with the model's end.
+        streams = model.get_property("NUM_STREAMS")
         requests = [model.create_infer_request() for _ in range(min(streams, len(tiles)))]
         for i in range(len(tiles) + len(requests)):
             request, before = requests[i % len(requests)], i - len(requests)
@@ -151,8 +158,8 @@ def _openvino(network, scaled):
                 request.start_async({0: tiles[i : i + 1]})
         return result
 
-    _, streams = here()
-    return Engine(f"openvino {'bfloat16' if low else 'float32'}", run, 560, 4 * streams)
+    batch = 4 * min(torch.get_num_threads(), MOST_STREAMS)
+    return Engine(f"openvino {'bfloat16' if low else 'float32'}", run, 512, batch)
 
 
 def _openvino_graph(network):

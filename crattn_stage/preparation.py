@@ -118,7 +118,10 @@ def scale(image, level, sigma, scaling):
     if scaling == "none":
         return image.astype(np.float32)
     if scaling == "asinh":
-        return np.arcsinh((image.astype(np.float32) - np.float32(level)) / np.float32(3 * sigma))
+        scaled = image.astype(np.float32)
+        scaled -= np.float32(level)
+        scaled /= np.float32(3 * sigma)
+        return np.arcsinh(scaled, out=scaled)
     raise ValueError(f"unknown input scaling {scaling!r}")
 
 
