@@ -224,6 +224,6 @@ def header_cards(summary, seconds, provenance):
         "CRSTAR": (None if stars is None else round(stars, 5), "share of star cores masked"),
         "CRQC": (verdict, "quality of the mask: PASS, WARN or FAIL"),
         "CRQCWHY": (why, "reason of the verdict"),
-        "CRENGINE": (provenance["engine"], "arithmetic that ran the model"),
+        "CRENGINE": (provenance["engine"], "what ran the model, and its arithmetic"),
         "CRVERSN": (provenance["version"], "version of crattn-stage"),
     }
