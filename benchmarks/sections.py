@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import inputs
+from benchmarks.worker import peak_megabytes
 from crattn_stage.models import DEFAULT, load, shipped
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -206,7 +206,7 @@ def _end_to_end(model, path, target, repeats):
             began = time.perf_counter()
             outcome = process(path, target, stage, overwrite=True)
             seconds.append(time.perf_counter() - began)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_megabytes()
     report = {"in_memory": statistics.median(memory), "seconds": seconds, "phases": spent, "peak_megabytes": peak}
     print(json.dumps({**report, "engine": stage.detector.engine, "message": outcome.message}))
 

@@ -89,6 +89,16 @@ def maximask(threads):
 DETECTORS = {f.__name__.replace("_", "-"): f for f in (crattn, astro_scrappy, lacosmic, deepcr, cosmic_conn, maximask)}
 
 
+def peak_megabytes():
+    """Return the peak resident memory of this process."""
+    try:
+        with open("/proc/self/status") as status:
+            return int(next(line for line in status if line.startswith("VmHWM")).split()[1]) / 1024
+    except OSError:
+        # That of whoever started it counts, too.
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def main():
     """Time and score."""
     source, target, name, *arguments, threads, repeats = sys.argv[1:]
@@ -112,7 +122,7 @@ def main():
         began = time.perf_counter()
         score(*images[0])
         seconds.append(time.perf_counter() - began)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_megabytes()
     np.savez(target, *(np.asarray(score(*pair)) for pair in images[1:]))
     report = {"engine": engine, "threshold": threshold, "loading": loading, "seconds": seconds, "peak_megabytes": peak}
     print(json.dumps(report))

@@ -159,7 +159,7 @@ def _openvino(network, scaled):
         return result
 
     batch = 4 * min(torch.get_num_threads(), MOST_STREAMS)
-    return Engine(f"openvino {'bfloat16' if low else 'float32'}", run, 512, batch)
+    return Engine(f"openvino {'bfloat16' if low else 'float32'}", run, 560, batch)
 
 
 def _openvino_graph(network):

@@ -141,29 +141,49 @@ def fill(plane, bad, level):
     `numpy.ndarray`
         `plane`.
     """
-    height, width = plane.shape
-    margin = max(FILL_BOXES) // 2
+    width, margin = plane.shape[1], max(FILL_BOXES) // 2
     # In bands, whose sums stay small and are made only where something is bad.
-    for start in range(0, height, BAND):
+    for start in range(0, len(plane), BAND):
         row, column = bad[start : start + BAND].nonzero()
         if not row.size:
             continue
         first = max(0, start - margin)
         good = ~bad[first : start + BAND + margin]
-        sums = _corner_sums(np.where(good, plane[first : start + BAND + margin], 0))
-        counts = _corner_sums(good)
+        known = np.where(good, plane[first : start + BAND + margin], np.float32(0))
         row += start - first
         values = np.full(row.size, level, np.float32)
-        # The smaller box has the last word.
-        for box in sorted(FILL_BOXES, reverse=True):
-            top, left = (np.maximum(x - box // 2, 0) for x in (row, column))
-            bottom, right = (np.minimum(x + box // 2 + 1, n) for x, n in ((row, len(good)), (column, width)))
-            corners = (bottom, right), (top, right), (bottom, left), (top, left)
-            total, count = (s[corners[0]] - s[corners[1]] - s[corners[2]] + s[corners[3]] for s in (sums, counts))
-            near = count > 0
-            values[near] = total[near] / count[near]
+        todo = np.ones(row.size, bool)
+        small = min(FILL_BOXES)
+        if row.size * small**2 < good.size:
+            # A few: the pixels around them are looked up one by one.
+            total, count = np.zeros((2, row.size))
+            for shift in np.ndindex(small, small):
+                r, c = row + shift[0] - small // 2, column + shift[1] - small // 2
+                inside = (r >= 0) & (r < len(good)) & (c >= 0) & (c < width)
+                r, c = r[inside], c[inside]
+                total[inside] += known[r, c]
+                count[inside] += good[r, c]
+            todo = count == 0
+            values[~todo] = total[~todo] / count[~todo]
+        if todo.any():
+            values[todo] = _box_means(known, good, row[todo], column[todo], level)
         plane[row + first, column] = values
     return plane
+
+
+def _box_means(known, good, row, column, level):
+    """Return the mean of the good pixels in the smallest of `FILL_BOXES` around each place that has one."""
+    sums, counts = _corner_sums(known), _corner_sums(good)
+    values = np.full(row.size, level, np.float32)
+    # The smaller box has the last word.
+    for box in sorted(FILL_BOXES, reverse=True):
+        top, left = (np.maximum(x - box // 2, 0) for x in (row, column))
+        bottom, right = (np.minimum(x + box // 2 + 1, n) for x, n in zip((row, column), good.shape, strict=True))
+        corners = (bottom, right), (top, right), (bottom, left), (top, left)
+        total, count = (s[corners[0]] - s[corners[1]] - s[corners[2]] + s[corners[3]] for s in (sums, counts))
+        near = count > 0
+        values[near] = total[near] / count[near]
+    return values
 
 
 def _corner_sums(plane):
