@@ -1,0 +1,1 @@
+"""Speed, memory and accuracy beside other detectors, in one run: ``python -m benchmarks``."""

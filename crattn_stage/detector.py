@@ -7,13 +7,10 @@ import numpy as np
 import torch
 from astropy.nddata import NDData
 
-from crattn_stage import models
-from crattn_stage.networks import ARCHITECTURES, STRIDE
+from crattn_stage import engines, models
+from crattn_stage.networks import ARCHITECTURES
 from crattn_stage.preparation import fill, scale, sky_statistics
-from crattn_stage.tiling import run_tiled
-
-#: Name of an engine -> arithmetic of the convolutions.
-ENGINES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+from crattn_stage.tiling import even_tile, run_tiled
 
 
 def load_detector(model=None, engine="auto", threads=None):
@@ -24,8 +21,9 @@ def load_detector(model=None, engine="auto", threads=None):
     model : str or path-like, optional
         A shipped name (``crattn-stage models list``) or the path of a weights
         file with its card beside it; the shipped default if None.
-    engine : {"auto", "float32", "bfloat16"}
-        "auto" is float32.
+    engine : {"auto", "float32", "torch", "openvino", "cuda"}
+        "auto" is the fastest of the last three here, measured on first use
+        (`crattn_stage.engines.choose`); "float32" is the plain network.
     threads : int, optional
         CPU threads, for the whole process; torch's own choice if None.
 
@@ -38,11 +36,9 @@ def load_detector(model=None, engine="auto", threads=None):
     crattn_stage.errors.ModelError
         If the model is unknown, damaged or does not match its card.
     ValueError
-        If the engine is unknown.
+        If the engine is unknown or cannot run here.
     """
-    engine = "float32" if engine == "auto" else engine
-    if engine not in ENGINES:
-        raise ValueError(f"unknown engine {engine!r}; known: auto, {', '.join(ENGINES)}")
+    _serialise_after_fork()
     if threads is not None:
         torch.set_num_threads(threads)
     card, network = models.load(model)
@@ -57,13 +53,20 @@ class Detector:
     card : `crattn_stage.models.ModelCard`
     network : `torch.nn.Module`
         In evaluation mode.
-    engine : {"float32", "bfloat16"}
+    engine : str
+        As for `load_detector`.
+
+    Attributes
+    ----------
+    card : `crattn_stage.models.ModelCard`
+    engine : str
+        What really runs, with its arithmetic: "openvino bfloat16".
     """
 
     def __init__(self, card, network, engine="float32"):
         self.card = card
-        self.engine = engine
-        self._network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self._engine = engines.start(engine, network.eval().requires_grad_(False), card)
+        self.engine = self._engine.name
 
     def predict(self, image, mask=None, amplifiers=None):
         """Return the probability that each pixel was hit.
@@ -150,19 +153,13 @@ class Detector:
         return self.predict(image, mask, amplifiers) > threshold
 
     def _run(self, plane):
+        _serialise_after_fork()
         tile, halo = self.card.tile, self.card.halo
         normalisation, _ = ARCHITECTURES[self.card.architecture]
         if normalisation == "batch":
-            # Exact for any tile, so a small image needs no full one.
-            tile = min(tile, max(plane.shape) - max(plane.shape) % -STRIDE + 2 * halo)
-        return run_tiled(plane, self._evaluate, tile, halo)
-
-    def _evaluate(self, tiles):
-        _serialise_after_fork()
-        batch = torch.from_numpy(tiles)[:, None].contiguous(memory_format=torch.channels_last)
-        dtype = ENGINES[self.engine]
-        with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            return torch.sigmoid(self._network(batch).float())[:, 0].numpy()
+            # Exact for any tile, so the one that suits engine and plane.
+            tile = even_tile(plane.shape, self._engine.tile, halo)
+        return run_tiled(plane, self._engine.run, tile, halo, self._engine.batch)
 
 
 def _unwrapped(image, mask):

@@ -6,8 +6,9 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import warnings
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -23,6 +24,7 @@ from crattn_stage.errors import FrameError
 COMPRESSION = "RICE_1"
 #: Cards that hold for the bytes of an HDU as they were.
 SUMS = ("CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM")
+_WARNINGS = threading.RLock()
 
 
 class FitsFile:
@@ -61,9 +63,8 @@ class FitsFile:
     def _open(self):
         with ExitStack() as stack:
             plain = self._unpacked(stack)
-            with warnings.catch_warnings():
-                # Damage is found below by the sizes, in words of our own.
-                warnings.simplefilter("ignore")
+            # Damage is found below by the sizes, in words of our own.
+            with _quiet():
                 try:
                     self.hdus = stack.enter_context(fits.open(plain, memmap=False))
                     self._raw = stack.enter_context(fits.open(plain, memmap=False, disable_image_compression=True))
@@ -132,8 +133,7 @@ class FitsFile:
         FrameError
             If they cannot be read.
         """
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet():
             try:
                 # Opened anew: astropy changes an HDU by reading it, and keeps its pixels.
                 with fits.open(self._plain, memmap=False) as hdus:
@@ -187,6 +187,29 @@ class FitsFile:
             return fits.CompImageHDU(plane, header, compression_type=kind)
         return (fits.ImageHDU if index else fits.PrimaryHDU)(plane, header)
 
+    def rendered(self, hdu, like=0):
+        """Return an HDU as bytes.
+
+        Parameters
+        ----------
+        hdu : HDU
+        like : int
+            It has checksums where this HDU of the file has them.
+
+        Returns
+        -------
+        bytes
+        """
+        buffer = BytesIO()
+        primary = isinstance(hdu, fits.PrimaryHDU)
+        with _quiet():
+            fits.HDUList([hdu] if primary else [fits.PrimaryHDU(), hdu]).writeto(buffer, output_verify="ignore")
+            content = buffer.getvalue()
+            with fits.open(BytesIO(content), disable_image_compression=True) as written:
+                place = written[-1].fileinfo()
+        header, data = content[place["hdrLoc"] : place["datLoc"]], content[place["datLoc"] :]
+        return (with_checksum(header, data) if "CHECKSUM" in self._raw[like].header else header) + data
+
     def copy(self, stream, planes, cards, extra):
         """Copy the file with some HDUs replaced, some headers edited, and some HDUs appended.
 
@@ -194,18 +217,17 @@ class FitsFile:
         ----------
         stream : binary file, for reading and writing
         planes : dict of int to callable
-            HDU index -> function that makes the HDU in its place.
+            HDU index -> function that gives the bytes of the HDU in its place.
         cards : dict of int to (dict, str)
             HDU index -> cards and HISTORY line for its header.
         extra : list of callable
-            Functions that make the HDUs to append.
+            Functions that give the bytes of the HDUs to append.
         """
-        checked = "CHECKSUM" in self._raw[0].header
         for index, hdu in enumerate(self._raw):
             place = hdu.fileinfo()
             start, end = place["datLoc"], place["datLoc"] + place["datSpan"]
             if index in planes:
-                _write_hdu(stream, planes[index](), "CHECKSUM" in hdu.header)
+                stream.write(planes[index]())
             elif index in cards:
                 self._bytes.seek(place["hdrLoc"])
                 header = self._bytes.read(start - place["hdrLoc"])
@@ -214,7 +236,7 @@ class FitsFile:
             else:
                 self._copy_bytes(stream, place["hdrLoc"], end)
         for make in extra:
-            _write_hdu(stream, make(), checked)
+            stream.write(make())
 
     def _data_sum(self, start, end):
         buffer = BytesIO()
@@ -237,19 +259,15 @@ def shape_of(hdu):
     return tuple(hdu.header[f"NAXIS{axis}"] for axis in range(hdu.header["NAXIS"], 0, -1))
 
 
-def _write_hdu(stream, hdu, checked):
-    """Append an HDU to a stream, with checksums if asked."""
-    buffer = BytesIO()
-    primary = isinstance(hdu, fits.PrimaryHDU)
-    with warnings.catch_warnings():
+@contextmanager
+def _quiet():
+    """Keep astropy's warnings back.
+
+    One thread at a time: the filters of warnings are the process's.
+    """
+    with _WARNINGS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        fits.HDUList([hdu] if primary else [fits.PrimaryHDU(), hdu]).writeto(buffer, output_verify="ignore")
-        content = buffer.getvalue()
-        with fits.open(BytesIO(content), disable_image_compression=True) as written:
-            place = written[-1].fileinfo()
-    header, data = content[place["hdrLoc"] : place["datLoc"]], content[place["datLoc"] :]
-    stream.write(with_checksum(header, data) if checked else header)
-    stream.write(data)
+        yield
 
 
 def _one_line(error):

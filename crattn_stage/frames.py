@@ -7,8 +7,10 @@ headers that got new cards and mask planes are made anew.
 """
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -111,12 +113,14 @@ class ObservationFrame:
     def __init__(self, path):
         self.path = Path(path)
         self.marks, self.cards, self.history, self.notes, self.detections = {}, {}, "", [], []
-        self._stack = ExitStack()
+        self._stack, self._made = ExitStack(), {}
         try:
             with self._stack:
                 self._file = self._stack.enter_context(FitsFile(self.path))
                 self._companion = self._find_companion()
                 self._describe()
+                # Reads ahead, and packs what is found, while the network runs; one thread, so that memory is bounded.
+                self._background = self._stack.enter_context(ThreadPoolExecutor(1))
                 self._stack = self._stack.pop_all()
         except OSError as error:
             raise FrameError(error.strerror or str(error)) from error
@@ -221,7 +225,7 @@ class ObservationFrame:
         return self._file if mask[0] == "frame" else self._companion
 
     def ccds(self):
-        """Read the detectors one after the other.
+        """Read the detectors one after the other, each while the one before is worked on.
 
         Yields
         ------
@@ -235,14 +239,34 @@ class ObservationFrame:
         FrameError
             If the pixels cannot be read.
         """
-        for extension in self.extensions:
-            image = self._file.read(extension.index)
-            mask = None
-            if extension.mask:
-                plane = self._source(extension.mask).read_integers(extension.mask[1])
-                mask = extension.convention.bad_pixels(plane)
-            unit = self.instrument.unit(extension.header)
-            yield extension, CCDData(image, unit=unit, mask=mask, meta=extension.header)
+        following = None
+        for extension, after in zip(self.extensions, [*self.extensions[1:], None], strict=True):
+            ccd = following.result() if following else self._read(extension)
+            following = self._background.submit(self._read, after) if after else None
+            yield extension, ccd
+            del ccd
+
+    def _read(self, extension):
+        image = self._file.read(extension.index)
+        mask = None
+        if extension.mask:
+            plane = self._source(extension.mask).read_integers(extension.mask[1])
+            mask = extension.convention.bad_pixels(plane)
+        unit = self.instrument.unit(extension.header)
+        return CCDData(image, unit=unit, mask=mask, meta=extension.header)
+
+    def mark(self, extension, marks):
+        """Mark an extension, and start to pack its mask plane where that is work.
+
+        Parameters
+        ----------
+        extension : `Extension`
+        marks : `Marks`
+            Its pixels are not to be changed any more.
+        """
+        self.marks[extension.index] = marks
+        if extension.mask and self._source(extension.mask).is_compressed(extension.mask[1]):
+            self._made[extension.index] = marks, self._background.submit(self._marked, extension)
 
     def amplifiers(self, extension):
         """Return the amplifiers of an extension.
@@ -292,7 +316,9 @@ class ObservationFrame:
         files = self.outputs(target)
         edits = [self._edits(mask_extension)]
         if self._companion:
-            planes = {e.mask[1]: self._marked(e) for e in self.extensions if e.mask and e.index in self.marks}
+            planes = {
+                e.mask[1]: partial(self._mask_plane, e) for e in self.extensions if e.mask and e.index in self.marks
+            }
             edits.append((planes, {}, []))
         try:
             with replacing(files, overwrite, ready) as streams:
@@ -335,17 +361,16 @@ class ObservationFrame:
                 continue
             cards[extension.index] = {**cards.get(extension.index, {}), **marks.cards}
             if extension.mask and extension.mask[0] == "frame":
-                planes[extension.mask[1]] = self._marked(extension)
+                planes[extension.mask[1]] = partial(self._mask_plane, extension)
             new = {} if extension.mask else {extension.convention.extension: extension.convention}
             new[masks.CR_PLANE.extension] = masks.CR_PLANE
             for name, convention in new.items():
-                make = self._new_plane(extension, convention)
                 old = self._own_plane(name, extension)
                 if old is not None:
                     # Also without `mask_extension`: a CRMASK of an earlier run must not contradict the mask.
-                    planes[old] = make
+                    planes[old] = partial(self._new_plane, extension, convention, old)
                 elif convention is extension.convention or mask_extension:
-                    extra.append(make)
+                    extra.append(partial(self._new_plane, extension, convention))
         return planes, {index: (c, self.history) for index, c in cards.items() if c}, extra
 
     def _own_plane(self, name, extension):
@@ -402,28 +427,24 @@ class ObservationFrame:
             return None
         return extension.convention.cosmic_rays(self._source(extension.mask).read_integers(extension.mask[1]))
 
+    def _mask_plane(self, extension):
+        """Return the mask HDU of an extension as bytes, made now or in the background."""
+        marks, made = self._made.get(extension.index, (None, None))
+        return made.result() if marks is self.marks[extension.index] else self._marked(extension)
+
     def _marked(self, extension):
-        """Return a function that makes the mask HDU of an extension."""
+        file, index = self._source(extension.mask), extension.mask[1]
+        plane = extension.convention.marked(file.read_integers(index), self.cosmic_rays(extension))
+        return file.rendered(file.image_hdu(index, plane), index)
 
-        def make():
-            file, index = self._source(extension.mask), extension.mask[1]
-            plane = extension.convention.marked(file.read_integers(index), self.cosmic_rays(extension))
-            return file.image_hdu(index, plane)
-
-        return make
-
-    def _new_plane(self, extension, convention):
-        """Return a function that makes a new mask HDU for an extension."""
-
-        def make():
-            header = fits.Header([("CRIMAGE", extension.name, "the image that this plane is of")])
-            plane = np.zeros(extension.shape, convention.dtype)
-            plane = convention.marked(plane, self.cosmic_rays(extension))
-            if self._file.is_compressed(extension.index):
-                hdu = fits.CompImageHDU(plane, header, convention.extension, compression_type=COMPRESSION)
-            else:
-                hdu = fits.ImageHDU(plane, header, convention.extension)
-            hdu.ver = extension.version
-            return hdu
-
-        return make
+    def _new_plane(self, extension, convention, like=0):
+        """Return a new mask HDU for an extension as bytes."""
+        header = fits.Header([("CRIMAGE", extension.name, "the image that this plane is of")])
+        plane = np.zeros(extension.shape, convention.dtype)
+        plane = convention.marked(plane, self.cosmic_rays(extension))
+        if self._file.is_compressed(extension.index):
+            hdu = fits.CompImageHDU(plane, header, convention.extension, compression_type=COMPRESSION)
+        else:
+            hdu = fits.ImageHDU(plane, header, convention.extension)
+        hdu.ver = extension.version
+        return self._file.rendered(hdu, like)

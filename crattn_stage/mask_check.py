@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from calibration_dbs import registry
+from crattn_stage.atomic import sha256
 from crattn_stage.errors import FrameError
 from crattn_stage.frames import ObservationFrame
-from crattn_stage.atomic import sha256
 
 
 @dataclass

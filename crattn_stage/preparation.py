@@ -4,7 +4,6 @@ How the input is scaled belongs to the model and is written on its card.
 """
 
 import numpy as np
-from scipy.ndimage import uniform_filter
 
 #: The ways in which a model can want its input, see `scale`.
 SCALINGS = ("asinh", "none")
@@ -14,6 +13,8 @@ SAMPLE = 500_000
 COARSE = 2.0
 #: Boxes, in pixels, from which a bad pixel is filled: the first with a good pixel in it.
 FILL_BOXES = (5, 11, 33)
+#: Rows that are filled at a time.
+BAND = 256
 
 
 def sky_statistics(image, good=None):
@@ -117,7 +118,10 @@ def scale(image, level, sigma, scaling):
     if scaling == "none":
         return image.astype(np.float32)
     if scaling == "asinh":
-        return np.arcsinh((image.astype(np.float32) - np.float32(level)) / np.float32(3 * sigma))
+        scaled = image.astype(np.float32)
+        scaled -= np.float32(level)
+        scaled /= np.float32(3 * sigma)
+        return np.arcsinh(scaled, out=scaled)
     raise ValueError(f"unknown input scaling {scaling!r}")
 
 
@@ -137,21 +141,54 @@ def fill(plane, bad, level):
     `numpy.ndarray`
         `plane`.
     """
-    if not bad.any():
-        return plane
-    rows, columns = bad.any(1).nonzero()[0], bad.any(0).nonzero()[0]
-    margin = FILL_BOXES[-1]
-    window = tuple(slice(max(0, x[0] - margin), x[-1] + margin + 1) for x in (rows, columns))
-    view, todo = plane[window], bad[window].copy()
-    good = (~todo).astype(np.float32)
-    view[todo] = 0
-    source = view.copy()
-    for box in FILL_BOXES:
-        weight = uniform_filter(good, box, mode="constant")
-        near = todo & (weight > 0.5 / box**2)
-        view[near] = uniform_filter(source, box, mode="constant")[near] / weight[near]
-        todo &= ~near
-        if not todo.any():
-            return plane
-    view[todo] = level
+    width, margin = plane.shape[1], max(FILL_BOXES) // 2
+    # In bands, whose sums stay small and are made only where something is bad.
+    for start in range(0, len(plane), BAND):
+        row, column = bad[start : start + BAND].nonzero()
+        if not row.size:
+            continue
+        first = max(0, start - margin)
+        good = ~bad[first : start + BAND + margin]
+        known = np.where(good, plane[first : start + BAND + margin], np.float32(0))
+        row += start - first
+        values = np.full(row.size, level, np.float32)
+        todo = np.ones(row.size, bool)
+        small = min(FILL_BOXES)
+        if row.size * small**2 < good.size:
+            # A few: the pixels around them are looked up one by one.
+            total, count = np.zeros((2, row.size))
+            for shift in np.ndindex(small, small):
+                r, c = row + shift[0] - small // 2, column + shift[1] - small // 2
+                inside = (r >= 0) & (r < len(good)) & (c >= 0) & (c < width)
+                r, c = r[inside], c[inside]
+                total[inside] += known[r, c]
+                count[inside] += good[r, c]
+            todo = count == 0
+            values[~todo] = total[~todo] / count[~todo]
+        if todo.any():
+            values[todo] = _box_means(known, good, row[todo], column[todo], level)
+        plane[row + first, column] = values
     return plane
+
+
+def _box_means(known, good, row, column, level):
+    """Return the mean of the good pixels in the smallest of `FILL_BOXES` around each place that has one."""
+    sums, counts = _corner_sums(known), _corner_sums(good)
+    values = np.full(row.size, level, np.float32)
+    # The smaller box has the last word.
+    for box in sorted(FILL_BOXES, reverse=True):
+        top, left = (np.maximum(x - box // 2, 0) for x in (row, column))
+        bottom, right = (np.minimum(x + box // 2 + 1, n) for x, n in zip((row, column), good.shape, strict=True))
+        corners = (bottom, right), (top, right), (bottom, left), (top, left)
+        total, count = (s[corners[0]] - s[corners[1]] - s[corners[2]] + s[corners[3]] for s in (sums, counts))
+        near = count > 0
+        values[near] = total[near] / count[near]
+    return values
+
+
+def _corner_sums(plane):
+    """Return the sums of all that is above and left of each corner between pixels."""
+    sums = np.zeros([n + 1 for n in plane.shape])
+    plane.cumsum(0, out=sums[1:, 1:])
+    sums.cumsum(1, out=sums)
+    return sums

@@ -31,7 +31,7 @@ CARDS = {
     "CRSTAR": "share of star cores masked",
     "CRQC": "quality of the mask: PASS, WARN or FAIL",
     "CRQCWHY": "reason of the verdict",
-    "CRENGINE": "arithmetic that ran the model",
+    "CRENGINE": "what ran the model, and its arithmetic",
     "CRVERSN": "version of crattn-stage",
 }
 _OFFSETS = np.arange(-1, 2)

@@ -1,6 +1,7 @@
 """The pipeline stage: a frame in, the frame masked and flagged out."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -147,14 +148,29 @@ class AttentionCRStage(Stage):
             logger.info("%s: skipped, %s", frame.path, not_science(frame.header))
             return frame
         seconds = exposure_time(frame.header)
-        # `disable=None` keeps the bar for terminals alone.
-        for extension, ccd in tqdm(
-            frame.ccds(), frame.path.name, len(frame.extensions), leave=False, unit="CCD", disable=None
-        ):
-            detection = self._detect(frame, extension, ccd)
+
+        def finish(marks, judged):
+            detection = judged.result()
             frame.detections.append(detection)
-            cards = header_cards(detection.summary, seconds, self.provenance)
-            frame.marks[extension.index] = Marks(detection.pixels, cards)
+            marks.cards = header_cards(detection.summary, seconds, self.provenance)
+
+        # `disable=None` keeps the bar for terminals alone.
+        bar = tqdm(frame.ccds(), frame.path.name, len(frame.extensions), leave=False, unit="CCD", disable=None)
+        with ThreadPoolExecutor(1) as pool:
+            # One detector is judged and packed while the next is masked and the one after read.
+            judged = None
+            for extension, ccd in bar:
+                amplifiers = frame.amplifiers(extension)
+                names = ", ".join(a.name for a in amplifiers if a.name) or "one"
+                logger.info("%s: %s %s, amplifiers %s", frame.path, frame.instrument.name, extension.name, names)
+                searched, found = self._seek(ccd.data, ccd.mask, amplifiers, saturation(extension.header))
+                if judged:
+                    finish(*judged)
+                marks = Marks(np.flatnonzero(found).astype(np.int32))
+                frame.mark(extension, marks)
+                area = pixel_area(extension.header)
+                judged = marks, pool.submit(judge, extension.name, ccd.data, amplifiers, area, searched, found)
+            finish(*judged)
         summary = total(d.summary for d in frame.detections)
         if not summary.searched:
             raise FrameError("no good pixel")
@@ -164,13 +180,6 @@ class AttentionCRStage(Stage):
         frame.cards = header_cards(summary, seconds, self.provenance)
         frame.history = history(summary, self.provenance)
         return frame
-
-    def _detect(self, frame, extension, ccd):
-        amplifiers = frame.amplifiers(extension)
-        names = ", ".join(a.name for a in amplifiers if a.name) or "one"
-        logger.info("%s: %s %s, amplifiers %s", frame.path, frame.instrument.name, extension.name, names)
-        header = extension.header
-        return self.search(extension.name, ccd.data, ccd.mask, amplifiers, saturation(header), pixel_area(header))
 
     def search(self, name, image, bad, amplifiers, level=None, area=None):
         """Find the cosmic rays of a detector: what every pipeline's stage comes through.
@@ -195,6 +204,10 @@ class AttentionCRStage(Stage):
         `crattn_stage.quality.Detection`
             Nothing searched and nothing found where no pixel is good.
         """
+        return judge(name, image, amplifiers, area, *self._seek(image, bad, amplifiers, level))
+
+    def _seek(self, image, bad, amplifiers, level):
+        """Return which pixels of a detector could be searched, and the cosmic rays, as bool."""
         sections = [a.section for a in amplifiers]
         bad = saturated_stars(image, level) | (False if bad is None else bad)
         searched = np.zeros(image.shape, bool)
@@ -205,20 +218,43 @@ class AttentionCRStage(Stage):
         found = np.zeros(image.shape, bool)
         if searched.any():
             found = self.detector.detect(image, bad, self.threshold, sections)
+        return searched, found
 
-        def summarise(where):
-            pixels, count = found[where], int(np.count_nonzero(searched[where]))
-            return Summary(int(np.count_nonzero(pixels)), count, count_hits(pixels), area and area * count)
 
-        summary = summarise(np.s_[:, :])
-        summary.stars, summary.stars_flagged = star_cores(levelled(image, sections, searched), found, ~searched)
-        by_amplifier = {a.name: summarise(a.section) for a in amplifiers}
-        for amplifier in amplifiers:
-            inner = tuple(slice(s.start + BORDER, s.stop - BORDER) for s in amplifier.section)
-            own = by_amplifier[amplifier.name]
-            own.border_pixels = own.pixels - int(np.count_nonzero(found[inner]))
-            own.border_searched = own.searched - int(np.count_nonzero(searched[inner]))
-        return Detection(name, np.flatnonzero(found).astype(np.int32), summary, by_amplifier)
+def judge(name, image, amplifiers, area, searched, found):
+    """Sum up what was found on a detector, and look at its stars.
+
+    Parameters
+    ----------
+    name : str
+        Of the detector.
+    image : `numpy.ndarray`
+        2-D, ADU or electron.
+    amplifiers : list of `crattn_stage.amplifiers.Amplifier`
+    area : float or None
+        Of a pixel, cm2.
+    searched, found : `numpy.ndarray` of bool
+        Pixels that could be searched, and cosmic rays.
+
+    Returns
+    -------
+    `crattn_stage.quality.Detection`
+    """
+
+    def summarise(where):
+        hit, count = found[where], int(np.count_nonzero(searched[where]))
+        return Summary(int(np.count_nonzero(hit)), count, count_hits(hit), area and area * count)
+
+    summary = summarise(np.s_[:, :])
+    sections = [a.section for a in amplifiers]
+    summary.stars, summary.stars_flagged = star_cores(levelled(image, sections, searched), found, ~searched)
+    by_amplifier = {a.name: summarise(a.section) for a in amplifiers}
+    for amplifier in amplifiers:
+        inner = tuple(slice(s.start + BORDER, s.stop - BORDER) for s in amplifier.section)
+        own = by_amplifier[amplifier.name]
+        own.border_pixels = own.pixels - int(np.count_nonzero(found[inner]))
+        own.border_searched = own.searched - int(np.count_nonzero(searched[inner]))
+    return Detection(name, np.flatnonzero(found).astype(np.int32), summary, by_amplifier)
 
 
 def history(summary, provenance):

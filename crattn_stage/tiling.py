@@ -17,9 +17,10 @@ def centres(shape, tile, halo):
     ----------
     shape : tuple of int
         Height and width of the plane.
-    tile, halo : int
-        Side of a tile and width of the border that is computed but not kept,
-        pixels, multiples of `STRIDE`.
+    tile : int or tuple of int
+        Side of a tile in pixels, or its height and width, multiples of `STRIDE`.
+    halo : int
+        Width of the border that is computed but not kept, likewise.
 
     Returns
     -------
@@ -31,15 +32,45 @@ def centres(shape, tile, halo):
     ValueError
         If tile and halo do not fit together.
     """
-    step = tile - 2 * halo
-    if step <= 0 or tile % STRIDE or halo % STRIDE:
-        raise ValueError(f"tile {tile} and halo {halo} do not fit together")
-    height, width = shape
+    (height, width), (rows, columns) = shape, _steps(tile, halo)
     return [
-        (slice(row, min(row + step, height)), slice(column, min(column + step, width)))
-        for row in range(0, height, step)
-        for column in range(0, width, step)
+        (slice(row, min(row + rows, height)), slice(column, min(column + columns, width)))
+        for row in range(0, height, rows)
+        for column in range(0, width, columns)
     ]
+
+
+def even_tile(shape, largest, halo):
+    """Return the tile that divides a plane with the least waste.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Height and width of the plane.
+    largest, halo : int
+        As for `centres`; no side of the tile is longer than the largest.
+
+    Returns
+    -------
+    tuple of int
+        Height and width of a tile.
+
+    Raises
+    ------
+    ValueError
+        If tile and halo do not fit together.
+    """
+    (step, _) = _steps(largest, halo)
+    sides = [-(-n // -(-n // step)) for n in shape]
+    return tuple(side - side % -STRIDE + 2 * halo for side in sides)
+
+
+def _steps(tile, halo):
+    sides = (tile, tile) if isinstance(tile, int) else tile
+    steps = tuple(side - 2 * halo for side in sides)
+    if min(steps) <= 0 or any(n % STRIDE for n in (*sides, halo)):
+        raise ValueError(f"tile {tile} and halo {halo} do not fit together")
+    return steps
 
 
 def run_tiled(plane, function, tile, halo, batch=4):
@@ -50,8 +81,8 @@ def run_tiled(plane, function, tile, halo, batch=4):
     plane : `numpy.ndarray`
         (H, W) float32.
     function : callable
-        Maps (n, tile, tile) float32 to the same shape.
-    tile, halo : int
+        Maps (n, height, width) of tiles, float32, to the same shape.
+    tile, halo
         As for `centres`.  What lies beyond the plane is its mirror image.
     batch : int
         Tiles per call.
@@ -61,14 +92,15 @@ def run_tiled(plane, function, tile, halo, batch=4):
     `numpy.ndarray`
         (H, W) float32.
     """
-    step = tile - 2 * halo
     slices = centres(plane.shape, tile, halo)
-    beyond = [(halo, halo - n % -step) for n in plane.shape]
+    steps = _steps(tile, halo)
+    height, width = (step + 2 * halo for step in steps)
+    beyond = [(halo, halo - n % -step) for n, step in zip(plane.shape, steps, strict=True)]
     padded = np.pad(plane, beyond, mode="reflect")
     result = np.empty(plane.shape, np.float32)
     for first in range(0, len(slices), batch):
         group = slices[first : first + batch]
-        tiles = np.stack([padded[r.start : r.start + tile, c.start : c.start + tile] for r, c in group])
+        tiles = np.stack([padded[r.start : r.start + height, c.start : c.start + width] for r, c in group])
         for (r, c), values in zip(group, function(tiles), strict=True):
             result[r, c] = values[halo : halo + r.stop - r.start, halo : halo + c.stop - c.start]
     return result

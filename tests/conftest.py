@@ -41,6 +41,12 @@ def own_database(tmp_path, monkeypatch):
     monkeypatch.setenv("CRATTN_DB", f"sqlite:///{tmp_path / 'provenance.sqlite'}")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Keep the user's choice of engine out of the tests, and theirs out of the user's cache."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def stage():
     """The stage with the shipped batch-norm model."""

@@ -492,3 +492,61 @@ def test_running_in_place_is_safe(frame_file):
         mark(frame)
         frame.write(path, overwrite=True)
     assert fits.getdata(path, "MASK").sum() == 24
+
+
+def packed(path, count=4):
+    """Write an fpacked frame of some detectors with DQ planes."""
+    hdus = [fits.PrimaryHDU()]
+    hdus[0].header["INSTRUME"] = "DECam"
+    for number in range(1, count + 1):
+        flags = np.zeros((120, 100), np.int16)
+        flags[:, number] = 1
+        hdus.append(fits.CompImageHDU(sky_image(seed=number), name=f"N{number}"))
+        hdus.append(fits.CompImageHDU(flags, name="DQ"))
+        hdus[-1].ver = number
+    fits.HDUList(hdus).writeto(path, checksum=True)
+    return path
+
+
+def test_planes_packed_in_the_background_are_the_same_bytes(tmp_path):
+    path = packed(tmp_path / "in.fits.fz")
+    for name in ("background", "later"):
+        with ObservationFrame(path) as frame:
+            for order, (extension, ccd) in enumerate(frame.ccds(), 1):
+                assert np.array_equal(ccd.data, fits.getdata(path, f"N{order}")) and ccd.mask[:, order].all()
+                marks = Marks(np.arange(order * 500 + 50, order * 500 + 57), dict(CARDS))
+                if name == "background":
+                    frame.mark(extension, marks)
+                else:
+                    frame.marks[extension.index] = marks
+            frame.write(tmp_path / name)
+    assert (tmp_path / "background").read_bytes() == (tmp_path / "later").read_bytes()
+    with fits.open(tmp_path / "later", checksum=True) as hdus:
+        assert [(h.data == 5).sum() for h in hdus if h.name == "DQ"] == [7, 7, 7, 7]
+
+
+def test_marks_that_are_replaced_are_not_those_written(tmp_path):
+    with ObservationFrame(packed(tmp_path / "in.fits.fz", 1)) as frame:
+        (extension,) = frame.extensions
+        frame.mark(extension, Marks(np.arange(500, 507)))
+        frame.mark(extension, Marks(np.arange(505, 515)))
+        frame.write(tmp_path / "mark")
+        frame.marks[extension.index] = Marks(np.arange(505, 508))
+        frame.write(tmp_path / "marks")
+    assert (fits.getdata(tmp_path / "mark", "DQ") == 5).ravel().nonzero()[0].tolist() == list(range(505, 515))
+    assert (fits.getdata(tmp_path / "marks", "DQ") == 5).ravel().nonzero()[0].tolist() == list(range(505, 508))
+
+
+def test_a_detector_that_cannot_be_read_ahead_fails_where_it_is_asked_for(tmp_path):
+    path = packed(tmp_path / "in.fits.fz", 3)
+    content = bytearray(path.read_bytes())
+    with fits.open(path, disable_image_compression=True) as hdus:
+        place = hdus[3].fileinfo()
+    # Descriptors of the tiles that point beyond the heap.
+    content[place["datLoc"] : place["datLoc"] + 800] = b"\x7f" * 800
+    path.write_bytes(content)
+    with ObservationFrame(path) as frame:
+        ccds = frame.ccds()
+        next(ccds)
+        with pytest.raises(FrameError, match="cannot read the pixels of HDU 3"):
+            next(ccds)

@@ -65,3 +65,22 @@ def test_padding_is_not_the_sky(share):
 def test_coarse_counts_have_a_noise(sigma):
     image = np.rint(sky_image((200, 200), 50, sigma)).astype(np.int16)
     assert sky_statistics(image)[1] == pytest.approx(np.hypot(sigma, 0.29), rel=0.45)
+
+
+def test_fill_takes_the_smallest_box_with_a_good_pixel():
+    rng = np.random.default_rng(6)
+    image, bad = rng.normal(50, 9, (600, 90)).astype(np.float32), rng.random((600, 90)) < 0.03
+    # Over an edge of the bands in which it works; wider than all boxes; at a corner.
+    bad[250:262, 20:29] = bad[400:480, 30:80] = bad[:4, :6] = True
+    image[bad] = np.nan
+    result = fill(image.copy(), bad, -7.0)
+    assert np.array_equal(result[~bad], image[~bad])
+    for row, column in zip(*bad.nonzero(), strict=True):
+        expected = -7.0
+        for half in (2, 5, 16):
+            box = image[max(0, row - half) : row + half + 1, max(0, column - half) : column + half + 1]
+            if np.isfinite(box).any():
+                expected = np.nanmean(box.astype(float))
+                break
+        assert result[row, column] == pytest.approx(expected, rel=1e-5)
+    assert (result[bad] == -7).any()

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from crattn_stage.detector import load_detector
 from crattn_stage.networks import ARCHITECTURES, STRIDE, build
-from crattn_stage.tiling import centres, run_tiled
+from crattn_stage.tiling import centres, even_tile, run_tiled
 
 HALO = 24
 
@@ -27,6 +27,20 @@ def test_centres_cover_each_pixel_once(shape, step, halo):
 def test_stitching_puts_each_pixel_where_it_was(shape, batch):
     plane = np.random.default_rng(0).random(shape).astype(np.float32)
     assert np.array_equal(run_tiled(plane, lambda tiles: tiles, 32, 8, batch), plane)
+    assert np.array_equal(run_tiled(plane, lambda tiles: tiles, (24, 40), 8, batch), plane)
+
+
+@given(
+    shape=st.tuples(st.integers(1, 5000), st.integers(1, 5000)),
+    step=st.integers(2, 200).map(lambda n: n * STRIDE),
+    halo=st.integers(0, 8).map(lambda n: n * STRIDE),
+)
+def test_even_tiles_waste_less_than_a_stride_each(shape, step, halo):
+    tile = even_tile(shape, step + 2 * halo, halo)
+    assert max(tile) <= step + 2 * halo
+    for n, side in zip(shape, tile, strict=True):
+        count = -(-n // (side - 2 * halo))
+        assert count == -(-n // step) and count * (side - 2 * halo) - n < count * STRIDE
 
 
 @pytest.mark.parametrize(("tile", "halo"), [(48, 24), (50, 8), (64, 6), (16, 24)])
@@ -59,7 +73,7 @@ BATCH_NORM = {name: random_network(name) for name, (kind, _) in ARCHITECTURES.it
 
 @pytest.mark.parametrize("name", BATCH_NORM)
 @settings(max_examples=6)
-@given(shape=st.tuples(st.integers(25, 150), st.integers(25, 150)), tile=st.sampled_from([52, 64, 96]))
+@given(shape=st.tuples(st.integers(25, 150), st.integers(25, 150)), tile=st.sampled_from([52, 64, 96, (60, 104)]))
 def test_batch_norm_tiled_is_full_frame(name, shape, tile):
     # In double precision: what is tested is the geometry, to the last digit that rounding leaves.
     plane = np.random.default_rng(sum(shape)).normal(size=shape) * 3

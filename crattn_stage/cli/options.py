@@ -21,10 +21,10 @@ threshold_option = click.option(
 )
 engine_option = click.option(
     "--engine",
-    type=click.Choice(["auto", "float32", "bfloat16"]),
+    type=click.Choice(["auto", "float32", "torch", "openvino", "cuda"]),
     default="auto",
     show_default=True,
-    help="Arithmetic.",
+    help="What runs the network; auto measures on first use.",
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace existing output.")
 database_option = click.option(

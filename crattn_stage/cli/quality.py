@@ -105,8 +105,8 @@ def trace(file, url):
     from calibration_dbs.database import open_database
 
     with explained():
-        from crattn_stage.frames import ObservationFrame
         from crattn_stage.atomic import sha256
+        from crattn_stage.frames import ObservationFrame
 
         with ObservationFrame(file) as frame:
             files = [path for path in frame.outputs(file) if path.exists()]

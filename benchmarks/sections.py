@@ -1,0 +1,341 @@
+"""The sections of the benchmark: each returns what it measured, as plain data."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import inputs
+from benchmarks.worker import peak_megabytes
+from crattn_stage.models import DEFAULT, load, shipped
+
+WORKER = Path(__file__).with_name("worker.py")
+ROOT = WORKER.parent.parent
+
+
+def _in_a_process(options, images, name, *arguments, python=sys.executable, threads=None, repeats=None):
+    """Run one detector in a process; return its report and its scores of all images but the first."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "in.npz", Path(folder) / "out.npz"
+        arrays = {}
+        for i, (image, bad) in enumerate(images):
+            arrays |= {f"image{i}": image, f"bad{i}": bad}
+        np.savez(source, **arrays)
+        counts = [str(threads or options["threads"]), str(repeats or options["repeats"])]
+        done = subprocess.run(
+            [python, WORKER, source, target, name, *arguments, *counts],
+            capture_output=True,
+            text=True,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT) if python == sys.executable else "",
+                "OMP_NUM_THREADS": counts[0],
+            },
+        )
+        if done.returncode:
+            return {"left_out": (done.stderr.strip().splitlines() or ["failed"])[-1]}, []
+        report = json.loads(done.stdout.strip().splitlines()[-1])
+        scores = [] if "left_out" in report else list(np.load(target).values())
+    if "seconds" in report:
+        report["median"] = statistics.median(report["seconds"])
+        report["megapixels_per_second"] = images[0][0].size / 1e6 / report["median"]
+    return report, scores
+
+
+def _accuracy(scenes, scores, threshold):
+    from scipy.ndimage import maximum_filter
+
+    from training.metrics import at_setting, operating_points, tpr_at
+
+    row = {}
+    for (name, scene), score in zip(scenes.items(), scores, strict=True):
+        good = ~scene.sky.bad
+        truth, values = scene.truth[good], score[good]
+        row[name] = at_setting(values if values.dtype == bool else values > threshold, truth)
+        if values.dtype != bool:
+            row[name]["tpr_1e-4"] = tpr_at(operating_points(values, truth), 1e-4)
+        else:
+            # As in the paper: the truth is dilated, so is the mask of a filter.
+            row[name] = at_setting(maximum_filter(score, 3)[good], truth)
+    return row
+
+
+def detectors(options):
+    """Time, memory and accuracy of a 2048x4096 CCD by our models and engines, and by others."""
+    scenes = {}
+    if options["data"]:
+        from training.evaluate import make_scenes
+        from training.scenes import Skies
+
+        skies = Skies("test", options["data"])
+        scenes = {name: make_scenes(skies, name, 1)[0] for name in ("r", "z")}
+    images = [inputs.ccd(), *((scene.image, scene.sky.bad) for scene in scenes.values())]
+    here, peers = sys.executable, options["peers"] or sys.executable
+    asked = {f"{m} (auto)": (here, "crattn", m, "auto") for m in shipped()}
+    asked |= {f"{DEFAULT} ({e})": (here, "crattn", DEFAULT, e) for e in ("float32", "torch")}
+    asked |= {"Astro-SCRAPPY": (here, "astro-scrappy"), "Cosmic-CoNN": (peers, "cosmic-conn")}
+    asked |= {"deepCR": (peers, "deepcr"), "L.A.Cosmic": (peers, "lacosmic")}
+    if options["maximask"]:
+        asked["MaxiMask"] = (options["maximask"], "maximask")
+    rows = {}
+    for label, (python, *what) in asked.items():
+        if options["only"] and not any(part in label for part in options["only"]):
+            continue
+        rows[label], scores = _in_a_process(options, images, *what, python=python)
+        if scores:
+            rows[label]["accuracy"] = _accuracy(scenes, scores, rows[label]["threshold"])
+        print(f"  {label:26}{_line(rows[label])}", flush=True)
+    for peer, shares in (("Astro-SCRAPPY", (5, 9)), ("Cosmic-CoNN", (10, 20))):
+        for label, share in zip((f"{DEFAULT} (auto)", "fast (auto)"), shares, strict=True):
+            if "median" in rows.get(peer, {}) and "median" in rows.get(label, {}):
+                ratio = rows[peer]["median"] / rows[label]["median"]
+                print(f"  {label} is {ratio:.1f} times as fast as {peer} (goal {share})", flush=True)
+    return rows
+
+
+def _line(row):
+    if "left_out" in row:
+        return f"left out: {row['left_out']}"
+    text = f"{row['median']:7.2f} s ({min(row['seconds']):.2f}-{max(row['seconds']):.2f})"
+    text += f"{row['megapixels_per_second']:7.2f} Mpx/s{row['peak_megabytes']:6.0f} MB  {row['engine']:18}"
+    for name, figures in row.get("accuracy", {}).items():
+        text += f" {name}: TPR(1e-4) {figures['tpr_1e-4']:.4f}" if "tpr_1e-4" in figures else f" {name}: TPR - "
+        text += f" F1 {figures['f1']:.4f}"
+    return text
+
+
+def scaling(options, sides=(512, 1024, 2048, 4096, 8192)):
+    """Cost and memory against frame size, 0.25 to 64 megapixels."""
+    rows = {}
+    for model in [m for m in (DEFAULT, "fast") if m in shipped()]:
+        reports = [_in_a_process(options, [inputs.ccd((side, side))], "crattn", model, "auto")[0] for side in sides]
+        seconds = [r["median"] for r in reports]
+        slope = float(np.polyfit(np.log(np.square(sides)), np.log(seconds), 1)[0])
+        peaks = [r["peak_megabytes"] for r in reports]
+        rows[model] = {"sides": list(sides), "seconds": seconds, "peak_megabytes": peaks, "slope": slope}
+        table = ", ".join(
+            f"{s * s / 2**20:g} Mpx {t:.2f} s {p:.0f} MB" for s, t, p in zip(sides, seconds, peaks, strict=True)
+        )
+        print(f"  {model}: slope {slope:.3f}; {table}", flush=True)
+    return rows
+
+
+def workers(options):
+    """Throughput of 1 to all cores, one worker of one thread each."""
+    image, rows = inputs.ccd(), {}
+    for count in range(1, os.cpu_count() + 1):
+        reports = [None] * count
+
+        def work(i, reports=reports):
+            reports[i] = _in_a_process(options, [image], "crattn", DEFAULT, "auto", threads=1)[0]
+
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(count)]
+        [t.start() for t in threads]
+        [t.join() for t in threads]
+        rows[count] = sum(r["megapixels_per_second"] for r in reports)
+        print(f"  {count} workers: {rows[count]:.2f} Mpx/s, {rows[count] / rows[1]:.2f} times one", flush=True)
+    return rows
+
+
+@contextmanager
+def _phases(spent):
+    """Measure how long each phase is busy; they overlap."""
+    from crattn_stage import process
+    from crattn_stage.detector import Detector
+    from crattn_stage.fits_file import FitsFile
+    from crattn_stage.stage import AttentionCRStage
+
+    places = {
+        "read": (FitsFile, "read"),
+        "mask": (Detector, "detect"),
+        "judge": (AttentionCRStage, "_judge"),
+        "pack": (FitsFile, "rendered"),
+        "write": (FitsFile, "copy"),
+        "sha256": (process, "sha256"),
+    }
+    old = {phase: getattr(*place) for phase, place in places.items()}
+
+    def timed(phase):
+        def function(*arguments, **keywords):
+            began = time.perf_counter()
+            try:
+                return old[phase](*arguments, **keywords)
+            finally:
+                spent[phase] = spent.get(phase, 0) + time.perf_counter() - began
+
+        return function
+
+    for phase, (owner, name) in places.items():
+        setattr(owner, name, timed(phase))
+    try:
+        yield
+    finally:
+        for phase, (owner, name) in places.items():
+            setattr(owner, name, old[phase])
+
+
+def _end_to_end(model, path, target, repeats):
+    """Mask a file in this process; print what it took as JSON."""
+    from crattn_stage.frames import ObservationFrame
+    from crattn_stage.process import process
+    from crattn_stage.stage import AttentionCRStage, RuntimeContext
+
+    stage = AttentionCRStage(RuntimeContext(model))
+    seconds, spent = [], {}
+    for _ in range(int(repeats)):
+        spent.clear()
+        with _phases(spent):
+            began = time.perf_counter()
+            outcome = process(path, target, stage, overwrite=True)
+            seconds.append(time.perf_counter() - began)
+    peak = peak_megabytes()
+    memory = []
+    with ObservationFrame(path) as frame:
+        extension, ccd = next(frame.ccds())
+        sections = [a.section for a in frame.amplifiers(extension)]
+        for _ in range(3):
+            began = time.perf_counter()
+            stage.detector.detect(ccd, amplifiers=sections)
+            memory.append(time.perf_counter() - began)
+    report = {"in_memory": statistics.median(memory), "seconds": seconds, "phases": spent, "peak_megabytes": peak}
+    print(json.dumps({**report, "engine": stage.detector.engine, "message": outcome.message}))
+
+
+def exposure(options):
+    """A packed CCD, and a whole packed exposure, file to file."""
+    rows = {}
+    with tempfile.TemporaryDirectory(dir=options["output"]) as folder:
+        path, target = Path(folder) / "exposure.fits.fz", Path(folder) / "masked.fits.fz"
+        for ccds in (1, options["ccds"]):
+            inputs.packed_exposure(path, ccds)
+            for model in [m for m in (DEFAULT, "fast") if m in shipped()]:
+                code = "import sys; from benchmarks.sections import _end_to_end; _end_to_end(*sys.argv[1:])"
+                repeats = str(options["repeats"] if ccds == 1 else 1)
+                done = subprocess.run(
+                    [sys.executable, "-c", code, model, path, target, repeats],
+                    capture_output=True,
+                    text=True,
+                    cwd=ROOT,
+                    env={**os.environ, "OMP_NUM_THREADS": str(options["threads"])},
+                )
+                if done.returncode:
+                    raise RuntimeError(done.stderr)
+                row = json.loads(done.stdout.strip().splitlines()[-1])
+                row["median"] = statistics.median(row["seconds"])
+                row["times_in_memory"] = row["median"] / (ccds * row["in_memory"])
+                rows[f"{model}, {ccds} CCD"] = row
+                busy = ", ".join(f"{phase} {s:.1f}" for phase, s in row["phases"].items())
+                print(
+                    f"  {model}, {ccds} CCD, {path.stat().st_size / 1e6:.0f} MB: {row['median']:.2f} s, "
+                    f"{row['times_in_memory']:.2f} times in memory ({row['in_memory']:.2f} s), "
+                    f"{row['peak_megabytes']:.0f} MB; busy, overlapping: {busy} s",
+                    flush=True,
+                )
+    return rows
+
+
+def startup(options):
+    """What `crattn-stage run` on a small frame takes beyond importing torch."""
+    from astropy.io import fits
+
+    with tempfile.TemporaryDirectory() as folder:
+        fits.writeto(Path(folder) / "small.fits", inputs.ccd((128, 128))[0])
+        script = Path(sys.executable).with_name("crattn-stage")
+        database = f"sqlite:///{folder}/provenance.sqlite"
+        run = [script, "run", f"{folder}/small.fits", "--overwrite", "--db", database]
+        commands = {"import torch": [sys.executable, "-c", "import torch"], "run": run, "help": [script, "--help"]}
+        rows = {name: [] for name in commands}
+        # Once more than counted: the first run measures the engines and makes the database.
+        for _ in range(options["repeats"] + 1):
+            for name, command in commands.items():
+                began = time.perf_counter()
+                subprocess.run(command, check=True, capture_output=True)
+                rows[name].append(time.perf_counter() - began)
+    rows = {name: statistics.median(seconds[1:]) for name, seconds in rows.items()}
+    print("  " + ", ".join(f"{name} {s:.2f} s" for name, s in rows.items()), flush=True)
+    return rows
+
+
+def limits(options, side=4096):
+    """What this machine can do at most: arithmetic and memory bandwidth, and the share each engine reaches."""
+    import torch
+
+    torch.set_num_threads(options["threads"])
+
+    def fastest(function, repeats=5):
+        times = []
+        for _ in range(repeats):
+            began = time.perf_counter()
+            function()
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    rows = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        a, b = torch.randn(2, side, side).to(dtype)
+        rows[f"teraflops {dtype}".replace("torch.", "")] = 2 * side**3 / fastest(lambda a=a, b=b: a @ b) / 1e12
+    a, b = torch.empty(2, 2**26)
+    rows["gigabytes_per_second"] = 2 * a.numel() * 4 / fastest(lambda: b.copy_(a)) / 1e9
+    for model in shipped():
+        flops, traffic = _work(load(model)[1])
+        rows[model] = {
+            "kiloflops_per_pixel": flops / 1e3,
+            "bytes_per_pixel": traffic,
+            "arithmetic_seconds": flops * np.prod(inputs.SHAPE) / rows["teraflops bfloat16"] / 1e12,
+            "memory_seconds": traffic * np.prod(inputs.SHAPE) / rows["gigabytes_per_second"] / 1e9,
+        }
+    for name, row in rows.items():
+        values = row.items() if isinstance(row, dict) else [("", row)]
+        print(f"  {name}: " + ", ".join(f"{key} {value:.3g}" for key, value in values), flush=True)
+    return rows
+
+
+def _work(network, side=256):
+    """Return FLOP per pixel, and bytes if each convolution reads and writes its 16-bit feature maps in memory."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    numbers = []
+    for module in network.modules():
+        if isinstance(module, (torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
+            module.register_forward_hook(lambda _, ins, out: numbers.append(sum(t.numel() for t in (*ins, out))))
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(torch.zeros(1, 1, side, side))
+    return counter.get_total_flops() / side**2, 2 * sum(numbers) / side**2
+
+
+def gpu(options):
+    """Our models on a CUDA device, where there is one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        print("  left out: no CUDA device", flush=True)
+        return {"left_out": "no CUDA device"}
+    rows = {}
+    for model in shipped():
+        rows[model] = _in_a_process(options, [inputs.ccd()], "crattn", model, "cuda")[0]
+        print(f"  {model:26}{_line(rows[model])}", flush=True)
+    return rows
+
+
+def machine(options):
+    """Where it was measured."""
+    import torch
+
+    name = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    return {"processor": name, "cores": os.cpu_count(), "threads": options["threads"], "torch": torch.__version__}
+
+
+SECTIONS = {f.__name__: f for f in (detectors, scaling, workers, exposure, startup, limits, gpu)}

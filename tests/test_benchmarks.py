@@ -1,0 +1,47 @@
+"""The benchmark runs, on images small enough for a test; what it measures is not judged here."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from benchmarks import inputs
+from benchmarks.sections import _end_to_end, _in_a_process
+from crattn_stage import load_detector
+
+OPTIONS = {"threads": 1, "repeats": 2}
+
+
+def test_a_detector_in_a_process_of_its_own_scores_as_here():
+    images = [inputs.ccd((128, 160), seed) for seed in (0, 1)]
+    report, (score,) = _in_a_process(OPTIONS, images, "crattn", "att-deepcr", "torch")
+    assert report["engine"].startswith("torch") and len(report["seconds"]) == 2
+    assert report["megapixels_per_second"] == pytest.approx(128 * 160 / 1e6 / report["median"])
+    assert report["peak_megabytes"] > 100
+    here = load_detector("att-deepcr", "torch").predict(*images[1])
+    assert np.allclose(score, here, atol=0.02) and (score > 0.5).any()
+
+
+def test_a_filter_gives_a_mask():
+    report, (mask,) = _in_a_process(OPTIONS, [inputs.ccd((128, 160))] * 2, "astro-scrappy")
+    assert mask.dtype == bool and mask.any() and report["median"] > 0
+
+
+def test_a_peer_that_is_not_installed_is_left_out_by_name():
+    report, scores = _in_a_process(OPTIONS, [inputs.ccd((64, 64))], "maximask")
+    assert "maximask" in report["left_out"] and scores == []
+
+
+def test_a_packed_exposure_is_masked_end_to_end(tmp_path, monkeypatch, capsys):
+    small = inputs.ccd
+    monkeypatch.setattr(inputs, "ccd", lambda seed: small((256, 192), seed))
+    path, target = tmp_path / "in.fits.fz", tmp_path / "out.fits.fz"
+    inputs.packed_exposure(path, 4, distinct=2)
+    _end_to_end("att-deepcr", path, target, 1)
+    report = capsys.readouterr().out
+    assert all(f'"{phase}"' in report for phase in ("read", "mask", "judge", "pack", "write", "sha256"))
+    with fits.open(path, checksum=True) as before, fits.open(target, checksum=True) as after:
+        assert [h.name for h in after] == ["PRIMARY", "N1", "DQ", "N2", "DQ", "N3", "DQ", "N4", "DQ"]
+        for number in range(1, 5):
+            assert np.array_equal(before[f"N{number}"].data, after[f"N{number}"].data)
+            assert ((after["DQ", number].data == 5).sum() > 20) and not (before["DQ", number].data == 5).any()
+            assert ((after["DQ", number].data == 1) == (before["DQ", number].data == 1)).all()

@@ -1,0 +1,142 @@
+"""Every engine gives the masks of plain float32, on real frames where there are some."""
+
+import json
+import logging
+import os
+
+import numpy as np
+import pytest
+import torch
+from conftest import sky_image, with_track
+
+from crattn_stage import engines, models
+from crattn_stage.detector import load_detector
+from crattn_stage.networks import ARCHITECTURES, build
+from training.evaluate import make_scenes, measure, network_scores
+from training.scenes import Skies
+
+HERE = ["torch", "openvino", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+@pytest.fixture(scope="module")
+def scenes(data):
+    """Held-out footprints on half of the held-out rows of a real DECam CCD."""
+    return make_scenes(Skies("test", data), "r", 1)
+
+
+@pytest.fixture(scope="module")
+def reference(scenes):
+    """Model -> its masks and figures by the plain network in float32."""
+    measured = {}
+
+    def get(name):
+        if name not in measured:
+            detector = load_detector(name, "float32")
+            masks = [detector.detect(s.image, s.sky.bad) for s in scenes]
+            measured[name] = masks, measure(scenes, network_scores(detector), detector.card.threshold)
+        return measured[name]
+
+    return get
+
+
+@pytest.mark.parametrize("name", models.shipped())
+@pytest.mark.parametrize("engine", HERE)
+def test_masks_of_real_frames_are_those_of_float32(name, engine, scenes, reference):
+    detector = load_detector(name, engine)
+    masks, figures = reference(name)
+    flips = sum((detector.detect(s.image, s.sky.bad) != m).sum() for s, m in zip(scenes, masks, strict=True))
+    masked = sum(m.sum() for m in masks)
+    assert masked > 1000 and flips < 0.01 * masked
+    ours = measure(scenes, network_scores(detector), detector.card.threshold)
+    assert abs(ours["tpr_1e-4"] - figures["tpr_1e-4"]) < 0.001
+
+
+def random_network(architecture, channels):
+    """A network whose batch-norm statistics are not those it starts with."""
+    torch.manual_seed(3)
+    network = build(architecture, channels)
+    with torch.no_grad():
+        for _ in range(3):
+            network(torch.randn(4, 1, 64, 64) * 3)
+    return network.eval().requires_grad_(False)
+
+
+def card(architecture, scaling="none"):
+    return models.ModelCard("random", architecture, "0" * 64, scaling, 0.5, **models.TILING)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("engine", HERE)
+def test_raw_counts_stay_float32(architecture, engine):
+    # At 300 ADU bfloat16 has steps of 2 ADU.
+    network = random_network(architecture, 16)
+    exact = engines.start("float32", network, card(architecture))
+    other = engines.start(engine, network, card(architecture))
+    assert other.name == f"{engine} float32"
+    tiles = np.random.default_rng(5).normal(300, 9, (3, 64, 96)).astype(np.float32)
+    assert exact.run(tiles).std() > 1e-3
+    np.testing.assert_allclose(other.run(tiles), exact.run(tiles), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("architecture", ["deepcr", "att-deepcr"])
+def test_folding_leaves_no_batch_norm_and_the_same_logits(architecture):
+    network = random_network(architecture, 16).double()
+    folded = engines.folded(network)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
+    assert any(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules())
+    image = torch.randn(1, 1, 48, 64, dtype=torch.float64) * 3
+    torch.testing.assert_close(folded(image), network(image), rtol=1e-9, atol=1e-9)
+
+
+def test_an_engine_that_cannot_run_is_refused():
+    with pytest.raises(ValueError, match="unknown engine 'abacus'"):
+        load_detector("att-deepcr", engine="abacus")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="no CUDA device"):
+            load_detector("att-deepcr", engine="cuda")
+
+
+@pytest.fixture
+def clock(monkeypatch, tmp_path):
+    """Engines that take the time they are told to; returns those times and the folder of the cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    seconds, measured = {"torch": 2.0, "openvino": 1.0}, []
+
+    def told(engine, tile):
+        measured.append(engine.name)
+        return seconds[engine.name.partition(" ")[0]]
+
+    monkeypatch.setattr(engines, "_seconds", told)
+    return seconds, measured, tmp_path / "crattn-stage"
+
+
+def test_auto_measures_once_and_remembers(clock, caplog):
+    seconds, measured, folder = clock
+    caplog.set_level(logging.INFO, "crattn_stage")
+    first = load_detector("att-deepcr")
+    assert first.engine.startswith("openvino") and len(measured) == 2
+    assert "the fastest here" in caplog.text
+    seconds["torch"] = 0.1
+    assert load_detector("att-deepcr").engine == first.engine and len(measured) == 2
+    assert "as measured before" in caplog.text
+    # Another model is another question.
+    assert load_detector("att-cosmic-conn").engine.startswith("torch") and len(measured) == 4
+    assert sorted(p.suffix for p in folder.iterdir()) == [".json", ".json"]
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"engine": "abacus"}', '{"engine": ["torch"]}', "\x00"])
+def test_a_damaged_note_is_measured_again_and_mended(clock, damage):
+    _, measured, folder = clock
+    load_detector("att-deepcr")
+    (note,) = folder.iterdir()
+    good = note.read_text()
+    note.write_text(damage)
+    assert load_detector("att-deepcr").engine.startswith("openvino")
+    assert len(measured) == 4 and json.loads(note.read_text()) == json.loads(good)
+
+
+def test_without_a_place_to_remember_it_still_runs(clock, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", os.fspath(tmp_path / "file"))
+    image, hit = with_track(sky_image())
+    assert load_detector("att-deepcr").detect(image)[hit].mean() > 0.95
