@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import platform
+import sys
 import time
 import weakref
 from collections.abc import Callable
@@ -114,6 +115,8 @@ def _cuda(network, scaled):
 
 
 def _openvino(network, scaled):
+    # Its import reports to its makers, from a forked process at that; without the client it does not.
+    sys.modules.setdefault("openvino_telemetry", None)
     try:
         import openvino
     except ImportError as error:
@@ -166,7 +169,7 @@ def _openvino_graph(network):
     """Write a folded `crattn_stage.networks.UNet` in OpenVINO's operations.
 
     Its converter from torch would do, but traces the network, which takes
-    longer than masking a small frame, and brings a telemetry client with it.
+    longer than masking a small frame.
     """
     from openvino import Model, opset13
 

@@ -84,7 +84,7 @@ def test_another_camera_is_no_history(history):
         record(history, number, "20130105", 900)
     with Session(history) as session, session.begin():
         for number in range(3):
-            get_or_add(session, Frame, {"path": f"/data/20130105/{number}.fits"}, camera="fa99")
+            get_or_add(session, Frame, {"path": f"/data/20130105/{number}.fits"}).camera = "fa99"
     assert {verdict for verdict, _ in reasons(history).values()} == {"PASS"}
 
 
@@ -104,7 +104,7 @@ def test_a_frames_own_verdict_stands_and_bad_models_fail(history):
     record(history, 1, "20130105", 100, verdict="WARN", reason="masked 3.0% of star cores")
     assert reasons(history)["1"] == ("WARN", ["masked 3.0% of star cores"])
     with Session(history) as session, session.begin():
-        get_or_add(session, Model, {"sha256": MODEL["sha256"]}, is_bad=True)
+        get_or_add(session, Model, {"sha256": MODEL["sha256"]}).is_bad = True
     assert reasons(history)["1"][0] == "FAIL"
 
 
