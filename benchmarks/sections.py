@@ -149,15 +149,14 @@ def workers(options):
 @contextmanager
 def _phases(spent):
     """Measure how long each phase is busy; they overlap."""
-    from crattn_stage import process
+    from crattn_stage import process, stage
     from crattn_stage.detector import Detector
     from crattn_stage.fits_file import FitsFile
-    from crattn_stage.stage import AttentionCRStage
 
     places = {
         "read": (FitsFile, "read"),
         "mask": (Detector, "detect"),
-        "judge": (AttentionCRStage, "_judge"),
+        "judge": (stage, "judge"),
         "pack": (FitsFile, "rendered"),
         "write": (FitsFile, "copy"),
         "sha256": (process, "sha256"),

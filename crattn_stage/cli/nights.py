@@ -267,7 +267,8 @@ def worker(concurrency, large, large_only, url, celery_arguments):
         from calibration_dbs.database import open_database
 
         url = url or default_database()
-        with_database(url, open_database)
+        # Just to see that it is there; the processes to come must not inherit a connection.
+        with_database(url, open_database).dispose()
         os.environ["CRATTN_DB"] = url
         cores = os.cpu_count() or 1
         concurrency = concurrency or max(1, cores // 2)
