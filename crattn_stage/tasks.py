@@ -72,6 +72,11 @@ def _get_ready(**_):
 class _MaskRequest(Request):
     """Records what the task itself cannot: that it was killed for taking too long."""
 
+    def __init__(self, *arguments, **keywords):
+        super().__init__(*arguments, **keywords)
+        # A message carries the limits of its sender; the worker's are to hold.
+        self.time_limits = None, None
+
     def on_timeout(self, soft, timeout):
         if not soft and not state.should_terminate:
             run_id, _ = self.args
