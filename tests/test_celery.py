@@ -343,3 +343,22 @@ def test_migrations_on_postgresql(postgresql):
         assert connection.scalar(text("select is_bad from models")) is False
         assert connection.scalar(text("select count(*) from calimages")) == 0
     database.dispose()
+
+
+def test_two_commands_at_once_ask_for_each_frame_once(postgresql):
+    from concurrent.futures import ThreadPoolExecutor
+
+    from calibration_dbs.records import queue_run
+
+    database = connect(postgresql)
+    upgrade(database)
+    model = {"name": "m", "architecture": "deepcr", "sha256": "ab" * 32, "path": "m"}
+
+    def ask(number):
+        path = f"/night/{number // 4}.fits"
+        return queue_run(database, path, model, f"{path}.out", threshold=0.5, engine="float32", version="0", options={})
+
+    with ThreadPoolExecutor(8) as pool:
+        runs = list(pool.map(ask, range(80)))
+    assert len(set(runs)) == 20
+    database.dispose()

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from calibration_dbs import records, registry
 from calibration_dbs.database import connect, open_database
 from calibration_dbs.tables import Batch, Frame, Run
+from crattn_stage import __version__
 from crattn_stage.atomic import sha256
 from crattn_stage.cli import main
 from crattn_stage.models import DEFAULT
@@ -93,7 +94,7 @@ def test_what_makes_a_frame_due(tmp_path, database):
     path = write_frame(tmp_path, 1)
     assert reprocess(tmp_path).exit_code == 0
     (output,) = folder_of(tmp_path).glob("*-crmask.fits")
-    before = output.read_bytes()
+    before, frame = output.read_bytes(), path.read_bytes()
 
     def reason(*arguments):
         return reprocess(tmp_path, "--dry-run", *arguments).stdout
@@ -110,8 +111,12 @@ def test_what_makes_a_frame_due(tmp_path, database):
         session.execute(update(Run).values(version="0.0.1"))
     fits.setval(path, "OBJECT", value="changed")
     assert "the frame has changed" in reason()
-    output.write_bytes(before[:-2880] + bytes(2880))
-    fits.delval(path, "OBJECT")
+    path.write_bytes(frame)
+    with Session(database) as session, session.begin():
+        session.execute(update(Run).values(version=__version__))
+    assert "done" in reason()
+    output.write_bytes(before[:-1] + b"x")
+    assert "its output is not as it was written" in reason()
 
 
 def test_files_of_others_are_kept(tmp_path, database):
@@ -428,3 +433,70 @@ def test_files_are_checked_against_themselves_and_the_database(tmp_path, databas
     assert crattn("qa", "--headers-only", output).exit_code == 0
     assert "the database does not know this file" in crattn("qa", output).stdout
     assert crattn("trace", output).exit_code == 1
+
+
+def test_a_relative_root_is_the_same_place(tmp_path, database, monkeypatch):
+    write_frame(tmp_path / "data", 1)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert reprocess("../data").exit_code == 0
+    assert "nothing is due" in reprocess("../data").stdout
+    assert "nothing is due" in reprocess(tmp_path / "data").stdout
+
+
+def test_an_output_never_replaces_its_frame(tmp_path, database):
+    path = write_frame(tmp_path, 1)
+    before = path.read_bytes()
+    result = reprocess(tmp_path, "--output-root", tmp_path, "--overwrite")
+    assert result.exit_code == 1 and "no frames" in result.stderr
+    (tmp_path / "link").symlink_to(tmp_path)
+    linked = reprocess(tmp_path, "--output-root", tmp_path / "link", "--overwrite")
+    assert linked.exit_code == 1 and "would replace it" in linked.stderr
+    assert path.read_bytes() == before
+
+
+def test_outputs_below_the_root_are_no_frames(tmp_path, database):
+    write_frame(tmp_path, 1)
+    arguments = ("--pattern", "**/*.fits", "--output-root", tmp_path / "masked")
+    assert reprocess(tmp_path, *arguments).exit_code == 0
+    assert "nothing is due" in reprocess(tmp_path, *arguments).stdout
+    assert len(list((tmp_path / "masked").rglob("*.fits"))) == 1
+
+
+def test_a_default_that_was_retired_as_bad_is_not_used(tmp_path, database):
+    write_frame(tmp_path, 1)
+    assert reprocess(tmp_path).exit_code == 0
+    assert crattn("models", "retire", DEFAULT, "--bad", "--reason", "a mistake").exit_code == 0
+    refused = reprocess(tmp_path)
+    assert refused.exit_code == 1 and "was retired as bad" in refused.stderr
+    assert "a mistake, bad" in crattn("models", "history").stdout
+
+
+def test_an_older_request_does_not_follow_a_newer_one(tmp_path, database):
+    """Model A is asked for, then B is used, then A again: what A was asked for first is off."""
+    write_frame(tmp_path, 1)
+    (first,) = queued(database, tmp_path)
+    assert reprocess(tmp_path, "--model", OTHER).exit_code == 0
+    with pytest.raises(records.Over):
+        perform(database, first)
+    assert reprocess(tmp_path).exit_code == 0
+    assert [run.status for run in runs_of(database)] == ["superseded", "succeeded", "succeeded"]
+    assert crattn("qa", "--night", NIGHT).exit_code == 0
+
+
+def test_a_worker_that_woke_too_late_writes_nothing(tmp_path, database):
+    write_frame(tmp_path, 1)
+    (run,) = queued(database, tmp_path)
+    with pytest.raises(records.Locked), records.claimed(database, run, lease=1000) as job:
+        with Session(database) as session, session.begin():
+            session.execute(update(Frame).values(locked_by="another"))
+        records.begin_output(database, job, {"x": "y"})
+    assert runs_of(database)[0].outputs is None
+
+
+def test_runs_of_another_database_are_told_apart(tmp_path, database):
+    write_frame(tmp_path, 1)
+    (run,) = queued(database, tmp_path)
+    for number, path in ((run, "/another/frame.fits"), (4711, None)):
+        with pytest.raises(records.UnknownRun, match="in this database"):
+            perform(database, number, path=path)
