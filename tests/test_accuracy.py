@@ -66,7 +66,8 @@ def test_an_exported_model_is_what_was_calibrated(tmp_path, data, monkeypatch):
     torch.save({"architecture": "att-deepcr", "network": network.state_dict()}, run / "checkpoint.pt")
     (run / "training.json").write_text('{"steps": 1}')
     card = export(run, data, tmp_path / "models", count=1)
-    loaded = load_detector(tmp_path / "models" / "att-deepcr.safetensors")
+    # It is measured by the reference engine; the others give its masks but for a few pixels.
+    loaded = load_detector(tmp_path / "models" / "att-deepcr.safetensors", "float32")
     assert loaded.card == card and card.sha256 == models.read_card("att-deepcr").sha256
     (scene,) = make_scenes(Skies("test", data), "r", 1)
     found = loaded.detect(scene.image, scene.sky.bad)

@@ -221,7 +221,7 @@ def nobody():
 
 def test_unreadable_and_unwritable_paths(frame_file, stage, nobody, monkeypatch):
     # The stage is loaded and the database made before, as whom the package's own files can be read.
-    monkeypatch.setattr("crattn_stage.cli._stage", lambda *_: stage)
+    monkeypatch.setattr("crattn_stage.cli.frames.load_stage", lambda *_: stage)
     monkeypatch.setattr("calibration_dbs.database.open_database", connect)
     monkeypatch.setenv("CRATTN_DB", f"sqlite:///{nobody / 'p.sqlite'}")
     secret, good, closed = nobody / "secret.fits", nobody / "good.fits", nobody / "closed"
