@@ -23,6 +23,7 @@ from calibration_dbs.database import connect, open_database
 from crattn_stage import models
 from crattn_stage.cli import main
 from crattn_stage.errors import FrameError
+from crattn_stage.stage import AttentionCRStage, RuntimeContext
 
 MODEL = ("--model", "att-deepcr")
 
@@ -219,9 +220,15 @@ def nobody():
     shutil.rmtree(folder)
 
 
-def test_unreadable_and_unwritable_paths(frame_file, stage, nobody, monkeypatch):
+@pytest.fixture
+def torch_stage():
+    """A stage that runs as whoever one is; OpenVINO dies in a process that has changed its user."""
+    return AttentionCRStage(RuntimeContext("att-deepcr", engine="float32"))
+
+
+def test_unreadable_and_unwritable_paths(frame_file, torch_stage, nobody, monkeypatch):
     # The stage is loaded and the database made before, as whom the package's own files can be read.
-    monkeypatch.setattr("crattn_stage.cli.frames.load_stage", lambda *_: stage)
+    monkeypatch.setattr("crattn_stage.cli.frames.load_stage", lambda *_: torch_stage)
     monkeypatch.setattr("calibration_dbs.database.open_database", connect)
     monkeypatch.setenv("CRATTN_DB", f"sqlite:///{nobody / 'p.sqlite'}")
     secret, good, closed = nobody / "secret.fits", nobody / "good.fits", nobody / "closed"
