@@ -144,16 +144,23 @@ def mask_file(path, target, stage, record, overwrite=False, mask_extension=False
             from crattn_stage.preview import write_preview
 
             write_preview(frame, *picture)
+        digests = {}
+
+        def finished(written):
+            digests.update(written)
+            if ready is not None:
+                ready(written)
+
         try:
-            outputs = frame.write(target, overwrite or bool(known), mask_extension, ready)
+            outputs = frame.write(target, overwrite or bool(known), mask_extension, finished)
         except BaseException:
             for drawn in picture:
                 drawn.unlink()
             raise
         record.run.update(
             output_path=os.path.abspath(target),
-            outputs={os.path.abspath(output): sha256(output) for output in outputs},
-            output_sha256=sha256(*outputs),
+            outputs={os.path.abspath(output): digest for output, digest in digests.items()},
+            output_sha256=sha256(*outputs) if len(digests) > 1 else digests[str(target)],
         )
         summary = record_detections(record, frame.detections, exposure_time(frame.header))
         verdict, reason = record.run["verdict"], record.run["reason"]
