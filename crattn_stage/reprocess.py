@@ -165,7 +165,7 @@ def _major(version):
 def _difference(last, step):
     if last is None:
         return "new"
-    if last.status in ("queued", "running"):
+    if last.status in records.OPEN:
         return "not finished"
     if last.status == "failed":
         return f"failed before: {last.error}"

@@ -1,8 +1,8 @@
 """Batch reprocessing by Celery: the app, its one task, and how it is set up.
 
 A message is the number of a run and the path of its frame; what is to be done
-stands in the database.  So a message may come twice, or too late, or be sent again, and the frame is
-still masked once.
+stands in the database.  So a message may come twice, or too late, or be sent
+again, and the frame is still masked once.
 """
 
 import os

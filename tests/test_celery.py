@@ -256,22 +256,26 @@ def test_the_time_limits(redis, observatory, deadly):
     check(night, paths[2:], {slow: "took longer than the time limit", deaf: "took longer than 10 s and was killed"})
 
 
+def survives(night, server, seconds):
+    """Stop a server in the middle of a night, and see that all is done when it is back."""
+    good = [write_frame(night.root, number, shape=(400, 400)) for number in range(6)]
+    night.start_worker()
+    command = night.reprocess("--celery")
+    wait_for(lambda: night.count("succeeded"))
+    server.stop()
+    time.sleep(seconds)
+    server.start()
+    assert command.wait(240) == 0
+    check(night, good, {})
+
+
 @pytest.mark.parametrize("kind", ["redis", "rabbitmq"])
 def test_the_broker_is_restarted(kind, folder, observatory):
     program = f"{kind}-server"
     need(installed(program), f"needs {program}, to start one of its own")
     server = (PrivateRedis if kind == "redis" else PrivateRabbit)(folder)
     try:
-        night = observatory(server.url)
-        good = [write_frame(night.root, number, shape=(400, 400)) for number in range(6)]
-        night.start_worker()
-        command = night.reprocess("--celery")
-        wait_for(lambda: night.count("succeeded"))
-        server.stop()
-        time.sleep(2)
-        server.start()
-        assert command.wait(240) == 0
-        check(night, good, {})
+        survives(observatory(server.url), server, 2)
     finally:
         server.stop()
 
@@ -280,16 +284,7 @@ def test_the_database_is_stopped_for_twenty_seconds(folder, redis, observatory):
     need(installed("initdb"), "needs initdb, to make a PostgreSQL cluster of its own")
     server = PrivatePostgres(folder / "postgres")
     try:
-        night = observatory(redis, server.url)
-        good = [write_frame(night.root, number, shape=(400, 400)) for number in range(6)]
-        night.start_worker()
-        command = night.reprocess("--celery")
-        wait_for(lambda: night.count("succeeded"))
-        server.stop()
-        time.sleep(20)
-        server.start()
-        assert command.wait(240) == 0
-        check(night, good, {})
+        survives(observatory(redis, server.url), server, 20)
     finally:
         server.stop()
 
