@@ -38,7 +38,7 @@ DILATION = np.ones((3, 3), bool)
 #: physical way, has k = sigma_D / sigma_U in electrons: 0.21 under a dark sky (283 ADU), 0.08 at 2090 ADU.
 DARK_NOISE, PAPER_CONTRAST = 7.0, 1 / 8
 #: Simulated skies of a split, and their side in pixels.
-PLANES, PLANE = 160, 320
+PLANES, PLANE = 480, 320
 #: Seeing (FWHM, pixels) below which a star can be as narrow as a hit.
 UNDERSAMPLED = 2.2
 
