@@ -95,35 +95,7 @@ class Detector:
             good pixel, the mask has another shape, or an amplifier has no
             pixels in the image.
         """
-        image, mask = _unwrapped(image, mask)
-        if image.ndim != 2 or 0 in image.shape:
-            raise ValueError(f"not a 2-D image: shape {image.shape}")
-        if image.dtype.kind not in "buif":
-            raise ValueError(f"not a real image: dtype {image.dtype}")
-        # float32 before anything else: big-endian and integer frames are common; an overflow is a bad pixel.
-        with np.errstate(over="ignore"):
-            image = np.ascontiguousarray(image, np.float32)
-        bad = mask | ~np.isfinite(image)
-        sections = [_section(amplifier, image.shape) for amplifier in amplifiers or [np.s_[:, :]]]
-        probability = np.zeros(image.shape, np.float32)
-        alive = False
-        for group in adjoining(sections):
-            window = enclosing(group)
-            plane, level = np.empty_like(image[window]), 0.0
-            for amplifier in group:
-                inside = _relative(amplifier, window)
-                if bad[amplifier].all():
-                    plane[inside] = 0
-                    continue
-                level, sigma = sky_statistics(image[amplifier], ~bad[amplifier])
-                plane[inside] = scale(image[amplifier], level, sigma, self.card.scaling)
-                alive = True
-            fill(plane, bad[window], level if self.card.scaling == "none" else 0.0)
-            probability[window] = self._run(plane)
-        if not alive:
-            raise ValueError("no good pixel")
-        probability[bad] = 0
-        return probability
+        return self._search(image, mask, amplifiers, self._engine.run, np.float32)
 
     def detect(self, image, mask=None, threshold=None, amplifiers=None):
         """Return a bool mask, True on cosmic rays.
@@ -150,16 +122,48 @@ class Detector:
         threshold = self.card.threshold if threshold is None else threshold
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold {threshold} is not a probability")
-        return self.predict(image, mask, amplifiers) > threshold
+        return self._search(image, mask, amplifiers, lambda tiles: self._engine.run(tiles) > threshold, bool)
 
-    def _run(self, plane):
+    def _search(self, image, mask, amplifiers, function, dtype):
+        """Return a plane of what a function says of tiles of the network's input."""
+        image, mask = _unwrapped(image, mask)
+        if image.ndim != 2 or 0 in image.shape:
+            raise ValueError(f"not a 2-D image: shape {image.shape}")
+        if image.dtype.kind not in "buif":
+            raise ValueError(f"not a real image: dtype {image.dtype}")
+        # float32 before anything else: big-endian and integer frames are common; an overflow is a bad pixel.
+        with np.errstate(over="ignore"):
+            image = np.ascontiguousarray(image, np.float32)
+        bad = mask | ~np.isfinite(image)
+        sections = [_section(amplifier, image.shape) for amplifier in amplifiers or [np.s_[:, :]]]
+        result = np.zeros(image.shape, dtype)
+        alive = False
+        for group in adjoining(sections):
+            window = enclosing(group)
+            plane, level = np.empty_like(image[window]), 0.0
+            for amplifier in group:
+                inside = _relative(amplifier, window)
+                if bad[amplifier].all():
+                    plane[inside] = 0
+                    continue
+                level, sigma = sky_statistics(image[amplifier], ~bad[amplifier])
+                scale(image[amplifier], level, sigma, self.card.scaling, out=plane[inside])
+                alive = True
+            fill(plane, bad[window], level if self.card.scaling == "none" else 0.0)
+            self._run(plane, function, out=result[window])
+        if not alive:
+            raise ValueError("no good pixel")
+        result[bad] = 0
+        return result
+
+    def _run(self, plane, function, out):
         _serialise_after_fork()
         tile, halo = self.card.tile, self.card.halo
         normalisation, _ = ARCHITECTURES[self.card.architecture]
         if normalisation == "batch":
             # Exact for any tile, so the one that suits engine and plane.
-            tile = even_tile(plane.shape, self._engine.tile, halo)
-        return run_tiled(plane, self._engine.run, tile, halo, self._engine.batch)
+            tile = even_tile(plane.shape, self._engine.tile, halo, self._engine.streams)
+        run_tiled(plane, function, tile, halo, self._engine.batch, out)
 
 
 def _unwrapped(image, mask):

@@ -52,12 +52,15 @@ class Engine:
         Largest side of a tile that it runs well, where any tile is exact.
     batch : int
         Tiles to give it at a time.
+    streams : int
+        Tiles that it runs side by side.
     """
 
     name: str
     run: Callable
     tile: int
     batch: int
+    streams: int = 1
 
 
 def folded(network):
@@ -172,8 +175,8 @@ def _openvino(network, scaled):
                 request.start_async({0: tiles[i : i + 1]})
         return result
 
-    batch = 4 * min(torch.get_num_threads(), MOST_STREAMS)
-    return Engine(f"openvino {'bfloat16' if low else 'float32'}", run, 560, batch)
+    streams = min(torch.get_num_threads(), MOST_STREAMS)
+    return Engine(f"openvino {'bfloat16' if low else 'float32'}", run, 432, 4 * streams, streams)
 
 
 def _openvino_graph(network):

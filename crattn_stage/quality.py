@@ -6,6 +6,8 @@ import numpy as np
 import sep
 from scipy.ndimage import label
 
+from crattn_stage.preparation import levelled
+
 #: Verdict limits: share of the searched pixels masked, and share of star cores masked.
 FRACTION_WARN, FRACTION_FAIL = 0.01, 0.05
 STARS_WARN, STARS_FAIL = 0.02, 0.10
@@ -161,7 +163,7 @@ def count_hits(cosmic_rays):
     return int(label(cosmic_rays, np.ones((3, 3)))[1])
 
 
-def star_cores(image, cosmic_rays, bad=None):
+def star_cores(image, cosmic_rays, bad=None, sections=None):
     """Find stars and see whether their cores are masked.
 
     A star is a round source of S/N above 20, as wide as the narrowest common
@@ -176,14 +178,17 @@ def star_cores(image, cosmic_rays, bad=None):
         2-D, ADU or electron.
     cosmic_rays : `numpy.ndarray` of bool
     bad : `numpy.ndarray` of bool, optional
+    sections : list of tuple of `slice`, optional
+        Of the amplifiers, whose sky levels may differ; the whole image by default.
 
     Returns
     -------
     stars, flagged : int
     """
-    image = np.ascontiguousarray(image, np.float32)
     bad = ~np.isfinite(image) if bad is None else bad | ~np.isfinite(image)
-    image = np.where(bad, np.float32(0), image)
+    image = levelled(image, sections or [np.s_[:, :]], ~bad)
+    # Outside the amplifiers, too.
+    image[bad | np.isnan(image)] = 0
     # Room for the pixels of sources; a crowded field needs more than sep starts with.
     sep.set_extract_pixstack(max(300_000, image.size // 8))
     try:

@@ -13,7 +13,6 @@ from crattn_stage.detector import load_detector
 from crattn_stage.errors import FrameError
 from crattn_stage.frames import Marks
 from crattn_stage.instruments import exposure_time, not_science, pixel_area, saturation
-from crattn_stage.preparation import levelled
 from crattn_stage.quality import BORDER, Detection, Summary, count_hits, header_cards, star_cores, total
 
 logger = logging.getLogger(__name__)
@@ -247,7 +246,7 @@ def judge(name, image, amplifiers, area, searched, found):
 
     summary = summarise(np.s_[:, :])
     sections = [a.section for a in amplifiers]
-    summary.stars, summary.stars_flagged = star_cores(levelled(image, sections, searched), found, ~searched)
+    summary.stars, summary.stars_flagged = star_cores(image, found, ~searched, sections)
     by_amplifier = {a.name: summarise(a.section) for a in amplifiers}
     for amplifier in amplifiers:
         inner = tuple(slice(s.start + BORDER, s.stop - BORDER) for s in amplifier.section)

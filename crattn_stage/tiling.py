@@ -5,6 +5,8 @@ no smaller than its receptive radius, and tile origins on multiples of the
 stride, the stitched result is the full-frame one.
 """
 
+import math
+
 import numpy as np
 
 from crattn_stage.networks import STRIDE
@@ -40,7 +42,7 @@ def centres(shape, tile, halo):
     ]
 
 
-def even_tile(shape, largest, halo):
+def even_tile(shape, largest, halo, streams=1):
     """Return the tile that divides a plane with the least waste.
 
     Parameters
@@ -49,6 +51,8 @@ def even_tile(shape, largest, halo):
         Height and width of the plane.
     largest, halo : int
         As for `centres`; no side of the tile is longer than the largest.
+    streams : int
+        Tiles that run side by side: as many tiles, or a multiple, leave none of them idle.
 
     Returns
     -------
@@ -61,7 +65,11 @@ def even_tile(shape, largest, halo):
         If tile and halo do not fit together.
     """
     (step, _) = _steps(largest, halo)
-    sides = [-(-n // -(-n // step)) for n in shape]
+    counts = [-(-n // step) for n in shape]
+    while math.prod(counts) % streams and max(shape) > STRIDE * streams:
+        longest = max((0, 1), key=lambda axis: shape[axis] / counts[axis])
+        counts[longest] += 1
+    sides = [-(-n // count) for n, count in zip(shape, counts, strict=True)]
     return tuple(side - side % -STRIDE + 2 * halo for side in sides)
 
 
@@ -73,7 +81,7 @@ def _steps(tile, halo):
     return steps
 
 
-def run_tiled(plane, function, tile, halo, batch=4):
+def run_tiled(plane, function, tile, halo, batch=4, out=None):
     """Apply a function to a plane tile by tile.
 
     Parameters
@@ -86,21 +94,28 @@ def run_tiled(plane, function, tile, halo, batch=4):
         As for `centres`.  What lies beyond the plane is its mirror image.
     batch : int
         Tiles per call.
+    out : `numpy.ndarray`, optional
+        (H, W), of what the function returns: where to write.
 
     Returns
     -------
     `numpy.ndarray`
-        (H, W) float32.
+        (H, W); float32 without `out`.
     """
     slices = centres(plane.shape, tile, halo)
     steps = _steps(tile, halo)
+    out = np.empty(plane.shape, np.float32) if out is None else out
+    # Which row, and which column, of the plane is where: the plane itself is not copied.
+    rows, columns = (
+        np.pad(np.arange(n), (halo, halo - n % -step), mode="reflect")
+        for n, step in zip(plane.shape, steps, strict=True)
+    )
     height, width = (step + 2 * halo for step in steps)
-    beyond = [(halo, halo - n % -step) for n, step in zip(plane.shape, steps, strict=True)]
-    padded = np.pad(plane, beyond, mode="reflect")
-    result = np.empty(plane.shape, np.float32)
     for first in range(0, len(slices), batch):
         group = slices[first : first + batch]
-        tiles = np.stack([padded[r.start : r.start + height, c.start : c.start + width] for r, c in group])
+        tiles = np.stack(
+            [plane[np.ix_(rows[r.start : r.start + height], columns[c.start : c.start + width])] for r, c in group]
+        )
         for (r, c), values in zip(group, function(tiles), strict=True):
-            result[r, c] = values[halo : halo + r.stop - r.start, halo : halo + c.stop - c.start]
-    return result
+            out[r, c] = values[halo : halo + r.stop - r.start, halo : halo + c.stop - c.start]
+    return out

@@ -287,12 +287,16 @@ def detectors(hdus):
 
 
 def _search(masker, image, detector):
-    plane = np.zeros(detector.shape, np.float32)
-    bad = np.zeros(detector.shape, bool)
-    for amplifier in detector.amplifiers:
-        with np.errstate(over="ignore"):
-            plane[amplifier.section] = amplifier.hdu.data[amplifier.pixels]
-        bad[amplifier.section] = BANZAI.bad_pixels(amplifier.hdu.mask[amplifier.pixels])
+    pieces = [(a.section, a.hdu.data[a.pixels], BANZAI.bad_pixels(a.hdu.mask[a.pixels])) for a in detector.amplifiers]
+    if len(pieces) == 1:
+        # It is the detector: not copied.
+        ((_, plane, bad),) = pieces
+    else:
+        plane, bad = np.zeros(detector.shape, np.float32), np.zeros(detector.shape, bool)
+        for section, pixels, unusable in pieces:
+            with np.errstate(over="ignore"):
+                plane[section] = pixels
+            bad[section] = unusable
     header = detector.amplifiers[0].hdu.meta.copy()
     header.extend(image.meta, unique=True)
     levels = [level for a in detector.amplifiers if (level := saturation(a.hdu.meta)) is not None]
