@@ -45,13 +45,13 @@ def peak_memory(reset=False):
 def mask(stage, paths, folder, threads):
     """Return, for each raw frame, seconds and peak memory of the stage, and its mask; the first frame twice."""
     os.environ["OPENTSDB_PYTHON_METRICS_TEST_MODE"] = "1"
-    import torch
+    # Before torch is imported, which is for the stage to do.
+    os.environ["OMP_NUM_THREADS"] = str(threads)
     from banzai import dbs, main
     from banzai.utils import stage_utils
 
     from crattn_stage.banzai import settings
 
-    torch.set_num_threads(threads)
     logging.disable(logging.ERROR)
     warnings.simplefilter("ignore")
     url = f"sqlite:///{folder}/{os.getpid()}.sqlite"

@@ -268,6 +268,8 @@ def limits(options, side=4096):
     """What this machine can do at most: arithmetic and memory bandwidth, and the share each engine reaches."""
     import torch
 
+    from crattn_stage.networks import restore
+
     torch.set_num_threads(options["threads"])
 
     def fastest(function, repeats=5):
@@ -285,7 +287,7 @@ def limits(options, side=4096):
     a, b = torch.empty(2, 2**26)
     rows["gigabytes_per_second"] = 2 * a.numel() * 4 / fastest(lambda: b.copy_(a)) / 1e9
     for model in shipped():
-        flops, traffic = _work(load(model)[1])
+        flops, traffic = _work(restore(*load(model)))
         rows[model] = {
             "kiloflops_per_pixel": flops / 1e3,
             "bytes_per_pixel": traffic,

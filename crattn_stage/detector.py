@@ -4,11 +4,10 @@ import copy
 import os
 
 import numpy as np
-import torch
 from astropy.nddata import NDData
 
 from crattn_stage import engines, models
-from crattn_stage.networks import ARCHITECTURES
+from crattn_stage.architectures import ARCHITECTURES
 from crattn_stage.preparation import fill, scale, sky_statistics
 from crattn_stage.tiling import even_tile, run_tiled
 
@@ -25,7 +24,7 @@ def load_detector(model=None, engine="auto", threads=None):
         "auto" is the fastest of the last three here, measured on first use
         (`crattn_stage.engines.choose`); "float32" is the plain network.
     threads : int, optional
-        CPU threads, for the whole process; torch's own choice if None.
+        CPU threads; as many as the process may use if None.
 
     Returns
     -------
@@ -38,11 +37,10 @@ def load_detector(model=None, engine="auto", threads=None):
     ValueError
         If the engine is unknown or cannot run here.
     """
-    _serialise_after_fork()
-    if threads is not None:
-        torch.set_num_threads(threads)
-    card, network = models.load(model)
-    return Detector(card, network, engine)
+    card, tensors = models.load(model)
+    if engine == "auto":
+        engine = engines.choose(models.find(model), card.sha256, threads)
+    return Detector(card, tensors, engine, threads)
 
 
 class Detector:
@@ -50,10 +48,11 @@ class Detector:
 
     Parameters
     ----------
-    card : `crattn_stage.models.ModelCard`
-    network : `torch.nn.Module`
-        In evaluation mode.
+    card, tensors
+        From `crattn_stage.models.load`.
     engine : str
+        As for `crattn_stage.engines.start`.
+    threads : int, optional
         As for `load_detector`.
 
     Attributes
@@ -63,9 +62,9 @@ class Detector:
         What really runs, with its arithmetic: "openvino bfloat16".
     """
 
-    def __init__(self, card, network, engine="float32"):
+    def __init__(self, card, tensors, engine="float32", threads=None):
         self.card = card
-        self._engine = engines.start(engine, network.eval().requires_grad_(False), card)
+        self._engine = engines.start(engine, card, tensors, threads)
         self.engine = self._engine.name
 
     def predict(self, image, mask=None, amplifiers=None):
@@ -157,7 +156,6 @@ class Detector:
         return result
 
     def _run(self, plane, function, out):
-        _serialise_after_fork()
         tile, halo = self.card.tile, self.card.halo
         normalisation, _ = ARCHITECTURES[self.card.architecture]
         if normalisation == "batch":
@@ -183,20 +181,6 @@ def _section(section, shape):
     if rows.start >= rows.stop or columns.start >= columns.stop or (rows.step, columns.step) != (1, 1):
         raise ValueError(f"amplifier {section} has no pixels in an image of shape {shape}")
     return slice(rows.start, rows.stop), slice(columns.start, columns.stop)
-
-
-_process = os.getpid()
-
-
-def _serialise_after_fork():
-    """Use one thread in a forked child.
-
-    OpenMP's thread pool does not survive a fork; a child that used it would hang.
-    """
-    global _process
-    if _process != os.getpid():
-        torch.set_num_threads(1)
-        _process = os.getpid()
 
 
 def enclosing(sections):

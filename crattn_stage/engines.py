@@ -5,25 +5,20 @@ bfloat16 where the processor has it in hardware and the input of the network is
 scaled; raw counts, whose third digit matters, stay float32.
 """
 
-import copy
-import ctypes
 import hashlib
 import json
 import logging
 import os
 import platform
+import subprocess
 import sys
 import time
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from crattn_stage import __version__
 from crattn_stage.atomic import replacing
@@ -32,10 +27,7 @@ logger = logging.getLogger(__name__)
 
 #: What `load_detector` can be asked for.
 ENGINES = ("auto", "float32", "torch", "openvino", "cuda")
-#: More would hold more tiles in memory than they gain.
-MOST_STREAMS = 4
-#: Shapes of tiles for which OpenVINO's model is kept.
-MOST_SHAPES = 4
+_process = os.getpid()
 
 
 @dataclass(frozen=True)
@@ -63,208 +55,44 @@ class Engine:
     streams: int = 1
 
 
-def folded(network):
-    """Return a copy of a network with batch normalisation folded into the convolutions before it.
+def forked():
+    """Tell whether this process was forked after this module was imported, as a pool's workers are."""
+    return os.getpid() != _process
+
+
+def thread_count(threads=None):
+    """Return how many CPU threads run a network.
 
     Parameters
     ----------
-    network : `torch.nn.Module`
-        In evaluation mode.
+    threads : int, optional
+        As asked for.
 
     Returns
     -------
-    `torch.nn.Module`
-        Equal but for rounding; one with group normalisation as it was.
+    int
+        Without being asked for, ``OMP_NUM_THREADS``, or all cores that the process
+        may use; but 1 in a forked child, which has as many siblings.
     """
-    network = copy.deepcopy(network)
-    for sequence in network.modules():
-        if isinstance(sequence, nn.Sequential):
-            for i in range(len(sequence) - 1):
-                if isinstance(sequence[i], nn.Conv2d) and isinstance(sequence[i + 1], nn.BatchNorm2d):
-                    sequence[i], sequence[i + 1] = fuse_conv_bn_eval(sequence[i], sequence[i + 1]), nn.Identity()
-    return network
+    if forked():
+        return 1
+    if threads is None and os.environ.get("OMP_NUM_THREADS", "").isdigit():
+        threads = int(os.environ["OMP_NUM_THREADS"])
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return threads or cores or 1
 
 
-def _torch(network, dtype, device="cpu", tile=448, batch=1):
-    network = network.to(device, dtype, memory_format=torch.channels_last)
-
-    def run(tiles):
-        image = torch.from_numpy(tiles)[:, None].to(device, dtype, memory_format=torch.channels_last)
-        with torch.inference_mode():
-            return torch.sigmoid(network(image).float())[:, 0].cpu().numpy()
-
-    name = "float32" if dtype == torch.float32 else "bfloat16"
-    return Engine(f"{'torch' if device == 'cpu' else device} {name}", run, tile, batch)
-
-
-def _float32(network, scaled):
-    """The reference: the network as it was trained."""
-    return _torch(network, torch.float32)
-
-
-def bfloat16_in_hardware():
-    """Tell whether torch calculates in bfloat16 faster than in float32 on this processor.
-
-    Without instructions of its own it is many times slower.
-
-    Returns
-    -------
-    bool
-        False where an older torch does not tell: float32 is safe.
-    """
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
-def _torch_cpu(network, scaled):
-    return _torch(folded(network), torch.bfloat16 if scaled and bfloat16_in_hardware() else torch.float32)
-
-
-def _cuda(network, scaled):
-    if not torch.cuda.is_available():
-        raise ValueError("engine 'cuda': no CUDA device")
-    # Not float16: its range is that of 16-bit counts.
-    low = scaled and torch.cuda.is_bf16_supported()
-    return _torch(folded(network), torch.bfloat16 if low else torch.float32, "cuda", tile=1072, batch=4)
-
-
-def _openvino(network, scaled):
-    # Its import reports to its makers, from a forked process at that; without the client it does not.
-    sys.modules.setdefault("openvino_telemetry", None)
-    try:
-        import openvino
-    except ImportError as error:
-        raise ValueError("engine 'openvino': it is not installed") from error
-    low = scaled and "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    graph = _openvino_graph(folded(network))
-    compiled = {}
-
-    def model_for(shape):
-        # Its threads do not survive a fork; and a fixed shape takes less memory and time.
-        key = os.getpid(), shape
-        model = compiled.get(key)
-        if model is None:
-            threads = torch.get_num_threads()
-            settings = {
-                "INFERENCE_PRECISION_HINT": "bf16" if low else "f32",
-                "INFERENCE_NUM_THREADS": threads,
-                # Each stream runs a tile of its own: two cores on two tiles wait less than both on one.
-                "NUM_STREAMS": min(threads, MOST_STREAMS),
-            }
-            fixed = graph.clone()
-            fixed.reshape([1, *shape])
-            model = openvino.Core().compile_model(fixed, "CPU", settings)
-            _threaded.add(model)
-            if len(compiled) >= MOST_SHAPES:
-                compiled.clear()
-            compiled[key] = model
-        return model
-
-    def run(tiles):
-        model = model_for(tiles.shape[1:])
-        result = np.empty_like(tiles)
-        # Not its AsyncInferQueue: callbacks into Python can lock up with the model's end.
-        streams = model.get_property("NUM_STREAMS")
-        requests = [model.create_infer_request() for _ in range(min(streams, len(tiles)))]
-        for i in range(len(tiles) + len(requests)):
-            request, before = requests[i % len(requests)], i - len(requests)
-            if before >= 0:
-                request.wait()
-                result[before] = request.get_output_tensor().data[0]
-            if i < len(tiles):
-                request.start_async({0: tiles[i : i + 1]})
-        return result
-
-    streams = min(torch.get_num_threads(), MOST_STREAMS)
-    return Engine(f"openvino {'bfloat16' if low else 'float32'}", run, 432, 4 * streams, streams)
-
-
-def _openvino_graph(network):
-    """Write a folded `crattn_stage.networks.UNet` in OpenVINO's operations.
-
-    Its converter from torch would do, but traces the network, which takes
-    longer than masking a small frame.
-    """
-    from openvino import Model, opset13
-
-    def constant(tensor):
-        return opset13.constant(tensor.detach().numpy(), np.float32)
-
-    def convolve(x, layer, inputs=slice(None)):
-        pad = list(layer.padding)
-        return opset13.convolution(x, constant(layer.weight[:, inputs]), [1, 1], pad, pad, [1, 1])
-
-    def biased(x, layer):
-        return opset13.add(x, constant(layer.bias[:, None, None]))
-
-    def normalised(x, layer):
-        # Each group as one row of its own: MVN has no groups.
-        rows = opset13.reshape(x, [0, layer.num_groups, -1], True)
-        rows = opset13.mvn(rows, [2], True, layer.eps, "inside_sqrt")
-        return opset13.reshape(rows, opset13.shape_of(x), False)
-
-    kinds = {
-        nn.Conv2d: lambda x, layer: biased(convolve(x, layer), layer),
-        nn.GroupNorm: normalised,
-        nn.ReLU: lambda x, layer: opset13.relu(x),
-        nn.Sigmoid: lambda x, layer: opset13.sigmoid(x),
-        nn.Identity: lambda x, layer: x,
-    }
-
-    def apply(x, layers):
-        for layer in layers:
-            x = kinds[type(layer)](x, layer)
-        return x
-
-    def up(deep, skip, level):
-        layer, gate = level.upsample, level.attention
-        deep = biased(opset13.convolution_backprop_data(deep, constant(layer.weight), [2, 2]), layer)
-        if gate is not None:
-            both = opset13.relu(opset13.add(apply(deep, gate.gate), apply(skip, gate.skip)))
-            skip = opset13.multiply(skip, apply(both, gate.alpha))
-        # The convolution of the two halves apart, which saves copying them together.
-        first, *others = level.convolutions
-        half = first.in_channels // 2
-        both = opset13.add(convolve(skip, first, slice(half)), convolve(deep, first, slice(half, None)))
-        return apply(biased(both, first), others)
-
-    def pool(x):
-        return opset13.max_pool(x, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2]).output(0)
-
-    image = opset13.parameter([-1, -1, -1], np.float32)
-    fine = apply(opset13.unsqueeze(image, 1), network.encoder1)
-    middle = apply(pool(fine), network.encoder2)
-    coarse = apply(pool(middle), network.encoder3)
-    logits = apply(up(up(coarse, middle, network.up2), fine, network.up1), [network.head])
-    return Model([opset13.squeeze(opset13.sigmoid(logits), 1)], [image])
-
-
-#: Models that have threads.
-_threaded = weakref.WeakSet()
-
-
-def _keep_forever():
-    """Keep a forked child from ending the models of its parent, whose threads it would wait for in vain."""
-    for model in _threaded:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(model))
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_keep_forever)
-
-_MAKERS = {"float32": _float32, "torch": _torch_cpu, "openvino": _openvino, "cuda": _cuda}
-
-
-def start(engine, network, card):
+def start(engine, card, tensors, threads=None):
     """Make a network ready to run.
 
     Parameters
     ----------
     engine : str
-        One of `ENGINES`; "auto" is the fastest here, as `choose` finds.
-    network : `torch.nn.Module`
-        In evaluation mode, without gradients.
-    card : `crattn_stage.models.ModelCard`
+        One of `ENGINES` but "auto".
+    card, tensors
+        From `crattn_stage.models.load`.
+    threads : int, optional
+        CPU threads.
 
     Returns
     -------
@@ -275,49 +103,60 @@ def start(engine, network, card):
     ValueError
         If the engine is unknown or cannot run here.
     """
-    if engine not in ENGINES:
+    # Imported where they are wanted: torch alone takes seconds and 180 MB.
+    if engine == "openvino":
+        from crattn_stage.openvino_engine import openvino as make
+    elif engine in ENGINES[1:]:
+        from crattn_stage import torch_engines
+
+        make = {"float32": torch_engines.float32, "torch": torch_engines.cpu, "cuda": torch_engines.cuda}[engine]
+    else:
         raise ValueError(f"unknown engine {engine!r}; known: {', '.join(ENGINES)}")
-    if engine == "auto":
-        return choose(network, card)
-    return _MAKERS[engine](network, card.scaling != "none")
+    return make(card, tensors, threads)
 
 
-def choose(network, card):
-    """Return the fastest engine for a network on this machine.
+def choose(path, sha256, threads=None):
+    """Return the fastest engine for a model on this machine.
 
     It is measured once for each machine, number of threads, model and version,
-    and remembered in the user's cache folder.
+    in a process of its own, and remembered in the user's cache folder.
 
     Parameters
     ----------
-    network, card
-        As for `start`.
+    path : path-like
+        Of the weights.
+    sha256 : str
+        Of the weights.
+    threads : int, optional
+        CPU threads.
 
     Returns
     -------
-    `Engine`
+    str
+        One of `ENGINES`.
     """
-    names = [
-        "torch",
-        *(["openvino"] if _installed("openvino") else []),
-        *(["cuda"] if torch.cuda.is_available() else []),
-    ]
-    if len(names) == 1:
-        return start("torch", network, card)
+    devices = sorted(str(device) for device in Path("/dev").glob("nvidia[0-9]*"))
+    likely = "openvino" if _installed("openvino") else "torch"
+    if likely == "torch" and not devices:
+        return likely
     versions = {name: _installed(name) for name in ("torch", "openvino")}
-    machine = [platform.node(), platform.machine(), torch.get_num_threads(), torch.cuda.device_count()]
-    key = json.dumps([__version__, versions, machine, card.sha256])
+    devices.append(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    machine = [platform.node(), platform.machine(), thread_count(threads), devices]
+    key = json.dumps([__version__, versions, machine, sha256])
     file = _cache_folder() / f"engine-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     try:
         name = json.loads(file.read_text())["engine"]
-        engine = start(name if name in names else "?", network, card)
-        logger.info("engine %s, as measured before (%s)", engine.name, file)
-        return engine
+        if name in ENGINES[1:]:
+            logger.info("engine %s, as measured before (%s)", name, file)
+            return name
     except (OSError, ValueError, KeyError, TypeError):
         # Not measured yet, or the note of it is damaged.
         pass
-    engines = {name: start(name, network, card) for name in names}
-    seconds = {name: _seconds(engine, card.tile) for name, engine in engines.items()}
+    try:
+        seconds = _measured(path, thread_count(threads))
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        logger.info("engine %s; which is the fastest could not be measured: %s", likely, error)
+        return likely
     name = min(seconds, key=seconds.get)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -325,9 +164,9 @@ def choose(network, card):
             stream.write(json.dumps({"engine": name, "seconds_per_megapixel": seconds, "key": key}, indent=2).encode())
     except OSError as error:
         logger.info("the choice of the engine cannot be kept: %s", error)
-    told = ", ".join(f"{engines[n].name} {s:.3f}" for n, s in seconds.items())
-    logger.info("engine %s, the fastest here (seconds per megapixel: %s)", engines[name].name, told)
-    return engines[name]
+    told = ", ".join(f"{name} {s:.3f}" for name, s in seconds.items())
+    logger.info("engine %s, the fastest here (seconds per megapixel: %s)", name, told)
+    return name
 
 
 def _installed(name):
@@ -341,13 +180,42 @@ def _cache_folder():
     return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "crattn-stage"
 
 
-def _seconds(engine, tile):
-    """Measure an engine: seconds per million pixels, at its best of three."""
-    tiles = np.random.default_rng(0).standard_normal((engine.batch, tile, tile)).astype(np.float32)
-    engine.run(tiles)
-    best = np.inf
-    for _ in range(3):
-        began = time.perf_counter()
+def _measured(path, threads):
+    """Return engine -> seconds per million pixels, measured in a process of its own."""
+    code = f"import sys; sys.path[:] = {sys.path}; from crattn_stage.engines import measure; measure(*sys.argv[1:])"
+    command = [sys.executable, "-c", code, os.fspath(path), str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(path, threads, rounds=3):
+    """Print as JSON what each engine that runs here takes for a model, seconds per million pixels.
+
+    Parameters
+    ----------
+    path : path-like
+        Of the weights.
+    threads : int or str
+    rounds : int
+        Of which the best counts; the engines take turns, as others may be using the machine.
+    """
+    from crattn_stage.models import load
+
+    card, tensors = load(path)
+    engines = {}
+    for name in ENGINES[2:]:
+        try:
+            engines[name] = start(name, card, tensors, int(threads))
+        except ValueError:
+            # It cannot run here.
+            continue
+    seconds = dict.fromkeys(engines, np.inf)
+    tiles = np.random.default_rng(0).standard_normal((8, card.tile, card.tile)).astype(np.float32)
+    for engine in engines.values():
         engine.run(tiles)
-        best = min(best, time.perf_counter() - began)
-    return best / tiles.size * 1e6
+    for _ in range(rounds):
+        for name, engine in engines.items():
+            began = time.perf_counter()
+            engine.run(tiles)
+            seconds[name] = min(seconds[name], (time.perf_counter() - began) / tiles.size * 1e6)
+    print(json.dumps(seconds))

@@ -7,18 +7,16 @@ A model is two files side by side: ``NAME.safetensors`` and its card,
 import hashlib
 import json
 import os
-import pickle
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import safetensors
-import safetensors.torch
-import torch
+import safetensors.numpy
 
 from crattn_stage import __version__
+from crattn_stage.architectures import ARCHITECTURES, tensor_shapes
 from crattn_stage.atomic import replacing
 from crattn_stage.errors import ModelError
-from crattn_stage.networks import ARCHITECTURES, build
 from crattn_stage.preparation import SCALINGS
 from crattn_stage.tiling import centres
 
@@ -140,8 +138,8 @@ def load(model=None):
     Returns
     -------
     card : `ModelCard`
-    network : `torch.nn.Module`
-        In evaluation mode.
+    tensors : dict of str to `numpy.ndarray`
+        As `crattn_stage.architectures.tensor_shapes` says.
 
     Raises
     ------
@@ -158,19 +156,42 @@ def load(model=None):
     if found != card.sha256:
         raise ModelError(f"{path}: sha256 is {found[:16]}..., its card says {card.sha256[:16]}...")
     try:
-        network = build(card.architecture, card.channels)
-        network.load_state_dict(safetensors.torch.load(content))
-    except (safetensors.SafetensorError, RuntimeError, ValueError, TypeError) as error:
-        raise ModelError(f"{path}: not weights of {card.architecture}: {_first_line(error)}") from error
-    return card, network.eval()
+        tensors = safetensors.numpy.load(content)
+    except (safetensors.SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"{path}: not weights of {card.architecture}: {error}") from error
+    check_tensors(tensors, card.architecture, card.channels, path)
+    return card, tensors
 
 
-def save(network, card, folder):
+def check_tensors(tensors, architecture, channels, path):
+    """Refuse tensors that are not those of an architecture.
+
+    Parameters
+    ----------
+    tensors : dict of str to `numpy.ndarray`
+    architecture, channels
+        As for `crattn_stage.architectures.tensor_shapes`.
+    path : path-like
+        Where they come from.
+
+    Raises
+    ------
+    ModelError
+        If one is missing, is of another shape or is not real, or there is one too many.
+    """
+    expected = tensor_shapes(architecture, channels)
+    found = {name: array.shape for name, array in tensors.items() if array.dtype.kind in "fi"}
+    wrong = sorted(name for name in expected.keys() | tensors.keys() if expected.get(name) != found.get(name))
+    if wrong:
+        raise ModelError(f"{path}: not weights of {architecture} with {channels} channels: {wrong[0]}")
+
+
+def save(tensors, card, folder):
     """Write a model's weights and card.
 
     Parameters
     ----------
-    network : `torch.nn.Module`
+    tensors : dict of str to `numpy.ndarray`
     card : dict
         Fields of `ModelCard` but the sha256, which is computed.
     folder : path-like
@@ -188,80 +209,10 @@ def save(network, card, folder):
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
-    content = safetensors.torch.save(tensors)
+    content = safetensors.numpy.save(tensors)
     card = ModelCard(sha256=hashlib.sha256(content).hexdigest(), **card)
     text = (json.dumps(asdict(card), indent=2) + "\n").encode()
     with replacing([folder / f"{card.name}{suffix}" for suffix in (".safetensors", ".json")], overwrite=True) as files:
         for stream, data in zip(files, (content, text), strict=True):
             stream.write(data)
     return card
-
-
-#: Module names in the checkpoints the paper's authors released -> ours.
-RELEASED_NAMES = {
-    "inc.conv.conv.": "encoder1.",
-    "down1.down_cov.1.conv.": "encoder2.",
-    "down2.down_cov.1.conv.": "encoder3.",
-    "up2.up_conv.": "up2.upsample.",
-    "up2.conv.conv.": "up2.convolutions.",
-    "up2.attention.W_gate.": "up2.attention.gate.",
-    "up2.attention.W_x.": "up2.attention.skip.",
-    "up2.attention.psi.": "up2.attention.alpha.",
-    "up1.up_conv.": "up1.upsample.",
-    "up1.conv.conv.": "up1.convolutions.",
-    "up1.attention.W_gate.": "up1.attention.gate.",
-    "up1.attention.W_x.": "up1.attention.skip.",
-    "up1.attention.psi.": "up1.attention.alpha.",
-    "outc.conv.": "head.",
-}
-
-
-def import_released(path, architecture):
-    """Read a checkpoint the paper's authors released.
-
-    In their batch-norm networks one module serves twice in a block; its two
-    entries hold the same tensors, so separate modules give the same outputs.
-
-    Parameters
-    ----------
-    path : path-like
-        A state dict written by `torch.save`; read with ``weights_only=True``.
-    architecture : str
-        One of `crattn_stage.networks.ARCHITECTURES`.
-
-    Returns
-    -------
-    `torch.nn.Module`
-        In evaluation mode; expects raw counts (ADU, sky included).
-
-    Raises
-    ------
-    ModelError
-        If the file is no such checkpoint.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ModelError(f"{path}: {error.strerror or error}") from error
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, IndexError) as error:
-        raise ModelError(f"{path}: not a checkpoint of tensors alone") from error
-    network = build(architecture)
-    try:
-        network.load_state_dict({_renamed(name): tensor for name, tensor in state.items()})
-    except (AttributeError, KeyError, RuntimeError, TypeError) as error:
-        raise ModelError(f"{path}: not a released checkpoint of {architecture}; are all its tensors there?") from error
-    return network.eval()
-
-
-def _renamed(name):
-    name = name.removeprefix("module.")
-    for theirs, ours in RELEASED_NAMES.items():
-        if name.startswith(theirs):
-            return ours + name.removeprefix(theirs)
-    raise KeyError(f"unexpected tensor {name!r}")
-
-
-def _first_line(error):
-    # torch puts the list of tensors, or advice on how to load unsafely, on further lines.
-    return " ".join(str(error).split("\n", 2)[:2]).strip()[:200]

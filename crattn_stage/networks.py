@@ -12,16 +12,7 @@ the authors released, 192 fewer than the table says.
 import torch
 from torch import nn
 
-#: name -> (normalisation, attention).  The names are the product's contract.
-ARCHITECTURES = {
-    "deepcr": ("batch", False),
-    "att-deepcr": ("batch", True),
-    "cosmic-conn": ("group", False),
-    "att-cosmic-conn": ("group", True),
-}
-
-#: Height and width fed to a network must be multiples of this (two 2x2 poolings).
-STRIDE = 4
+from crattn_stage.architectures import ARCHITECTURES, STRIDE, groups
 
 
 def build(name, channels=32):
@@ -50,6 +41,39 @@ def build(name, channels=32):
     return UNet(normalisation, attention, channels)
 
 
+def restore(card, tensors):
+    """Return the network of a model.
+
+    Parameters
+    ----------
+    card, tensors
+        From `crattn_stage.models.load`.
+
+    Returns
+    -------
+    `torch.nn.Module`
+        In evaluation mode, without gradients.
+    """
+    network = build(card.architecture, card.channels)
+    # Copied: the arrays may be read-only views of a file's content.
+    network.load_state_dict({name: torch.tensor(array) for name, array in tensors.items()})
+    return network.eval().requires_grad_(False)
+
+
+def tensors_of(network):
+    """Return the tensors of a network as `crattn_stage.models.load` does.
+
+    Parameters
+    ----------
+    network : `torch.nn.Module`
+
+    Returns
+    -------
+    dict of str to `numpy.ndarray`
+    """
+    return {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in network.state_dict().items()}
+
+
 def normalise(kind, channels):
     """Return the normalisation layer of a family: batch (deepCR) or group (Cosmic-CoNN).
 
@@ -72,7 +96,7 @@ def normalise(kind, channels):
     """
     if kind == "batch":
         return nn.BatchNorm2d(channels, momentum=0.005)
-    return nn.GroupNorm(min(8, channels), channels, affine=False)
+    return nn.GroupNorm(groups(channels), channels, affine=False)
 
 
 class DoubleConvolution(nn.Sequential):

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from crattn_stage.networks import STRIDE
+from crattn_stage.architectures import STRIDE
 
 
 def centres(shape, tile, halo):

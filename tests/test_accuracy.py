@@ -6,6 +6,7 @@ import torch
 from astropy.io import fits
 
 from crattn_stage import load_detector, models
+from crattn_stage.networks import restore
 from crattn_stage.quality import star_cores
 from training import peers, real, tables
 from training.evaluate import make_scenes, measure
@@ -61,7 +62,7 @@ def test_an_exported_model_is_what_was_calibrated(tmp_path, data, monkeypatch):
     monkeypatch.setattr("training.export.SCENES", ("r",))
     run = tmp_path / "run"
     run.mkdir()
-    _, network = models.load("att-deepcr")
+    network = restore(*models.load("att-deepcr"))
     # As an older version wrote it: neither recipe nor mean of the weights.
     torch.save({"architecture": "att-deepcr", "network": network.state_dict()}, run / "checkpoint.pt")
     (run / "training.json").write_text('{"steps": 1}')

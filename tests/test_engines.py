@@ -12,8 +12,10 @@ import torch
 from conftest import sky_image, with_track
 
 from crattn_stage import engines, models
+from crattn_stage.architectures import ARCHITECTURES
 from crattn_stage.detector import load_detector
-from crattn_stage.networks import ARCHITECTURES, build
+from crattn_stage.networks import build, tensors_of
+from crattn_stage.torch_engines import folded
 from training import peers
 from training.evaluate import make_scenes, measure
 from training.scenes import Skies
@@ -65,16 +67,16 @@ def random_network(architecture, channels):
 
 
 def card(architecture, scaling="none"):
-    return models.ModelCard("random", architecture, "0" * 64, scaling, 0.5, **models.TILING)
+    return models.ModelCard("random", architecture, "0" * 64, scaling, 0.5, channels=16, **models.TILING)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("engine", HERE)
 def test_raw_counts_stay_float32(architecture, engine):
     # At 300 ADU bfloat16 has steps of 2 ADU.
-    network = random_network(architecture, 16)
-    exact = engines.start("float32", network, card(architecture))
-    other = engines.start(engine, network, card(architecture))
+    model = card(architecture), tensors_of(random_network(architecture, 16))
+    exact = engines.start("float32", *model)
+    other = engines.start(engine, *model)
     assert other.name == f"{engine} float32"
     tiles = np.random.default_rng(5).normal(300, 9, (3, 64, 96)).astype(np.float32)
     assert exact.run(tiles).std() > 1e-3
@@ -84,11 +86,11 @@ def test_raw_counts_stay_float32(architecture, engine):
 @pytest.mark.parametrize("architecture", ["deepcr", "att-deepcr"])
 def test_folding_leaves_no_batch_norm_and_the_same_logits(architecture):
     network = random_network(architecture, 16).double()
-    folded = engines.folded(network)
-    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
+    result = folded(network)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in result.modules())
     assert any(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules())
     image = torch.randn(1, 1, 48, 64, dtype=torch.float64) * 3
-    torch.testing.assert_close(folded(image), network(image), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(result(image), network(image), rtol=1e-9, atol=1e-9)
 
 
 def test_an_engine_that_cannot_run_is_refused():
@@ -101,15 +103,15 @@ def test_an_engine_that_cannot_run_is_refused():
 
 @pytest.fixture
 def clock(monkeypatch, tmp_path):
-    """Engines that take the time they are told to; returns those times and the folder of the cache."""
+    """Engines that take the time they are told to; returns those times, what was asked, and the folder of the cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     seconds, measured = {"torch": 2.0, "openvino": 1.0}, []
 
-    def told(engine, tile):
-        measured.append(engine.name)
-        return seconds[engine.name.partition(" ")[0]]
+    def told(path, threads):
+        measured.append(path)
+        return seconds
 
-    monkeypatch.setattr(engines, "_seconds", told)
+    monkeypatch.setattr(engines, "_measured", told)
     return seconds, measured, tmp_path / "crattn-stage"
 
 
@@ -117,14 +119,27 @@ def test_auto_measures_once_and_remembers(clock, caplog):
     seconds, measured, folder = clock
     caplog.set_level(logging.INFO, "crattn_stage")
     first = load_detector("att-deepcr")
-    assert first.engine.startswith("openvino") and len(measured) == 2
+    assert first.engine.startswith("openvino") and len(measured) == 1
     assert "the fastest here" in caplog.text
     seconds["torch"] = 0.1
-    assert load_detector("att-deepcr").engine == first.engine and len(measured) == 2
+    assert load_detector("att-deepcr").engine == first.engine and len(measured) == 1
     assert "as measured before" in caplog.text
     # Another model is another question.
-    assert load_detector("att-cosmic-conn").engine.startswith("torch") and len(measured) == 4
+    assert load_detector("att-cosmic-conn").engine.startswith("torch") and len(measured) == 2
     assert sorted(p.suffix for p in folder.iterdir()) == [".json", ".json"]
+
+
+def test_every_engine_here_is_measured(monkeypatch):
+    seconds = engines._measured(models.find("fast"), 1)
+    assert set(seconds) == set(HERE) and min(seconds.values()) > 0
+
+
+def test_where_nothing_can_be_measured_a_likely_one_is_taken(monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
+    caplog.set_level(logging.INFO, "crattn_stage")
+    assert load_detector("fast").engine.startswith("openvino")
+    assert "could not be measured" in caplog.text and not (tmp_path / "crattn-stage").exists()
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "{}", '{"engine": "abacus"}', '{"engine": ["torch"]}', "\x00"])
@@ -135,7 +150,7 @@ def test_a_damaged_note_is_measured_again_and_mended(clock, damage):
     good = note.read_text()
     note.write_text(damage)
     assert load_detector("att-deepcr").engine.startswith("openvino")
-    assert len(measured) == 4 and json.loads(note.read_text()) == json.loads(good)
+    assert len(measured) == 2 and json.loads(note.read_text()) == json.loads(good)
 
 
 def test_without_a_place_to_remember_it_still_runs(clock, tmp_path, monkeypatch):
@@ -153,3 +168,14 @@ def test_nothing_reports_home():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "True []"
+
+
+def test_masking_by_openvino_needs_no_torch(tmp_path):
+    """It would cost as much time and memory as masking a small frame."""
+    code = (
+        "import sys, numpy; from crattn_stage import load_detector; "
+        "print(load_detector('fast', 'openvino').detect(numpy.random.default_rng(0).normal(9, 1, (64, 64))).shape, "
+        "'torch' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "(64, 64) False"

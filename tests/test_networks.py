@@ -3,8 +3,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from crattn_stage.models import import_released
-from crattn_stage.networks import ARCHITECTURES, build, receptive_radius
+from crattn_stage.architectures import ARCHITECTURES, tensor_shapes
+from crattn_stage.models import TILING, ModelCard
+from crattn_stage.networks import build, receptive_radius, restore
+from crattn_stage.released import import_released
 
 #: Paper, Table 3; att-deepcr as its authors released it.
 PARAMETERS = {"deepcr": 467_233, "att-deepcr": 472_695, "cosmic-conn": 465_953, "att-cosmic-conn": 471_219}
@@ -91,7 +93,15 @@ def test_released_checkpoints_evaluate_as_independently(name, data):
     image[:, :, 20:24, 10:40] += 400
     image = torch.from_numpy(image.astype(np.float32))
     with torch.no_grad():
-        ours = torch.sigmoid(import_released(path, name)(image))
+        card = ModelCard("", name, "", "none", 0.5, **TILING)
+        ours = torch.sigmoid(restore(card, import_released(path, name))(image))
         theirs = evaluate_independently(state, image)
     assert (ours - theirs).abs().max() < 1e-5
     assert ours.max() > 0.5 > ours.min()
+
+
+@pytest.mark.parametrize("channels", [16, 32])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_tensors_are_those_that_are_promised(name, channels):
+    shapes = {key: tuple(tensor.shape) for key, tensor in build(name, channels).state_dict().items()}
+    assert tensor_shapes(name, channels) == shapes

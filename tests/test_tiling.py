@@ -4,8 +4,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crattn_stage.architectures import ARCHITECTURES, STRIDE
 from crattn_stage.detector import load_detector
-from crattn_stage.networks import ARCHITECTURES, STRIDE, build
+from crattn_stage.networks import build
 from crattn_stage.tiling import centres, even_tile, run_tiled
 
 HALO = 24
@@ -28,6 +29,23 @@ def test_stitching_puts_each_pixel_where_it_was(shape, batch):
     plane = np.random.default_rng(0).random(shape).astype(np.float32)
     assert np.array_equal(run_tiled(plane, lambda tiles: tiles, 32, 8, batch), plane)
     assert np.array_equal(run_tiled(plane, lambda tiles: tiles, (24, 40), 8, batch), plane)
+
+
+@pytest.mark.parametrize(
+    ("shape", "streams", "tiles"),
+    [
+        ((512, 512), 1, 4),
+        ((300, 200), 2, 2),
+        ((300, 200), 4, 4),
+        ((384, 1100), 2, 6),
+        ((100, 1100), 2, 4),
+        ((5, 3), 4, 1),
+        ((2048, 4096), 2, 66),
+    ],
+)
+def test_no_stream_is_left_idle(shape, streams, tiles):
+    tile = even_tile(shape, 432, 24, streams)
+    assert len(centres(shape, tile, 24)) == tiles and max(tile) <= 432
 
 
 @given(

@@ -6,7 +6,7 @@ import json
 import click
 import numpy as np
 
-from crattn_stage.networks import ARCHITECTURES
+from crattn_stage.architectures import ARCHITECTURES
 
 
 @click.group()

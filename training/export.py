@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from crattn_stage import __version__, models
+from crattn_stage.architectures import ARCHITECTURES
 from crattn_stage.detector import Detector
-from crattn_stage.networks import ARCHITECTURES, build
+from crattn_stage.networks import build, tensors_of
 from training import peers
 from training.evaluate import calibrate, make_scenes, measure
 from training.scenes import Skies
@@ -72,7 +73,7 @@ def export(run, data, folder, count=4, name=None):
     if normalisation == "group" and card["tile"] != SHAPES["group"][0]:
         raise ValueError("a group-norm network runs at the tile size it was trained at")
     # What is calibrated and measured is what is written; only its sha256 is not known yet.
-    detector = Detector(models.ModelCard(sha256="", **card), network)
+    detector = Detector(models.ModelCard(sha256="", **card), tensors_of(network))
     card["threshold"], levels = calibrate(detector, data, FALSE_POSITIVE_RATE)
     skies = Skies("test", data)
     peer = replace(peers.network(detector), threshold=card["threshold"])
@@ -84,4 +85,4 @@ def export(run, data, folder, count=4, name=None):
         "validation_fpr_at_threshold": {scenes: round(fpr, 7) for scenes, (_, fpr) in levels.items()},
         "validation_own_threshold": {scenes: round(own, 4) for scenes, (own, _) in levels.items()},
     }
-    return models.save(network, card, folder)
+    return models.save(tensors_of(network), card, folder)

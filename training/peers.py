@@ -17,7 +17,8 @@ import numpy as np
 from scipy.ndimage import maximum_filter
 
 from crattn_stage.detector import Detector, load_detector
-from crattn_stage.models import TILING, ModelCard, import_released
+from crattn_stage.models import TILING, ModelCard
+from crattn_stage.released import import_released
 from training.peer_runner import PEERS
 
 #: The authors' released checkpoints, by architecture.
@@ -109,9 +110,13 @@ def released(folder, architectures=tuple(RELEASED)):
     list of `Peer`
     """
     return [
-        network(Detector(ModelCard(f"released {name}", name, "", "none", 0.5, **TILING), network_))
+        network(
+            Detector(
+                ModelCard(f"released {name}", name, "", "none", 0.5, **TILING),
+                import_released(Path(folder) / RELEASED[name], name),
+            )
+        )
         for name in architectures
-        for network_ in [import_released(Path(folder) / RELEASED[name], name)]
     ]
 
 

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from crattn_stage.architectures import ARCHITECTURES
 from crattn_stage.models import load
-from crattn_stage.networks import ARCHITECTURES
+from crattn_stage.networks import restore
 from training import figures, peers, tables
 from training.evaluate import flagged_stars, make_scenes, measure, star_scenes
 from training.lco import FILTERS, read_test_set
@@ -54,7 +55,8 @@ def accuracy(chosen, data, count=4, scene_sets=tuple(SCENES), lco=None, output=N
             figures.masks(Path(output) / f"masks-{name}.png", scenes[0], results)
     if output and "r" in sets:
         for model in (peer.model for peer in chosen if peer.model):
-            card, network = load(model)
+            card, tensors = load(model)
+            network = restore(card, tensors)
             if ARCHITECTURES[card.architecture][1]:
                 figures.features(Path(output) / f"features-{card.name}.png", card, network, sets["r"][0][0])
     scenes, stars = star_scenes()

@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from crattn_stage import models
-from crattn_stage.engines import bfloat16_in_hardware
-from crattn_stage.networks import ARCHITECTURES, build
+from crattn_stage.architectures import ARCHITECTURES
+from crattn_stage.networks import build, restore
+from crattn_stage.torch_engines import bfloat16_in_hardware
 from training.scenes import Patches, Skies
 
 #: Patch side and patches per step.  A group-norm network is trained at the
@@ -154,7 +155,7 @@ def train(
     # Hits cover about 1% of a patch: start from that guess.
     torch.nn.init.constant_(network.head.bias, -4.5)
     if start_from is not None:
-        network.load_state_dict(models.load(start_from)[1].state_dict(), strict=False)
+        network.load_state_dict(restore(*models.load(start_from)).state_dict(), strict=False)
     mean = copy.deepcopy(network)
     decay = {"weight_decay": 1e-4} if recipe.optimiser == "AdamW" else {}
     optimiser = getattr(torch.optim, recipe.optimiser)(network.parameters(), lr=peak, **decay)

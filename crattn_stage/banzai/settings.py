@@ -22,7 +22,7 @@ CRATTN_MODEL = None
 CRATTN_THRESHOLD = None
 #: As for `crattn_stage.load_detector`.
 CRATTN_ENGINE = "auto"
-#: CPU threads; torch's own choice if None.
+#: CPU threads; as many as the process may use if None.
 CRATTN_THREADS = None
 #: Database of provenance; BANZAI's own if None.
 CRATTN_DB_ADDRESS = None

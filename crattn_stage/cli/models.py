@@ -68,10 +68,11 @@ def import_model(file, architecture, name, output_dir, overwrite):
     """Read a checkpoint FILE that the paper's authors released."""
     from pathlib import Path
 
-    from crattn_stage.models import TILING, import_released, save
+    from crattn_stage.models import TILING, save
+    from crattn_stage.released import import_released
 
     with explained():
-        network = import_released(file, architecture)
+        tensors = import_released(file, architecture)
         name = name or Path(file).stem
         if Path(name).name != name:
             raise CrattnError(f"{name}: a name, not a path")
@@ -88,7 +89,7 @@ def import_model(file, architecture, name, output_dir, overwrite):
             **TILING,
         }
         try:
-            save(network, card, output_dir)
+            save(tensors, card, output_dir)
         except OSError as error:
             raise CrattnError(f"{target}: {error.strerror}") from error
     click.echo(target)

@@ -1,0 +1,158 @@
+"""Networks run by OpenVINO, which needs no torch: it starts faster, and in less memory."""
+
+import ctypes
+import os
+import sys
+import weakref
+
+import numpy as np
+
+from crattn_stage.architectures import ARCHITECTURES, groups
+from crattn_stage.engines import Engine, thread_count
+
+#: More would hold more tiles in memory than they gain.
+MOST_STREAMS = 4
+#: Shapes of tiles for which a compiled model is kept.
+MOST_SHAPES = 4
+#: Side of a tile: larger ones gain no time, and take more memory.
+TILE = 432
+#: Added to a variance, as torch does.
+EPSILON = 1e-5
+#: Models that have threads.
+_threaded = weakref.WeakSet()
+
+
+def openvino(card, tensors, threads):
+    """Return the folded network, in bfloat16 where the processor has it and the input is scaled.
+
+    Parameters
+    ----------
+    card, tensors
+        From `crattn_stage.models.load`.
+    threads : int or None
+
+    Returns
+    -------
+    `crattn_stage.engines.Engine`
+
+    Raises
+    ------
+    ValueError
+        If OpenVINO is not installed.
+    """
+    # Its import reports to its makers, from a forked process at that; without the client it does not.
+    sys.modules.setdefault("openvino_telemetry", None)
+    try:
+        from openvino import Core
+    except ImportError as error:
+        raise ValueError("engine 'openvino': it is not installed") from error
+    low = card.scaling != "none" and "BF16" in Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    graph = _graph(card.architecture, tensors)
+    compiled = {}
+
+    def model_for(shape):
+        # Its threads do not survive a fork; and a fixed shape takes less memory and time.
+        key = os.getpid(), shape
+        model = compiled.get(key)
+        if model is None:
+            count = thread_count(threads)
+            settings = {
+                "INFERENCE_PRECISION_HINT": "bf16" if low else "f32",
+                "INFERENCE_NUM_THREADS": count,
+                # Each stream runs a tile of its own: two cores on two tiles wait less than both on one.
+                "NUM_STREAMS": min(count, MOST_STREAMS),
+            }
+            fixed = graph.clone()
+            fixed.reshape([1, *shape])
+            model = Core().compile_model(fixed, "CPU", settings)
+            _threaded.add(model)
+            if len(compiled) >= MOST_SHAPES:
+                compiled.clear()
+            compiled[key] = model
+        return model
+
+    def run(tiles):
+        model = model_for(tiles.shape[1:])
+        result = np.empty_like(tiles)
+        # Not its AsyncInferQueue: callbacks into Python can lock up with the model's end.
+        streams = model.get_property("NUM_STREAMS")
+        requests = [model.create_infer_request() for _ in range(min(streams, len(tiles)))]
+        for i in range(len(tiles) + len(requests)):
+            request, before = requests[i % len(requests)], i - len(requests)
+            if before >= 0:
+                request.wait()
+                result[before] = request.get_output_tensor().data[0]
+            if i < len(tiles):
+                request.start_async({0: tiles[i : i + 1]})
+        return result
+
+    streams = min(thread_count(threads), MOST_STREAMS)
+    return Engine(f"openvino {'bfloat16' if low else 'float32'}", run, TILE, 4 * streams, streams)
+
+
+def _graph(architecture, tensors):
+    """Write `crattn_stage.networks.UNet` in OpenVINO's operations, batch normalisation folded into the convolutions."""
+    from openvino import Model, opset13
+
+    normalisation, attention = ARCHITECTURES[architecture]
+
+    def constant(array):
+        return opset13.constant(np.asarray(array, np.float32))
+
+    def biased(x, bias):
+        return opset13.add(x, constant(bias[:, None, None]))
+
+    def convolve(name, *inputs):
+        """A convolution of inputs laid one after the other, and its normalisation."""
+        block, _, index = name.rpartition(".")
+        kernel, bias = tensors[f"{name}.weight"], tensors[f"{name}.bias"]
+        if normalisation == "batch" and block:
+            norm = f"{block}.{int(index) + 1}"
+            factor = tensors[f"{norm}.weight"] / np.sqrt(tensors[f"{norm}.running_var"] + EPSILON)
+            bias = (bias - tensors[f"{norm}.running_mean"]) * factor + tensors[f"{norm}.bias"]
+            kernel = kernel * factor[:, None, None, None]
+        pad, result = [kernel.shape[-1] // 2] * 2, None
+        # Each input with its part of the kernel, which saves copying them together.
+        for x, part in zip(inputs, np.split(kernel, len(inputs), axis=1), strict=True):
+            part = opset13.convolution(x, constant(part), [1, 1], pad, pad, [1, 1])
+            result = part if result is None else opset13.add(result, part)
+        result = biased(result, bias)
+        if normalisation == "group" and block:
+            # Each group as one row of its own: MVN has no groups.
+            rows = opset13.reshape(result, [0, groups(len(bias)), -1], True)
+            rows = opset13.mvn(rows, [2], True, EPSILON, "inside_sqrt")
+            result = opset13.reshape(rows, opset13.shape_of(result), False)
+        return result
+
+    def double(block, *inputs):
+        x = opset13.relu(convolve(f"{block}.0", *inputs))
+        return opset13.relu(convolve(f"{block}.3", x))
+
+    def up(level, deep, skip):
+        upsample, gate = f"{level}.upsample", f"{level}.attention"
+        deep = opset13.convolution_backprop_data(deep, constant(tensors[f"{upsample}.weight"]), [2, 2])
+        deep = biased(deep, tensors[f"{upsample}.bias"])
+        if attention:
+            both = opset13.relu(opset13.add(convolve(f"{gate}.gate.0", deep), convolve(f"{gate}.skip.0", skip)))
+            skip = opset13.multiply(skip, opset13.sigmoid(convolve(f"{gate}.alpha.0", both)))
+        return double(f"{level}.convolutions", skip, deep)
+
+    def pool(x):
+        return opset13.max_pool(x, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2]).output(0)
+
+    image = opset13.parameter([-1, -1, -1], np.float32)
+    fine = double("encoder1", opset13.unsqueeze(image, 1))
+    middle = double("encoder2", pool(fine))
+    coarse = double("encoder3", pool(middle))
+    logits = convolve("head", up("up1", up("up2", coarse, middle), fine))
+    return Model([opset13.squeeze(opset13.sigmoid(logits), 1)], [image])
+
+
+def _keep_forever():
+    """Keep a forked child from ending the models of its parent, whose threads it would wait for in vain."""
+    for model in _threaded:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(model))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_forever)
