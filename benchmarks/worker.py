@@ -33,60 +33,34 @@ def astro_scrappy(threads):
     return score, "OpenMP", 0.5
 
 
+def _peer(name, engine, threshold, **settings):
+    """Another project's detector, as the evaluation runs it."""
+
+    def make(threads):
+        # Beside this package; it needs nothing of this project either.
+        sys.path.append(os.path.join(os.path.dirname(__file__), os.pardir, "training"))
+        from peer_runner import PEERS
+
+        score = PEERS[name](**settings)
+        return lambda image, bad: score(image, bad, 4.0, 7.0), engine, threshold
+
+    return make
+
+
 def lacosmic(threads):
     """L.A.Cosmic of the lacosmic package, likewise."""
-    from lacosmic import lacosmic as remove
-
-    def score(image, bad):
-        return remove(image.astype(float), 1.0, 5.0, 0.5, mask=bad, effective_gain=4.0, readnoise=7.0)[1]
-
-    return score, "numpy", 0.5
+    score, engine, threshold = _peer("lacosmic", "numpy", 0.5, levels=(5,))(threads)
+    return lambda image, bad: score(image, bad) > threshold, engine, threshold
 
 
-def deepcr(threads):
-    """DeepCR with the DECam model that it ships."""
-    import torch
-    from deepCR import deepCR
-
-    torch.set_num_threads(threads)
-    model = deepCR(mask="decam", device="CPU")
-    return lambda image, bad: model.clean(image, inpaint=False, binary=False), "torch float32", 0.5
-
-
-def cosmic_conn(threads):
-    """Cosmic-CoNN with the ground-imaging model that it ships."""
-    import torch
-    from cosmic_conn import init_model
-
-    torch.set_num_threads(threads)
-    model = init_model("ground_imaging")
-    return lambda image, bad: model.detect_cr(image, ret_numpy=True), "torch float32", 0.5
-
-
-def maximask(threads):
-    """MaxiMask with its own priors; its class of cosmic rays."""
-    import maximask_and_maxitrack
-    import numpy as np
-    import tensorflow
-    from maximask_and_maxitrack import utils
-    from maximask_and_maxitrack.maximask.maximask import MaxiMask_inference
-
-    tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
-    folder = os.path.join(os.path.dirname(maximask_and_maxitrack.__file__), "maximask")
-    priors = np.loadtxt(os.path.join(folder, "config", "classes.priors"), usecols=1, dtype=np.float32)
-    runner = MaxiMask_inference("", folder, np.arange(len(priors)) == 0, priors, None, False, 8)
-    network = tensorflow.saved_model.load(os.path.join(folder, "model"))
-
-    def score(image, bad):
-        normal = utils.image_norm(image)
-        result = np.zeros((*image.shape, 1), np.float32)
-        runner.process_image(normal[0] if isinstance(normal, tuple) else normal, result, network)
-        return result[..., 0]
-
-    return score, "tensorflow", 0.43
-
-
-DETECTORS = {f.__name__.replace("_", "-"): f for f in (crattn, astro_scrappy, lacosmic, deepcr, cosmic_conn, maximask)}
+DETECTORS = {
+    "crattn": crattn,
+    "astro-scrappy": astro_scrappy,
+    "lacosmic": lacosmic,
+    "deepcr": _peer("deepcr-decam", "torch float32", 0.5),
+    "cosmic-conn": _peer("cosmic-conn-ground", "torch float32", 0.5),
+    "maximask": _peer("maximask", "tensorflow", 0.43),
+}
 
 
 def peak_megabytes():
@@ -103,7 +77,8 @@ def main():
     """Time and score."""
     source, target, name, *arguments, threads, repeats = sys.argv[1:]
     threads = int(threads)
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    # Of torch, and of tensorflow.
+    os.environ["OMP_NUM_THREADS"] = os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
     try:
         began = time.perf_counter()
         score, engine, threshold = DETECTORS[name](threads, *arguments)

@@ -21,7 +21,7 @@ from crattn_stage.preparation import SCALINGS
 from crattn_stage.tiling import centres
 
 WEIGHTS = Path(__file__).parent / "weights"
-DEFAULT = "att-deepcr"
+DEFAULT = "fast"
 #: How the four networks are tiled: the halo covers the 23 pixels that one can see.
 TILING = {"tile": 256, "halo": 24, "receptive_radius": 23}
 

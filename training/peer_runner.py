@@ -16,7 +16,7 @@ def deepcr_decam():
     from deepCR import deepCR
 
     model = deepCR(mask="decam", device="CPU")
-    return lambda image, *_: model.clean(image, binary=False)
+    return lambda image, *_: model.clean(image, inpaint=False, binary=False)
 
 
 def cosmic_conn_ground():

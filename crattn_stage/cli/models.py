@@ -5,6 +5,7 @@ import sys
 
 import click
 
+from crattn_stage.architectures import ARCHITECTURES
 from crattn_stage.cli.nights import Night
 from crattn_stage.cli.options import DONE, FAILED, database_option, explained, overwrite_option, with_database
 from crattn_stage.errors import CrattnError
@@ -58,9 +59,7 @@ def verify_models(names):
 
 @models.command("import")
 @click.argument("file", type=click.Path())
-@click.option(
-    "--architecture", required=True, type=click.Choice(["deepcr", "att-deepcr", "cosmic-conn", "att-cosmic-conn"])
-)
+@click.option("--architecture", required=True, type=click.Choice(list(ARCHITECTURES)))
 @click.option("--name", help="Name of the imported model; that of the file without it.")
 @click.option("--output-dir", type=click.Path(file_okay=False), default=".", show_default=True)
 @overwrite_option
