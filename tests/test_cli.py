@@ -350,7 +350,7 @@ def test_a_released_checkpoint_is_imported_and_runs(data, tmp_path, frame_file):
     assert crattn("run", frame_file(), "--model", weights, "--output-dir", tmp_path / "out").exit_code == 0
     assert fits.getval(tmp_path / "out" / "frame.fits", "L1IDCR") == "ref"
     wrong = crattn("models", "import", checkpoint, "--architecture", "deepcr", "--output-dir", tmp_path)
-    assert wrong.exit_code == 1 and "not a released checkpoint of deepcr" in wrong.stderr
+    assert wrong.exit_code == 1 and "not weights of deepcr" in wrong.stderr
 
 
 def test_an_imported_model_has_a_name_and_not_a_path(data, tmp_path):
