@@ -47,13 +47,17 @@ def test_community_pipeline_hits_are_found(name, data, monkeypatch):
     assert name in real.describe({name: report}, name)
 
 
+#: The largest share of star cores masked on an undersampled field; the networks trained longest on such skies do best.
+LEFT_ALONE = {"fast": 0.015, "deepcr": 0.015, "cosmic-conn": 0.01, "att-cosmic-conn": 0.03, "att-deepcr": 0.06}
+
+
 @pytest.mark.parametrize("name", models.shipped())
 def test_undersampled_stars_are_mostly_left_alone(name, data):
     with fits.open(data / "other" / "ztf_zr_30s_starfield.fits.fz") as hdus:
         image = hdus["SCI"].data[:768, :768].astype(np.float32)
     stars, flagged = star_cores(image, load_detector(name).detect(image))
     # Not good enough yet, and far from the networks the paper's authors released, which mask nearly all of them.
-    assert stars > 100 and flagged <= 0.06 * stars
+    assert stars > 100 and flagged <= LEFT_ALONE[name] * stars
 
 
 def test_an_exported_model_is_what_was_calibrated(tmp_path, data, monkeypatch):

@@ -12,9 +12,10 @@ from pipeline import OURS, RAW, REDUCED, SLOTS, context, planes, quick, reduce, 
 from scipy.ndimage import binary_dilation
 
 from crattn_stage.amplifiers import Amplifier
-from crattn_stage.banzai import CosmicRayDetector, detectors
+from crattn_stage.banzai import CosmicRayDetector, detectors, settings
 from crattn_stage.demo import score
 from crattn_stage.errors import ModelError
+from crattn_stage.models import DEFAULT
 from crattn_stage.stage import AttentionCRStage, RuntimeContext
 
 pytest_plugins = "pipeline"
@@ -43,7 +44,7 @@ def test_raw_to_reduced(database, raw, tmp_path, request):
     found = (mask & 8) != 0
     completeness, purity = score(truth, found)
     assert completeness > 0.8 and purity > 0.9
-    assert (header["L1STATCR"], header["L1IDCR"], header["CRQC"]) == (1, "att-deepcr", "PASS")
+    assert (header["L1STATCR"], header["L1IDCR"], header["CRQC"]) == (1, DEFAULT, "PASS")
     assert header["CRNPIX"] == found.sum() and header["CRRATE"] > 0
     (run,) = runs(url)
     assert (run.status, run.frame.path, run.pixels, run.hits) == ("succeeded", RAW, found.sum(), header["CRNHIT"])
@@ -68,7 +69,7 @@ def test_bit_8_is_exactly_our_mask_and_nothing_else_changes(slot, raw, sqlite, t
     assert (bare[2] & 2).any()
     # The amplifiers' skies are measured one by one where the amplifiers are known: all that parts the slots.
     amplifiers = quadrants(ours[1].shape) if slot == "amplifiers" else [Amplifier("", np.s_[0:512, 0:512])]
-    masker = AttentionCRStage(RuntimeContext())
+    masker = AttentionCRStage(RuntimeContext(threshold=settings.CRATTN_THRESHOLD))
     image = np.ascontiguousarray(ours[1], np.float32)
     detection = masker.search("SCI", image, bare[2] != 0, amplifiers, ours[0]["SATURATE"])
     expected = np.zeros(image.shape, bool)
