@@ -12,7 +12,16 @@ STRIDE = 4
 
 
 def groups(channels):
-    """Return into how many groups a group normalisation parts its channels (paper, Sec. 3)."""
+    """Return into how many groups a group normalisation parts its channels: 8 (paper, Sec. 3), or each alone.
+
+    Parameters
+    ----------
+    channels : int
+
+    Returns
+    -------
+    int
+    """
     return min(8, channels)
 
 

@@ -56,25 +56,33 @@ class Engine:
 
 
 def forked():
-    """Tell whether this process was forked after this module was imported, as a pool's workers are."""
+    """Tell whether this process was forked after this module was imported, as a pool's workers are.
+
+    Returns
+    -------
+    bool
+    """
     return os.getpid() != _process
 
 
-def thread_count(threads=None):
+def thread_count(threads=None, maker=None):
     """Return how many CPU threads run a network.
 
     Parameters
     ----------
     threads : int, optional
         As asked for.
+    maker : int, optional
+        Number of the process that made the engine; this one without it.
 
     Returns
     -------
     int
-        Without being asked for, ``OMP_NUM_THREADS``, or all cores that the process
-        may use; but 1 in a forked child, which has as many siblings.
+        1 in a forked child of the maker: the maker's threads do not survive a fork.  Without
+        being asked for, 1 in any forked child, which has siblings, and elsewhere
+        ``OMP_NUM_THREADS``, or all cores that the process may use.
     """
-    if forked():
+    if maker not in (None, os.getpid()) or (threads is None and forked()):
         return 1
     if threads is None and os.environ.get("OMP_NUM_THREADS", "").isdigit():
         threads = int(os.environ["OMP_NUM_THREADS"])
@@ -210,7 +218,7 @@ def measure(path, threads, rounds=3):
             # It cannot run here.
             continue
     seconds = dict.fromkeys(engines, np.inf)
-    tiles = np.random.default_rng(0).standard_normal((8, card.tile, card.tile)).astype(np.float32)
+    tiles = np.random.default_rng(0).standard_normal((4, card.tile, card.tile)).astype(np.float32)
     for engine in engines.values():
         engine.run(tiles)
     for _ in range(rounds):

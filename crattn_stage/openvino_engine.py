@@ -48,14 +48,14 @@ def openvino(card, tensors, threads):
         raise ValueError("engine 'openvino': it is not installed") from error
     low = card.scaling != "none" and "BF16" in Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     graph = _graph(card.architecture, tensors)
-    compiled = {}
+    compiled, maker = {}, os.getpid()
 
     def model_for(shape):
         # Its threads do not survive a fork; and a fixed shape takes less memory and time.
         key = os.getpid(), shape
         model = compiled.get(key)
         if model is None:
-            count = thread_count(threads)
+            count = thread_count(threads, maker)
             settings = {
                 "INFERENCE_PRECISION_HINT": "bf16" if low else "f32",
                 "INFERENCE_NUM_THREADS": count,

@@ -1,12 +1,13 @@
 """Networks run by torch: plain, as the reference; with batch normalisation folded, on a CPU or a CUDA device."""
 
 import copy
+import os
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from crattn_stage.engines import Engine, forked
+from crattn_stage.engines import Engine, forked, thread_count
 from crattn_stage.networks import restore
 
 
@@ -46,18 +47,18 @@ def bfloat16_in_hardware():
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def _use(threads):
-    """Set the threads of torch; one in a forked child, where OpenMP's do not survive and it would wait for them."""
-    threads = 1 if forked() else threads
-    if threads and threads != torch.get_num_threads():
-        torch.set_num_threads(threads)
-
-
-def _engine(network, dtype, threads, device="cpu", tile=448, batch=1):
+def _engine(card, tensors, threads, low=False, fold=True, device="cpu", tile=448, batch=1):
+    if threads or forked():
+        torch.set_num_threads(thread_count(threads))
+    maker, dtype = os.getpid(), torch.bfloat16 if low and card.scaling != "none" else torch.float32
+    network = restore(card, tensors)
+    network = folded(network) if fold else network
     network = network.to(device, dtype, memory_format=torch.channels_last)
 
     def run(tiles):
-        _use(threads)
+        if os.getpid() != maker and torch.get_num_threads() > 1:
+            # OpenMP's threads do not survive a fork: it would wait for them for ever.
+            torch.set_num_threads(1)
         image = torch.from_numpy(tiles)[:, None].to(device, dtype, memory_format=torch.channels_last)
         with torch.inference_mode():
             return torch.sigmoid(network(image).float())[:, 0].cpu().numpy()
@@ -67,23 +68,59 @@ def _engine(network, dtype, threads, device="cpu", tile=448, batch=1):
 
 
 def float32(card, tensors, threads):
-    """Return the reference: the network as it was trained."""
-    _use(threads)
-    return _engine(restore(card, tensors), torch.float32, threads)
+    """Return the reference: the network as it was trained.
+
+    Parameters
+    ----------
+    card, tensors
+        From `crattn_stage.models.load`.
+    threads : int or None
+        CPU threads; torch's own choice if None.
+
+    Returns
+    -------
+    `crattn_stage.engines.Engine`
+    """
+    return _engine(card, tensors, threads, fold=False)
 
 
 def cpu(card, tensors, threads):
-    """Return the folded network, in bfloat16 where that is faster and the input is scaled."""
-    _use(threads)
-    low = card.scaling != "none" and bfloat16_in_hardware()
-    return _engine(folded(restore(card, tensors)), torch.bfloat16 if low else torch.float32, threads)
+    """Return the folded network, in bfloat16 where that is faster and the input is scaled.
+
+    Parameters
+    ----------
+    card, tensors
+        From `crattn_stage.models.load`.
+    threads : int or None
+        CPU threads; torch's own choice if None.
+
+    Returns
+    -------
+    `crattn_stage.engines.Engine`
+    """
+    return _engine(card, tensors, threads, low=bfloat16_in_hardware())
 
 
 def cuda(card, tensors, threads):
-    """Return the folded network on a CUDA device; without one a `ValueError` is raised."""
+    """Return the folded network on a CUDA device, in bfloat16 where the device has it and the input is scaled.
+
+    Parameters
+    ----------
+    card, tensors
+        From `crattn_stage.models.load`.
+    threads : int or None
+        CPU threads; torch's own choice if None.
+
+    Returns
+    -------
+    `crattn_stage.engines.Engine`
+
+    Raises
+    ------
+    ValueError
+        If there is no such device.
+    """
     if not torch.cuda.is_available():
         raise ValueError("engine 'cuda': no CUDA device")
     # Not float16: its range is that of 16-bit counts.
-    low = card.scaling != "none" and torch.cuda.is_bf16_supported()
-    network = folded(restore(card, tensors))
-    return _engine(network, torch.bfloat16 if low else torch.float32, threads, "cuda", tile=1072, batch=4)
+    return _engine(card, tensors, threads, torch.cuda.is_bf16_supported(), device="cuda", tile=1072, batch=4)
