@@ -292,5 +292,7 @@ def saturated_stars(image, level):
     if level is None:
         return np.zeros(image.shape, bool)
     high = image >= level
+    if not high.any():
+        return high
     cores = binary_opening(high, np.ones((3, 3)))
     return binary_propagation(cores, mask=high) if cores.any() else cores
