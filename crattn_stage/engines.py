@@ -113,14 +113,14 @@ def start(engine, card, tensors, threads=None):
     """
     # Imported where they are wanted: torch alone takes seconds and 180 MB.
     if engine == "openvino":
-        from crattn_stage.openvino_engine import openvino as make
-    elif engine in ENGINES[1:]:
-        from crattn_stage import torch_engines
+        from crattn_stage.openvino_engine import openvino
 
-        make = {"float32": torch_engines.float32, "torch": torch_engines.cpu, "cuda": torch_engines.cuda}[engine]
-    else:
-        raise ValueError(f"unknown engine {engine!r}; known: {', '.join(ENGINES)}")
-    return make(card, tensors, threads)
+        return openvino(card, tensors, threads)
+    if engine in ENGINES[1:]:
+        from crattn_stage.torch_engines import torch_engine
+
+        return torch_engine(engine, card, tensors, threads)
+    raise ValueError(f"unknown engine {engine!r}; known: {', '.join(ENGINES)}")
 
 
 def choose(path, sha256, threads=None):

@@ -47,65 +47,14 @@ def bfloat16_in_hardware():
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def _engine(card, tensors, threads, low=False, fold=True, device="cpu", tile=448, batch=1):
-    if threads or forked():
-        torch.set_num_threads(thread_count(threads))
-    maker, dtype = os.getpid(), torch.bfloat16 if low and card.scaling != "none" else torch.float32
-    network = restore(card, tensors)
-    network = folded(network) if fold else network
-    network = network.to(device, dtype, memory_format=torch.channels_last)
-
-    def run(tiles):
-        if os.getpid() != maker and torch.get_num_threads() > 1:
-            # OpenMP's threads do not survive a fork: it would wait for them for ever.
-            torch.set_num_threads(1)
-        image = torch.from_numpy(tiles)[:, None].to(device, dtype, memory_format=torch.channels_last)
-        with torch.inference_mode():
-            return torch.sigmoid(network(image).float())[:, 0].cpu().numpy()
-
-    name = "float32" if dtype == torch.float32 else "bfloat16"
-    return Engine(f"{'torch' if device == 'cpu' else device} {name}", run, tile, batch)
-
-
-def float32(card, tensors, threads):
-    """Return the reference: the network as it was trained.
+def torch_engine(name, card, tensors, threads):
+    """Return a network run by torch.
 
     Parameters
     ----------
-    card, tensors
-        From `crattn_stage.models.load`.
-    threads : int or None
-        CPU threads; torch's own choice if None.
-
-    Returns
-    -------
-    `crattn_stage.engines.Engine`
-    """
-    return _engine(card, tensors, threads, fold=False)
-
-
-def cpu(card, tensors, threads):
-    """Return the folded network, in bfloat16 where that is faster and the input is scaled.
-
-    Parameters
-    ----------
-    card, tensors
-        From `crattn_stage.models.load`.
-    threads : int or None
-        CPU threads; torch's own choice if None.
-
-    Returns
-    -------
-    `crattn_stage.engines.Engine`
-    """
-    return _engine(card, tensors, threads, low=bfloat16_in_hardware())
-
-
-def cuda(card, tensors, threads):
-    """Return the folded network on a CUDA device, in bfloat16 where the device has it and the input is scaled.
-
-    Parameters
-    ----------
+    name : {"float32", "torch", "cuda"}
+        "float32" is the network as it was trained, the reference; the others are folded, on a CPU or
+        a CUDA device, in bfloat16 where it has that in hardware and the input is scaled.
     card, tensors
         From `crattn_stage.models.load`.
     threads : int or None
@@ -118,9 +67,29 @@ def cuda(card, tensors, threads):
     Raises
     ------
     ValueError
-        If there is no such device.
+        If there is no CUDA device for "cuda".
     """
-    if not torch.cuda.is_available():
+    cuda = name == "cuda"
+    if cuda and not torch.cuda.is_available():
         raise ValueError("engine 'cuda': no CUDA device")
-    # Not float16: its range is that of 16-bit counts.
-    return _engine(card, tensors, threads, torch.cuda.is_bf16_supported(), device="cuda", tile=1072, batch=4)
+    if threads or forked():
+        torch.set_num_threads(thread_count(threads))
+    maker, dtype, network = os.getpid(), torch.float32, restore(card, tensors)
+    if name != "float32":
+        network = folded(network)
+        # Not float16: its range is that of 16-bit counts.
+        low = torch.cuda.is_bf16_supported() if cuda else bfloat16_in_hardware()
+        dtype = torch.bfloat16 if low and card.scaling != "none" else torch.float32
+    device, tile, batch = ("cuda", 1072, 4) if cuda else ("cpu", 448, 1)
+    network = network.to(device, dtype, memory_format=torch.channels_last)
+
+    def run(tiles):
+        if os.getpid() != maker and torch.get_num_threads() > 1:
+            # OpenMP's threads do not survive a fork: it would wait for them for ever.
+            torch.set_num_threads(1)
+        image = torch.from_numpy(tiles)[:, None].to(device, dtype, memory_format=torch.channels_last)
+        with torch.inference_mode():
+            return torch.sigmoid(network(image).float())[:, 0].cpu().numpy()
+
+    arithmetic = str(dtype).removeprefix("torch.")
+    return Engine(f"{'cuda' if cuda else 'torch'} {arithmetic}", run, tile, batch)
