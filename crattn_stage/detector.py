@@ -9,6 +9,7 @@ from astropy.nddata import NDData
 from crattn_stage import engines, models
 from crattn_stage.architectures import ARCHITECTURES
 from crattn_stage.preparation import fill, scale, sky_statistics
+from crattn_stage.stars import spare_stars
 from crattn_stage.tiling import even_tile, run_tiled
 
 
@@ -94,10 +95,13 @@ class Detector:
             good pixel, the mask has another shape, or an amplifier has no
             pixels in the image.
         """
-        return self._search(image, mask, amplifiers, self._engine.run, np.float32)
+        return self._search(*_checked(image, mask), amplifiers, self._engine.run, np.float32)
 
     def detect(self, image, mask=None, threshold=None, amplifiers=None):
         """Return a bool mask, True on cosmic rays.
+
+        Where stars are as narrow as hits, objects that look like the other stars
+        of the frame are left out (`crattn_stage.stars.spare_stars`).
 
         Parameters
         ----------
@@ -121,19 +125,13 @@ class Detector:
         threshold = self.card.threshold if threshold is None else threshold
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold {threshold} is not a probability")
-        return self._search(image, mask, amplifiers, lambda tiles: self._engine.run(tiles) > threshold, bool)
+        image, bad = _checked(image, mask)
+        found = self._search(image, bad, amplifiers, lambda tiles: self._engine.run(tiles) > threshold, bool)
+        spare_stars(image, found, bad)
+        return found
 
-    def _search(self, image, mask, amplifiers, function, dtype):
+    def _search(self, image, bad, amplifiers, function, dtype):
         """Return a plane of what a function says of tiles of the network's input."""
-        image, mask = _unwrapped(image, mask)
-        if image.ndim != 2 or 0 in image.shape:
-            raise ValueError(f"not a 2-D image: shape {image.shape}")
-        if image.dtype.kind not in "buif":
-            raise ValueError(f"not a real image: dtype {image.dtype}")
-        # float32 before anything else: big-endian and integer frames are common; an overflow is a bad pixel.
-        with np.errstate(over="ignore"):
-            image = np.ascontiguousarray(image, np.float32)
-        bad = mask | ~np.isfinite(image)
         sections = [_section(amplifier, image.shape) for amplifier in amplifiers or [np.s_[:, :]]]
         result = np.zeros(image.shape, dtype)
         alive = False
@@ -173,6 +171,19 @@ def _unwrapped(image, mask):
             raise ValueError(f"mask of shape {np.shape(more)} for an image of shape {pixels.shape}")
         bad |= False if more is None else np.asarray(more, bool)
     return pixels, bad
+
+
+def _checked(image, mask):
+    """Return an image in float32 and its bad pixels, or raise ValueError."""
+    image, bad = _unwrapped(image, mask)
+    if image.ndim != 2 or 0 in image.shape:
+        raise ValueError(f"not a 2-D image: shape {image.shape}")
+    if image.dtype.kind not in "buif":
+        raise ValueError(f"not a real image: dtype {image.dtype}")
+    # float32 before anything else: big-endian and integer frames are common; an overflow is a bad pixel.
+    with np.errstate(over="ignore"):
+        image = np.ascontiguousarray(image, np.float32)
+    return image, bad | ~np.isfinite(image)
 
 
 def _section(section, shape):

@@ -1,12 +1,9 @@
-"""What a mask says about itself: counts, rates, the star-core check, the verdict, the header cards."""
+"""What a mask says about itself: counts, rates, the verdict, the header cards."""
 
 from dataclasses import dataclass, field, fields
 
 import numpy as np
-import sep
 from scipy.ndimage import label
-
-from crattn_stage.preparation import levelled
 
 #: Verdict limits: share of the searched pixels masked, and share of star cores masked.
 FRACTION_WARN, FRACTION_FAIL = 0.01, 0.05
@@ -36,7 +33,6 @@ CARDS = {
     "CRENGINE": "what ran the model, and its arithmetic",
     "CRVERSN": "version of crattn-stage",
 }
-_OFFSETS = np.arange(-1, 2)
 
 
 @dataclass
@@ -161,64 +157,6 @@ def count_hits(cosmic_rays):
     int
     """
     return int(label(cosmic_rays, np.ones((3, 3)))[1])
-
-
-def star_cores(image, cosmic_rays, bad=None, sections=None):
-    """Find stars and see whether their cores are masked.
-
-    A star is a round source of S/N above 20, as wide as the narrowest common
-    width of the sources that are not masked, and no more peaked than they are;
-    where nothing unmasked is left to tell, than all are.  Cosmic rays are
-    narrower, galaxies are wider, and a star that a cosmic ray has crossed is
-    more peaked: masking that one is no error.
-
-    Parameters
-    ----------
-    image : `numpy.ndarray`
-        2-D, ADU or electron.
-    cosmic_rays : `numpy.ndarray` of bool
-    bad : `numpy.ndarray` of bool, optional
-    sections : list of tuple of `slice`, optional
-        Of the amplifiers, whose sky levels may differ; the whole image by default.
-
-    Returns
-    -------
-    stars, flagged : int
-    """
-    bad = ~np.isfinite(image) if bad is None else bad | ~np.isfinite(image)
-    image = levelled(image, sections or [np.s_[:, :]], ~bad)
-    # Outside the amplifiers, too.
-    image[bad | np.isnan(image)] = 0
-    # Room for the pixels of sources; a crowded field needs more than sep starts with.
-    sep.set_extract_pixstack(max(300_000, image.size // 8))
-    try:
-        background = sep.Background(image, mask=bad)
-        background.subfrom(image)
-        sources = sep.extract(image, 5.0, err=background.globalrms, mask=bad, minarea=5, deblend_cont=1.0)
-    except Exception:
-        # sep raises a bare Exception when its buffers overflow on a crowded field: no verdict on stars then.
-        return 0, 0
-    area = sources["npix"]
-    noise = background.globalrms * np.sqrt(area)
-    inside = np.logical_and.reduce(
-        [(sources[p] > 0) & (sources[p] < n - 1) for p, n in zip(("ypeak", "xpeak"), image.shape, strict=True)]
-    )
-    round_ = (sources["b"] > 0.6 * sources["a"]) & (sources["flux"] > 20 * noise) & (sources["flag"] == 0)
-    sources = sources[round_ & inside]
-    if not len(sources):
-        return 0, 0
-    row, column = sources["ypeak"], sources["xpeak"]
-    flagged = cosmic_rays[row, column]
-    # Isophotal widths grow with brightness; the ratio of flux to peak does not.
-    width = np.sqrt(sources["flux"] / sources["peak"])
-    neighbours = image[row[:, None, None] + _OFFSETS[:, None], column[:, None, None] + _OFFSETS]
-    peaked = image[row, column] / neighbours.mean((1, 2))
-    reference = ~flagged if (~flagged).sum() >= 5 else np.ones(len(flagged), bool)
-    typical = np.percentile(width[reference], 25)
-    stars = (width > 0.75 * typical) & (width < 1.35 * typical)
-    if (stars & reference).any():
-        stars &= peaked < 1.25 * np.median(peaked[stars & reference])
-    return int(stars.sum()), int((stars & flagged).sum())
 
 
 def total(summaries):

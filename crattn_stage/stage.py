@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_opening, binary_propagation
 from tqdm import tqdm
 
 from crattn_stage import __version__
@@ -13,7 +12,8 @@ from crattn_stage.detector import load_detector
 from crattn_stage.errors import FrameError
 from crattn_stage.frames import Marks
 from crattn_stage.instruments import exposure_time, not_science, pixel_area, saturation
-from crattn_stage.quality import BORDER, Detection, Summary, count_hits, header_cards, star_cores, total
+from crattn_stage.quality import BORDER, Detection, Summary, count_hits, header_cards, total
+from crattn_stage.stars import saturated_stars, star_cores
 
 logger = logging.getLogger(__name__)
 
@@ -271,28 +271,3 @@ def history(summary, provenance):
     """
     model, digest = provenance["model"], provenance["sha256"][:8]
     return f"{provenance['version']}: {summary.hits} cosmic rays masked by {model} {digest}"
-
-
-def saturated_stars(image, level):
-    """Return where stars saturate: regions at or above a level that are somewhere 3 pixels wide.
-
-    A hit may saturate, too, but it is narrow.
-
-    Parameters
-    ----------
-    image : `numpy.ndarray`
-        2-D, in the unit of `level`.
-    level : float or None
-        None if it is not known: nothing saturates then.
-
-    Returns
-    -------
-    `numpy.ndarray` of bool
-    """
-    if level is None:
-        return np.zeros(image.shape, bool)
-    high = image >= level
-    if not high.any():
-        return high
-    cores = binary_opening(high, np.ones((3, 3)))
-    return binary_propagation(cores, mask=high) if cores.any() else cores

@@ -7,7 +7,7 @@ from astropy.io import fits
 
 from crattn_stage import load_detector, models
 from crattn_stage.networks import restore
-from crattn_stage.quality import star_cores
+from crattn_stage.stars import star_cores
 from training import peers, real, tables
 from training.evaluate import make_scenes, measure
 from training.export import export

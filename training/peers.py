@@ -19,6 +19,7 @@ from scipy.ndimage import maximum_filter
 from crattn_stage.detector import Detector, load_detector
 from crattn_stage.models import TILING, ModelCard
 from crattn_stage.released import import_released
+from crattn_stage.stars import spare_stars
 from training.peer_runner import PEERS
 
 #: The authors' released checkpoints, by architecture.
@@ -77,8 +78,16 @@ def network(detector):
     `Peer`
         With the name and the threshold of its card.
     """
-    score = _timed(lambda scene: detector.predict(scene.image, scene.sky.bad))
-    return Peer(detector.card.name, score, detector.card.threshold)
+
+    def score(scene):
+        plane = detector.predict(scene.image, scene.sky.bad)
+        spared = plane > detector.card.threshold
+        masked = spared.copy()
+        spare_stars(scene.image, masked, scene.sky.bad)
+        plane[spared & ~masked] = 0
+        return plane
+
+    return Peer(detector.card.name, _timed(score), detector.card.threshold)
 
 
 def shipped(names):

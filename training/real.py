@@ -7,7 +7,7 @@ import numpy as np
 from astropy.io import fits
 from scipy.ndimage import center_of_mass, find_objects, label
 
-from crattn_stage.quality import star_cores
+from crattn_stage.stars import star_cores
 from training.scenes import Scene, read_skies
 from training.tables import table
 

@@ -18,7 +18,7 @@ from crattn_stage.frames import ObservationFrame
 from crattn_stage.instruments import saturation
 from crattn_stage.preparation import fill, scale, sky_statistics
 from crattn_stage.simulate import expose, scatter_hits, simulate_sky
-from crattn_stage.stage import saturated_stars
+from crattn_stage.stars import saturated_stars
 from training.hits import read_footprints, simulated_hits, turned
 
 SPLITS = ("train", "validation", "test")

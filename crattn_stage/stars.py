@@ -1,0 +1,193 @@
+"""The stars of a frame: which saturate, which look like hits and are left out of the mask, which cores are masked."""
+
+import numpy as np
+import sep
+from scipy.ndimage import binary_opening, binary_propagation, find_objects, label
+from scipy.spatial import cKDTree
+
+from crattn_stage.preparation import levelled
+
+#: Share of a star's light in its peak pixel from which it can be taken for a hit (FWHM of about 2 pixels).
+NARROW = 0.15
+#: Stars that show what stars look like must be of this S/N, and so many; a quarter of them tell the seeing.
+LEAST_SN, FEWEST = 50, 20
+#: Side of the middle of an image from which the stars' width is taken.
+SAMPLE = 1024
+#: Half side of the stamps that are compared, and the longest side of a masked object that may be a star; pixels.
+RADIUS, LONGEST = 2, 9
+#: How much of its length, as a vector, a star's stamp may differ from another's: by seeing and
+#: by noise, in units of what is expected.  Where the noise is more than `NOISIEST` nothing can be told.
+TOLERANCE, NOISE, NOISIEST = 0.1, 1.3, 0.35
+_STAMP = np.arange(-RADIUS, RADIUS + 1)
+_AROUND = np.arange(-1, 2)
+
+
+def spare_stars(image, cosmic_rays, bad):
+    """Take the objects that look like stars of the same frame out of a mask of cosmic rays, in place.
+
+    Where stars are narrow, one alone can look like a hit to a network that sees
+    some 40 pixels around it.  Other stars of the frame, which are not masked, tell: an
+    object is spared whose 5x5 pixels are those of one of them, in any
+    orientation, to within noise.  Frames with wider stars, or few, are left as they are.
+
+    Parameters
+    ----------
+    image : `numpy.ndarray`
+        2-D float32, ADU or electron.
+    cosmic_rays : `numpy.ndarray` of bool
+    bad : `numpy.ndarray` of bool
+        Pixels that are no use.
+    """
+    middle = tuple(slice(max(0, (n - SAMPLE) // 2), (n + SAMPLE) // 2) for n in image.shape)
+    _, stars, _ = _stamps_of_stars(image[middle], cosmic_rays[middle], bad[middle])
+    if len(stars) >= FEWEST // 4 and _sharpness(stars) < NARROW:
+        return
+    image, stars, sigma = _stamps_of_stars(image, cosmic_rays, bad)
+    if len(stars) < FEWEST or _sharpness(stars) < NARROW:
+        return
+    numbers, _ = label(cosmic_rays, np.ones((3, 3)))
+    objects, peaks = [], []
+    for number, box in enumerate(find_objects(numbers), 1):
+        if max(s.stop - s.start for s in box) <= LONGEST:
+            pixels = np.where(numbers[box] == number, image[box], -np.inf)
+            objects.append((number, box))
+            peaks.append(
+                [s.start + i for s, i in zip(box, np.unravel_index(pixels.argmax(), pixels.shape), strict=True)]
+            )
+    row, column = np.array(peaks, int).reshape(-1, 2).T
+    inside = _inside(image.shape, row, column, RADIUS)
+    stamps = _stamps(image, row[inside], column[inside])
+    length = np.linalg.norm(stamps, axis=1)
+    noise = sigma * np.sqrt(stamps.shape[1]) / length
+    squares = stars.reshape(-1, len(_STAMP), len(_STAMP))
+    turned = [np.rot90(plane, turns, (1, 2)) for plane in (squares, squares[:, ::-1]) for turns in range(4)]
+    turned = np.concatenate(turned).reshape(-1, stamps.shape[1])
+    tree = cKDTree(turned / np.linalg.norm(turned, axis=1)[:, None])
+    # The second nearest: one star that is none shall not speak for a hit.
+    distance = tree.query(stamps / length[:, None], 2)[0][:, 1]
+    alike = (distance < np.hypot(TOLERANCE, NOISE * noise)) & (noise < NOISIEST)
+    for i in np.flatnonzero(inside)[alike]:
+        number, box = objects[i]
+        cosmic_rays[box][numbers[box] == number] = False
+
+
+def _stamps_of_stars(image, cosmic_rays, bad):
+    """Return an image without its background, flat stamps of bright, unmasked, round sources, and its noise."""
+    image = np.where(bad, 0, image)
+    try:
+        sigma, sources = _sources(image, bad, 3)
+    except _TooCrowded:
+        return image, np.zeros((0, len(_STAMP) ** 2)), np.inf
+    row, column = sources["ypeak"], sources["xpeak"]
+    bright = sources["flux"] > LEAST_SN * sigma * np.sqrt(sources["npix"])
+    chosen = bright & _inside(image.shape, row, column, RADIUS) & ~cosmic_rays[row, column]
+    return image, _stamps(image, row[chosen], column[chosen]), sigma
+
+
+def _sharpness(stars):
+    """Return the typical share of light in a star's peak pixel."""
+    return np.median(stars.max(1) / stars.sum(1))
+
+
+class _TooCrowded(Exception):
+    """sep ran out of room."""
+
+
+def _sources(image, bad, area):
+    """Subtract the background of an image, in place, and return its noise and the round sources, not blended ones."""
+    # Room for the pixels of sources; a crowded field needs more than sep starts with.
+    sep.set_extract_pixstack(max(300_000, image.size // 8))
+    try:
+        background = sep.Background(image, mask=bad)
+        background.subfrom(image)
+        image[bad] = 0
+        found = sep.extract(image, 5.0, err=background.globalrms, mask=bad, minarea=area, deblend_cont=1.0)
+    except Exception as error:
+        # sep raises a bare Exception when its buffers overflow on a crowded field.
+        raise _TooCrowded from error
+    return background.globalrms, found[(found["b"] > 0.6 * found["a"]) & (found["flag"] == 0)]
+
+
+def _inside(shape, row, column, margin):
+    return (row >= margin) & (row < shape[0] - margin) & (column >= margin) & (column < shape[1] - margin)
+
+
+def _stamps(image, row, column):
+    return image[row[:, None, None] + _STAMP[:, None], column[:, None, None] + _STAMP].reshape(
+        len(row), len(_STAMP) ** 2
+    )
+
+
+def star_cores(image, cosmic_rays, bad=None, sections=None):
+    """Find stars and see whether their cores are masked.
+
+    A star is a round source of S/N above 20, as wide as the narrowest common
+    width of the sources that are not masked, and no more peaked than they are;
+    where nothing unmasked is left to tell, than all are.  Cosmic rays are
+    narrower, galaxies are wider, and a star that a cosmic ray has crossed is
+    more peaked: masking that one is no error.
+
+    Parameters
+    ----------
+    image : `numpy.ndarray`
+        2-D, ADU or electron.
+    cosmic_rays : `numpy.ndarray` of bool
+    bad : `numpy.ndarray` of bool, optional
+    sections : list of tuple of `slice`, optional
+        Of the amplifiers, whose sky levels may differ; the whole image by default.
+
+    Returns
+    -------
+    stars, flagged : int
+        Zero in a field too crowded for `sep`.
+    """
+    bad = ~np.isfinite(image) if bad is None else bad | ~np.isfinite(image)
+    image = levelled(image, sections or [np.s_[:, :]], ~bad)
+    # Outside the amplifiers, too.
+    image[bad | np.isnan(image)] = 0
+    try:
+        sigma, sources = _sources(image, bad, 5)
+    except _TooCrowded:
+        return 0, 0
+    row, column = sources["ypeak"], sources["xpeak"]
+    bright = sources["flux"] > 20 * sigma * np.sqrt(sources["npix"])
+    sources = sources[bright & _inside(image.shape, row, column, 1)]
+    if not len(sources):
+        return 0, 0
+    row, column = sources["ypeak"], sources["xpeak"]
+    flagged = cosmic_rays[row, column]
+    # Isophotal widths grow with brightness; the ratio of flux to peak does not.
+    width = np.sqrt(sources["flux"] / sources["peak"])
+    neighbours = image[row[:, None, None] + _AROUND[:, None], column[:, None, None] + _AROUND]
+    peaked = image[row, column] / neighbours.mean((1, 2))
+    reference = ~flagged if (~flagged).sum() >= 5 else np.ones(len(flagged), bool)
+    typical = np.percentile(width[reference], 25)
+    stars = (width > 0.75 * typical) & (width < 1.35 * typical)
+    if (stars & reference).any():
+        stars &= peaked < 1.25 * np.median(peaked[stars & reference])
+    return int(stars.sum()), int((stars & flagged).sum())
+
+
+def saturated_stars(image, level):
+    """Return where stars saturate: regions at or above a level that are somewhere 3 pixels wide.
+
+    A hit may saturate, too, but it is narrow.
+
+    Parameters
+    ----------
+    image : `numpy.ndarray`
+        2-D, in the unit of `level`.
+    level : float or None
+        None if it is not known: nothing saturates then.
+
+    Returns
+    -------
+    `numpy.ndarray` of bool
+    """
+    if level is None:
+        return np.zeros(image.shape, bool)
+    high = image >= level
+    if not high.any():
+        return high
+    cores = binary_opening(high, np.ones((3, 3)))
+    return binary_propagation(cores, mask=high) if cores.any() else cores

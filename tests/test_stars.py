@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+from scipy.ndimage import binary_dilation, binary_propagation
+
+from crattn_stage.simulate import expose, scatter_hits, simulate_hit, simulate_sky
+from crattn_stage.stars import saturated_stars, spare_stars, star_cores
+
+
+def star_field(fwhm):
+    rng = np.random.default_rng(3)
+    scene, stars = simulate_sky((300, 300), rng, fwhm=fwhm, stars=1500, galaxies=0, faintest=4000)
+    return expose(scene, 1100, 7, 4, rng), stars
+
+
+@pytest.mark.parametrize("fwhm", [1.8, 3.0, 5.0])
+def test_star_cores_are_found_and_masked_ones_counted(fwhm):
+    image, stars = star_field(fwhm)
+    nothing = np.zeros(image.shape, bool)
+    found, flagged = star_cores(image, nothing)
+    assert found > 40 and flagged == 0
+    cores = nothing.copy()
+    rows, columns = np.round(stars[:, :2]).astype(int).clip(0, 299).T
+    half = np.arange(len(rows)) % 2 == 0
+    for row, column in zip(rows[half], columns[half], strict=True):
+        cores[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2] = True
+    found, flagged = star_cores(image, cores)
+    assert 0.3 < flagged / found < 0.7
+
+
+def test_an_empty_or_constant_image_has_no_stars():
+    nothing = np.zeros((64, 64), bool)
+    assert star_cores(np.random.default_rng(0).normal(size=(64, 64)), nothing) == (0, 0)
+    assert star_cores(np.zeros((64, 64)), nothing) == (0, 0)
+
+
+def test_wide_saturation_is_a_star_and_narrow_is_not():
+    image = np.zeros((50, 50))
+    image[10:15, 10:15] = image[5:30, 12] = 7e4
+    image[40, 5:40] = image[41, 5:40] = 7e4
+    stars = saturated_stars(image, 6e4)
+    assert stars[10:15, 10:15].all() and stars[5:30, 12].all()
+    assert not stars[40:42].any()
+    assert not saturated_stars(image, None).any()
+
+
+def masked_stars_and_hits(fwhm, stars=3000):
+    """A field, a mask of a tenth of its bright stars and of hits, and which of its pixels are of which."""
+    rng = np.random.default_rng(8)
+    scene, found = simulate_sky((500, 500), rng, fwhm=fwhm, stars=stars, galaxies=0, faintest=2000)
+    charge, hit = scatter_hits(scene.shape, [simulate_hit(rng) for _ in range(60)], rng)
+    star = np.zeros(scene.shape, bool)
+    bright = found[(found[:, 2] > 10_000) & (found[:, :2] > 4).all(1) & (found[:, :2] < 495).all(1)]
+    star[tuple(np.rint(bright[::10, :2]).astype(int).T)] = True
+    around = np.ones((3, 3))
+    hit = binary_dilation(hit, around)
+    star = binary_dilation(star, around, iterations=2)
+    # A star that touches a hit is an object with it.
+    star &= ~binary_propagation(binary_dilation(hit, around) & star, mask=star)
+    return expose(scene + charge, 1100, 7, 4, rng), hit, star
+
+
+@pytest.mark.parametrize("fwhm", [1.2, 1.7])
+def test_where_stars_are_narrow_those_that_were_masked_are_spared(fwhm):
+    image, hit, star = masked_stars_and_hits(fwhm)
+    mask = hit | star
+    spare_stars(image, mask, np.zeros(mask.shape, bool))
+    assert mask[star].mean() < 0.3
+    assert mask[hit].mean() > 0.97
+    assert not mask[~(hit | star)].any()
+
+
+@pytest.mark.parametrize("fwhm, stars", [(3.5, 3000), (1.2, 30)])
+def test_where_stars_are_wide_or_few_the_mask_stays(fwhm, stars):
+    image, hit, star = masked_stars_and_hits(fwhm, stars)
+    mask = hit | star
+    spare_stars(image, mask, np.zeros(mask.shape, bool))
+    np.testing.assert_array_equal(mask, hit | star)
+
+
+def test_stars_are_never_looked_for_among_bad_pixels():
+    image, hit, star = masked_stars_and_hits(1.2)
+    image[:] = np.nan
+    mask = hit | star
+    spare_stars(image, mask, np.ones(mask.shape, bool))
+    np.testing.assert_array_equal(mask, hit | star)
