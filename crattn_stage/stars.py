@@ -2,7 +2,7 @@
 
 import numpy as np
 import sep
-from scipy.ndimage import binary_opening, binary_propagation, find_objects, label
+from scipy.ndimage import binary_propagation, find_objects, label
 from scipy.spatial import cKDTree
 
 from crattn_stage.preparation import levelled
@@ -75,7 +75,7 @@ def _stamps_of_stars(image, cosmic_rays, bad):
     """Return an image without its background, flat stamps of bright, unmasked, round sources, and its noise."""
     image = np.where(bad, 0, image)
     try:
-        sigma, sources = _sources(image, bad, 3)
+        sigma, sources = _sources(image, np.ascontiguousarray(bad), 3)
     except _TooCrowded:
         return image, np.zeros((0, len(_STAMP) ** 2)), np.inf
     row, column = sources["ypeak"], sources["xpeak"]
@@ -103,7 +103,9 @@ def _sources(image, bad, area):
         image[bad] = 0
         found = sep.extract(image, 5.0, err=background.globalrms, mask=bad, minarea=area, deblend_cont=1.0)
     except Exception as error:
-        # sep raises a bare Exception when its buffers overflow on a crowded field.
+        # A bare Exception is sep's word for buffers that overflow on a crowded field.
+        if type(error) is not Exception:
+            raise
         raise _TooCrowded from error
     return background.globalrms, found[(found["b"] > 0.6 * found["a"]) & (found["flag"] == 0)]
 
@@ -189,5 +191,8 @@ def saturated_stars(image, level):
     high = image >= level
     if not high.any():
         return high
-    cores = binary_opening(high, np.ones((3, 3)))
+    cores = np.zeros_like(high)
+    # An erosion by 3x3.  With `binary_erosion` it takes ten times as long.
+    rows = high[:-2] & high[1:-1] & high[2:]
+    cores[1:-1, 1:-1] = rows[:, :-2] & rows[:, 1:-1] & rows[:, 2:]
     return binary_propagation(cores, mask=high) if cores.any() else cores
