@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -30,7 +31,7 @@ def curves(path, results):
     figure, axes = _figure(2, 2, (5, 4))
     for number, result in enumerate(results):
         fpr, tpr, purity, _ = result.points
-        style = {"label": result.detector, "color": f"C{number % 10}", "linestyle": ["-", "--", ":"][number // 10]}
+        style = {"label": result.detector, "color": colormaps["tab20"](number % 20)}
         if len(fpr) < 20:
             # A filter has as many points as it was run at.
             style |= {"marker": "o", "markersize": 3}

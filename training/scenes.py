@@ -240,8 +240,8 @@ def _rows(sky, low, high):
 
 
 def _simulated(rng):
-    """Simulate one noiseless sky; half of them undersampled, where a star is most like a hit."""
-    fwhm = rng.uniform(1.0, UNDERSAMPLED) if rng.random() < 0.5 else 10 ** rng.uniform(0.35, 0.95)
+    """Simulate one noiseless sky; a fifth of them undersampled, where a star is most like a hit."""
+    fwhm = rng.uniform(1.0, UNDERSAMPLED) if rng.random() < 0.2 else 10 ** rng.uniform(0.35, 0.95)
     plane, _ = simulate_sky(
         (PLANE, PLANE),
         rng,
