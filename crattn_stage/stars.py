@@ -49,26 +49,23 @@ def spare_stars(image, cosmic_rays, bad):
     objects, peaks = [], []
     for number, box in enumerate(find_objects(numbers), 1):
         if max(s.stop - s.start for s in box) <= LONGEST:
-            pixels = np.where(numbers[box] == number, image[box], -np.inf)
-            objects.append((number, box))
-            peaks.append(
-                [s.start + i for s, i in zip(box, np.unravel_index(pixels.argmax(), pixels.shape), strict=True)]
-            )
+            pixels = np.argwhere(numbers[box] == number) + [s.start for s in box]
+            objects.append(pixels)
+            peaks.append(pixels[image[tuple(pixels.T)].argmax()])
     row, column = np.array(peaks, int).reshape(-1, 2).T
     inside = _inside(image.shape, row, column, RADIUS)
     stamps = _stamps(image, row[inside], column[inside])
     length = np.linalg.norm(stamps, axis=1)
     noise = sigma * np.sqrt(stamps.shape[1]) / length
     squares = stars.reshape(-1, len(_STAMP), len(_STAMP))
-    turned = [np.rot90(plane, turns, (1, 2)) for plane in (squares, squares[:, ::-1]) for turns in range(4)]
+    turned = [np.rot90(squares[:, ::way], turns, (1, 2)) for way in (1, -1) for turns in range(4)]
     turned = np.concatenate(turned).reshape(-1, stamps.shape[1])
     tree = cKDTree(turned / np.linalg.norm(turned, axis=1)[:, None])
-    # The second nearest: one star that is none shall not speak for a hit.
+    # The second nearest: a lone source that is no star seldom looks the same when turned, and shall not speak for a hit.
     distance = tree.query(stamps / length[:, None], 2)[0][:, 1]
     alike = (distance < np.hypot(TOLERANCE, NOISE * noise)) & (noise < NOISIEST)
     for i in np.flatnonzero(inside)[alike]:
-        number, box = objects[i]
-        cosmic_rays[box][numbers[box] == number] = False
+        cosmic_rays[tuple(objects[i].T)] = False
 
 
 def _stamps_of_stars(image, cosmic_rays, bad):

@@ -81,10 +81,10 @@ def network(detector):
 
     def score(scene):
         plane = detector.predict(scene.image, scene.sky.bad)
-        spared = plane > detector.card.threshold
-        masked = spared.copy()
-        spare_stars(scene.image, masked, scene.sky.bad)
-        plane[spared & ~masked] = 0
+        found = plane > detector.card.threshold
+        kept = found.copy()
+        spare_stars(scene.image, kept, scene.sky.bad)
+        plane[found & ~kept] = 0
         return plane
 
     return Peer(detector.card.name, _timed(score), detector.card.threshold)
