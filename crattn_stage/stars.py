@@ -61,7 +61,7 @@ def spare_stars(image, cosmic_rays, bad):
     turned = [np.rot90(squares[:, ::way], turns, (1, 2)) for way in (1, -1) for turns in range(4)]
     turned = np.concatenate(turned).reshape(-1, stamps.shape[1])
     tree = cKDTree(turned / np.linalg.norm(turned, axis=1)[:, None])
-    # The second nearest: a lone source that is no star seldom looks the same when turned, and shall not speak for a hit.
+    # The second nearest: a lone source that is no star seldom looks the same when turned, and must not count.
     distance = tree.query(stamps / length[:, None], 2)[0][:, 1]
     alike = (distance < np.hypot(TOLERANCE, NOISE * noise)) & (noise < NOISIEST)
     for i in np.flatnonzero(inside)[alike]:
