@@ -17,7 +17,11 @@ from training.tables import bins
 def _figure(rows, columns, size):
     figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        # More detectors are compared than the default has colours.
+        axis.set_prop_cycle(color=colormaps["tab20"].colors)
+    return figure, axes
 
 
 def curves(path, results):
@@ -29,18 +33,18 @@ def curves(path, results):
     results : list of `training.evaluate.Result`
     """
     figure, axes = _figure(2, 2, (5, 4))
-    for number, result in enumerate(results):
+    for result in results:
         fpr, tpr, purity, _ = result.points
-        style = {"label": result.detector, "color": colormaps["tab20"](number % 20)}
+        style = {"label": result.detector}
         if len(fpr) < 20:
             # A filter has as many points as it was run at.
             style |= {"marker": "o", "markersize": 3}
         for axis in axes[0]:
-            axis.plot(fpr, tpr, **style)
-            axis.plot(result.row["fpr"], result.row["tpr"], "x", color=style["color"])
+            (curve,) = axis.plot(fpr, tpr, **style)
+            axis.plot(result.row["fpr"], result.row["tpr"], "x", color=curve.get_color())
         for axis in axes[1]:
-            axis.plot(tpr, purity, **style)
-            axis.plot(result.row["tpr"], 1 - result.row["fdr"], "x", color=style["color"])
+            (curve,) = axis.plot(tpr, purity, **style)
+            axis.plot(result.row["tpr"], 1 - result.row["fdr"], "x", color=curve.get_color())
     for axis, low in zip(axes[0], (0, 0.8), strict=True):
         axis.set(xscale="log", xlim=(1e-6, 1e-1) if low == 0 else (1e-5, 1e-2), ylim=(low, 1))
         axis.set(xlabel="false positive rate", ylabel="true positive rate")
