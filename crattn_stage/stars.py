@@ -18,8 +18,6 @@ RADIUS, LONGEST = 2, 9
 #: How much of its length, as a vector, a star's stamp may differ from another's: by seeing and
 #: by noise, in units of what is expected.  Where the noise is more than `NOISIEST` nothing can be told.
 TOLERANCE, NOISE, NOISIEST = 0.1, 1.3, 0.35
-_STAMP = np.arange(-RADIUS, RADIUS + 1)
-_AROUND = np.arange(-1, 2)
 
 
 def spare_stars(image, cosmic_rays, bad):
@@ -54,10 +52,10 @@ def spare_stars(image, cosmic_rays, bad):
             peaks.append(pixels[image[tuple(pixels.T)].argmax()])
     row, column = np.array(peaks, int).reshape(-1, 2).T
     inside = _inside(image.shape, row, column, RADIUS)
-    stamps = _stamps(image, row[inside], column[inside])
+    stamps = _stamps(image, row[inside], column[inside], RADIUS)
     length = np.linalg.norm(stamps, axis=1)
     noise = sigma * np.sqrt(stamps.shape[1]) / length
-    squares = stars.reshape(-1, len(_STAMP), len(_STAMP))
+    squares = stars.reshape(-1, 2 * RADIUS + 1, 2 * RADIUS + 1)
     turned = [np.rot90(squares[:, ::way], turns, (1, 2)) for way in (1, -1) for turns in range(4)]
     turned = np.concatenate(turned).reshape(-1, stamps.shape[1])
     tree = cKDTree(turned / np.linalg.norm(turned, axis=1)[:, None])
@@ -74,11 +72,11 @@ def _stamps_of_stars(image, cosmic_rays, bad):
     try:
         sigma, sources = _sources(image, np.ascontiguousarray(bad), 3)
     except _TooCrowded:
-        return image, np.zeros((0, len(_STAMP) ** 2)), np.inf
+        return image, np.zeros((0, (2 * RADIUS + 1) ** 2)), np.inf
     row, column = sources["ypeak"], sources["xpeak"]
     bright = sources["flux"] > LEAST_SN * sigma * np.sqrt(sources["npix"])
     chosen = bright & _inside(image.shape, row, column, RADIUS) & ~cosmic_rays[row, column]
-    return image, _stamps(image, row[chosen], column[chosen]), sigma
+    return image, _stamps(image, row[chosen], column[chosen], RADIUS), sigma
 
 
 def _sharpness(stars):
@@ -111,10 +109,11 @@ def _inside(shape, row, column, margin):
     return (row >= margin) & (row < shape[0] - margin) & (column >= margin) & (column < shape[1] - margin)
 
 
-def _stamps(image, row, column):
-    return image[row[:, None, None] + _STAMP[:, None], column[:, None, None] + _STAMP].reshape(
-        len(row), len(_STAMP) ** 2
-    )
+def _stamps(image, row, column, radius):
+    """Return the square of pixels around each place as a flat vector."""
+    side = np.arange(-radius, radius + 1)
+    squares = image[row[:, None, None] + side[:, None], column[:, None, None] + side]
+    return squares.reshape(len(row), len(side) ** 2)
 
 
 def star_cores(image, cosmic_rays, bad=None, sections=None):
@@ -157,8 +156,7 @@ def star_cores(image, cosmic_rays, bad=None, sections=None):
     flagged = cosmic_rays[row, column]
     # Isophotal widths grow with brightness; the ratio of flux to peak does not.
     width = np.sqrt(sources["flux"] / sources["peak"])
-    neighbours = image[row[:, None, None] + _AROUND[:, None], column[:, None, None] + _AROUND]
-    peaked = image[row, column] / neighbours.mean((1, 2))
+    peaked = image[row, column] / _stamps(image, row, column, 1).mean(1)
     reference = ~flagged if (~flagged).sum() >= 5 else np.ones(len(flagged), bool)
     typical = np.percentile(width[reference], 25)
     stars = (width > 0.75 * typical) & (width < 1.35 * typical)
