@@ -197,10 +197,10 @@ class Skies:
         row, column = (int(rng.integers(0, n - size + 1)) for n in ccd.image.shape)
         window = np.s_[row : row + size, column : column + size]
         image, level, sigma = ccd.image[window].copy(), ccd.level, ccd.sigma
-        # Longer exposures (the paper's sky augmentation, Sec. 2.3) with the noise they bring.
+        # Longer exposures (the paper's sky augmentation, Sec. 2.3, and further) with the noise they bring.
         # Shorter ones (a < 0) only shift the level, which the input scaling takes out.
         if rng.random() < 0.7:
-            extra = rng.uniform(0, 3) ** 2 * level / 2
+            extra = rng.uniform(0, 4) ** 2 * level / 2
             noise = np.sqrt(extra / ccd.gain)
             image += np.float32(extra) + rng.standard_normal(image.shape, np.float32) * np.float32(noise)
             level, sigma = level + extra, np.hypot(sigma, noise)
@@ -240,8 +240,8 @@ def _rows(sky, low, high):
 
 
 def _simulated(rng):
-    """Simulate one noiseless sky; a fifth of them undersampled, where a star is most like a hit."""
-    fwhm = rng.uniform(1.0, UNDERSAMPLED) if rng.random() < 0.2 else 10 ** rng.uniform(0.35, 0.95)
+    """Simulate one noiseless sky; one in twelve undersampled, where a star is most like a hit."""
+    fwhm = rng.uniform(1.0, UNDERSAMPLED) if rng.random() < 0.08 else 10 ** rng.uniform(0.35, 0.95)
     plane, _ = simulate_sky(
         (PLANE, PLANE),
         rng,
