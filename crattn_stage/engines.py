@@ -39,7 +39,8 @@ class Engine:
     name : str
         Of the engine and its arithmetic; what ``CRENGINE`` says.
     run : callable
-        (N, H, W) float32 to probabilities of the same shape; thread-safe.
+        (N, H, W) float32 to probabilities of the same shape; thread-safe.  Those in
+        the halo of the model's card need not be calculated, and may be 0.
     tile : int
         Largest side of a tile that it runs well, where any tile is exact.
     batch : int

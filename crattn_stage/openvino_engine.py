@@ -14,8 +14,8 @@ from crattn_stage.engines import Engine, thread_count
 MOST_STREAMS = 4
 #: Shapes of tiles for which a compiled model is kept.
 MOST_SHAPES = 4
-#: Side of a tile: larger ones gain no time, and take more memory.
-TILE = 432
+#: Side of a tile: larger ones gain 5% of time, and take 100 MB more.
+TILE = 624
 #: Added to a variance, as torch does.
 EPSILON = 1e-5
 #: Models that have threads.
@@ -47,7 +47,7 @@ def openvino(card, tensors, threads):
     except ImportError as error:
         raise ValueError("engine 'openvino': it is not installed") from error
     low = card.scaling != "none" and "BF16" in Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    graph = _graph(card.architecture, tensors)
+    graph, margin = _graph(card, tensors)
     compiled, maker = {}, os.getpid()
 
     def model_for(shape):
@@ -73,7 +73,8 @@ def openvino(card, tensors, threads):
 
     def run(tiles):
         model = model_for(tiles.shape[1:])
-        result = np.empty_like(tiles)
+        result = np.zeros_like(tiles)
+        inner = result[:, margin : tiles.shape[1] - margin, margin : tiles.shape[2] - margin]
         # Not its AsyncInferQueue: callbacks into Python can lock up with the model's end.
         streams = model.get_property("NUM_STREAMS")
         requests = [model.create_infer_request() for _ in range(min(streams, len(tiles)))]
@@ -81,7 +82,7 @@ def openvino(card, tensors, threads):
             request, before = requests[i % len(requests)], i - len(requests)
             if before >= 0:
                 request.wait()
-                result[before] = request.get_output_tensor().data[0]
+                inner[before] = request.get_output_tensor().data[0]
             if i < len(tiles):
                 request.start_async({0: tiles[i : i + 1]})
         return result
@@ -90,11 +91,16 @@ def openvino(card, tensors, threads):
     return Engine(f"openvino {'bfloat16' if low else 'float32'}", run, TILE, 4 * streams, streams)
 
 
-def _graph(architecture, tensors):
-    """Write `crattn_stage.networks.UNet` in OpenVINO's operations, batch normalisation folded into the convolutions."""
+def _graph(card, tensors):
+    """Write `crattn_stage.networks.UNet` in OpenVINO's operations, batch normalisation folded into the convolutions.
+
+    Returns the graph, and by how much its result is smaller than its input on each side: what is in
+    the halo is not wanted, and the way up is not calculated there, unless normalisation by group sees it.
+    """
     from openvino import Model, opset13
 
-    normalisation, attention = ARCHITECTURES[architecture]
+    normalisation, attention = ARCHITECTURES[card.architecture]
+    margin = card.halo if normalisation == "batch" else 0
 
     def constant(array):
         return opset13.constant(np.asarray(array, np.float32))
@@ -128,6 +134,9 @@ def _graph(architecture, tensors):
         x = opset13.relu(convolve(f"{block}.0", *inputs))
         return opset13.relu(convolve(f"{block}.3", x))
 
+    def cropped(x, pixels):
+        return opset13.slice(x, [pixels] * 2, [-pixels] * 2, [1, 1], [2, 3]) if margin else x
+
     def up(level, deep, skip):
         upsample, gate = f"{level}.upsample", f"{level}.attention"
         deep = opset13.convolution_backprop_data(deep, constant(tensors[f"{upsample}.weight"]), [2, 2])
@@ -144,8 +153,11 @@ def _graph(architecture, tensors):
     fine = double("encoder1", opset13.unsqueeze(image, 1))
     middle = double("encoder2", pool(fine))
     coarse = double("encoder3", pool(middle))
-    logits = convolve("head", up("up1", up("up2", coarse, middle), fine))
-    return Model([opset13.squeeze(opset13.sigmoid(logits), 1)], [image])
+    # The two convolutions of a level see 2 pixels around; up2's are cut on whole pixels of the level below.
+    deep = up("up2", cropped(coarse, margin // 4 - 2), cropped(middle, margin // 2 - 4))
+    fine = up("up1", cropped(deep, 3), cropped(fine, margin - 2))
+    logits = cropped(convolve("head", fine), 2)
+    return Model([opset13.squeeze(opset13.sigmoid(logits), 1)], [image]), margin
 
 
 def _keep_forever():
