@@ -47,6 +47,9 @@ class ModelCard:
         Measured by `crattn_stage.networks.receptive_radius`, pixels.
     channels : int
         At full resolution, as for `crattn_stage.networks.build`.
+    input_ranges : dict
+        Convolution -> lowest and highest value of each of its inputs, on validation
+        patches: an engine may calculate those in 8-bit integers.
     trained_on, training, metrics : str, dict, dict
         Data, configuration, and figures with the command that made them.
     code_version, date, licence : str
@@ -62,6 +65,7 @@ class ModelCard:
     receptive_radius: int
     channels: int = 32
     false_positive_rate: float | None = None
+    input_ranges: dict = field(default_factory=dict)
     trained_on: str = ""
     training: dict = field(default_factory=dict)
     metrics: dict = field(default_factory=dict)
@@ -122,8 +126,10 @@ def read_card(model=None):
         centres((1, 1), card.tile, card.halo)
         if card.scaling not in SCALINGS or card.architecture not in ARCHITECTURES:
             raise ValueError(f"scaling {card.scaling!r}, architecture {card.architecture!r}")
+        if not all(low < high for limits in card.input_ranges.values() for low, high in limits):
+            raise ValueError("input ranges")
         return card
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: no valid model card: {error}") from error
 
 

@@ -23,7 +23,10 @@ _threaded = weakref.WeakSet()
 
 
 def openvino(card, tensors, threads):
-    """Return the folded network, in bfloat16 where the processor has it and the input is scaled.
+    """Return the folded network, in low precision where the processor has it and the input is scaled.
+
+    That is bfloat16, and 8-bit integers in the convolutions whose input the card knows the range of:
+    processors that have the one have instructions for the other.
 
     Parameters
     ----------
@@ -47,7 +50,8 @@ def openvino(card, tensors, threads):
     except ImportError as error:
         raise ValueError("engine 'openvino': it is not installed") from error
     low = card.scaling != "none" and "BF16" in Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    graph, margin = _graph(card, tensors)
+    ranges = card.input_ranges if low else {}
+    graph, margin = _graph(card, tensors, ranges)
     compiled, maker = {}, os.getpid()
 
     def model_for(shape):
@@ -88,11 +92,15 @@ def openvino(card, tensors, threads):
         return result
 
     streams = min(thread_count(threads), MOST_STREAMS)
-    return Engine(f"openvino {'bfloat16' if low else 'float32'}", run, TILE, 4 * streams, streams)
+    arithmetic = "int8" if ranges else "bfloat16" if low else "float32"
+    return Engine(f"openvino {arithmetic}", run, TILE, 4 * streams, streams)
 
 
-def _graph(card, tensors):
+def _graph(card, tensors, ranges):
     """Write `crattn_stage.networks.UNet` in OpenVINO's operations, batch normalisation folded into the convolutions.
+
+    Convolutions with input ranges are marked for 8-bit integers: one scale for each input, which need not
+    be positive, and one for each output of the kernel (Jacob et al. 2018, arXiv:1712.05877).
 
     Returns the graph, and by how much its result is smaller than its input on each side: what is in
     the halo is not wanted, and the way up is not calculated there, unless normalisation by group sees it.
@@ -104,6 +112,22 @@ def _graph(card, tensors):
 
     def constant(array):
         return opset13.constant(np.asarray(array, np.float32))
+
+    def quantised(x, low, high, levels):
+        low, high = constant(low), constant(high)
+        return opset13.fake_quantize(x, low, high, low, high, levels)
+
+    def operands(x, kernel, limits, axis):
+        """An input, and its kernel, whose outputs are along an axis; 8-bit integers where limits are known."""
+        if limits is None:
+            return x, constant(kernel)
+        lowest, highest = limits
+        if lowest < 0:
+            # Zero, with which the borders are padded, has to be an integer.
+            highest = max(highest, -lowest)
+            lowest = -highest * 128 / 127
+        most = np.abs(kernel).max(tuple({0, 1, 2, 3} - {axis}), keepdims=True) + np.float32(1e-12)
+        return quantised(x, lowest, highest, 256), quantised(constant(kernel), -most, most, 255)
 
     def biased(x, bias):
         return opset13.add(x, constant(bias[:, None, None]))
@@ -119,8 +143,9 @@ def _graph(card, tensors):
             kernel = kernel * factor[:, None, None, None]
         pad, result = [kernel.shape[-1] // 2] * 2, None
         # Each input with its part of the kernel, which saves copying them together.
-        for x, part in zip(inputs, np.split(kernel, len(inputs), axis=1), strict=True):
-            part = opset13.convolution(x, constant(part), [1, 1], pad, pad, [1, 1])
+        limits = ranges.get(name, [None] * len(inputs))
+        for x, part, limit in zip(inputs, np.split(kernel, len(inputs), axis=1), limits, strict=True):
+            part = opset13.convolution(*operands(x, part, limit, 0), [1, 1], pad, pad, [1, 1])
             result = part if result is None else opset13.add(result, part)
         result = biased(result, bias)
         if normalisation == "group" and block:
@@ -139,7 +164,9 @@ def _graph(card, tensors):
 
     def up(level, deep, skip):
         upsample, gate = f"{level}.upsample", f"{level}.attention"
-        deep = opset13.convolution_backprop_data(deep, constant(tensors[f"{upsample}.weight"]), [2, 2])
+        (limits,) = ranges.get(upsample, [None])
+        kernel = tensors[f"{upsample}.weight"]
+        deep = opset13.convolution_backprop_data(*operands(deep, kernel, limits, 1), [2, 2])
         deep = biased(deep, tensors[f"{upsample}.bias"])
         if attention:
             both = opset13.relu(opset13.add(convolve(f"{gate}.gate.0", deep), convolve(f"{gate}.skip.0", skip)))

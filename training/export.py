@@ -1,11 +1,14 @@
 """From a finished training run to a model with a card that is true."""
 
+import copy
 import datetime
 import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import nn
 
 from crattn_stage import __version__, models
 from crattn_stage.architectures import ARCHITECTURES
@@ -13,7 +16,7 @@ from crattn_stage.detector import Detector
 from crattn_stage.networks import build, tensors_of
 from training import peers
 from training.evaluate import calibrate, make_scenes, measure
-from training.scenes import Skies
+from training.scenes import Patches, Skies
 from training.train import RECIPES, SHAPES
 
 TRAINED_ON = (
@@ -24,6 +27,8 @@ TRAINED_ON = (
 FALSE_POSITIVE_RATE = 1e-4
 #: Test scenes whose figures are on the card.
 SCENES = ("r", "z")
+#: Validation patches, and their side, of which the ranges of a network's features are taken.
+RANGE_PATCHES, RANGE_SIDE = 60, 256
 
 
 def export(run, data, folder, count=4, name=None):
@@ -68,6 +73,7 @@ def export(run, data, folder, count=4, name=None):
         "code_version": __version__,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "licence": "BSD-3-Clause",
+        "input_ranges": input_ranges(network, data),
         **models.TILING,
     }
     if normalisation == "group" and card["tile"] != SHAPES["group"][0]:
@@ -86,3 +92,43 @@ def export(run, data, folder, count=4, name=None):
         "validation_own_threshold": {scenes: round(own, 4) for scenes, (own, _) in levels.items()},
     }
     return models.save(tensors_of(network), card, folder)
+
+
+def input_ranges(network, data=None):
+    """Find between which values the inputs of a network's convolutions lie, on validation patches.
+
+    Parameters
+    ----------
+    network : `torch.nn.Module`
+        From `crattn_stage.networks.build`, of a model with scaled input.
+    data : path-like, optional
+        As for `training.scenes.Skies`.
+
+    Returns
+    -------
+    dict of str to list
+        Convolution -> [lowest, highest] of each of its inputs: two for one that takes skip
+        connection and deeper level together.  Not of the first convolution and the last, which
+        decide most and cost least.
+    """
+    found = {}
+
+    def look(name):
+        def hook(_, inputs):
+            parts = inputs[0].chunk(2 if name.endswith("convolutions.0") else 1, dim=1)
+            found.setdefault(name, []).append([[float(part.min()), float(part.max())] for part in parts])
+
+        return hook
+
+    network = copy.deepcopy(network).eval()
+    for name, module in network.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and name not in ("encoder1.0", "head"):
+            module.register_forward_pre_hook(look(name))
+    patches = Patches(Skies("validation", data), RANGE_SIDE, RANGE_PATCHES, seed=0)
+    with torch.inference_mode():
+        for i in range(RANGE_PATCHES):
+            network(torch.from_numpy(patches[i][0])[None])
+    return {
+        name: np.stack([np.min(values, 0)[:, 0], np.max(values, 0)[:, 1]], 1).round(4).tolist()
+        for name, values in found.items()
+    }
