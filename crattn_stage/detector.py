@@ -60,7 +60,7 @@ class Detector:
     ----------
     card : `crattn_stage.models.ModelCard`
     engine : str
-        What really runs, with its arithmetic: "openvino bfloat16".
+        What really runs, with its arithmetic: "openvino int8".
     """
 
     def __init__(self, card, tensors, engine="float32", threads=None):

@@ -1,8 +1,8 @@
 """Engines: ways to run a network.  All give the masks of plain float32; they differ in speed.
 
 Batch normalisation is folded into the convolutions first.  Arithmetic is
-bfloat16 where the processor has it in hardware and the input of the network is
-scaled; raw counts, whose third digit matters, stay float32.
+bfloat16, and in OpenVINO's convolutions int8, where the processor has it in hardware and
+the input of the network is scaled; raw counts, whose third digit matters, stay float32.
 """
 
 import hashlib

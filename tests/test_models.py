@@ -32,6 +32,9 @@ def test_shipped_models_are_as_their_cards_say(name):
     assert 0 < card.threshold < 1 and card.false_positive_rate == 1e-4
     assert card.training["megapixels"] > 100 and card.licence == "BSD-3-Clause"
     assert card.metrics["r"]["f1"] > 0.85
+    convolutions = {name.removesuffix(".weight") for name, t in tensors.items() if t.ndim == 4}
+    assert card.input_ranges.keys() == convolutions - {"encoder1.0", "head"}
+    assert all(len(limits) == 1 + name.endswith("convolutions.0") for name, limits in card.input_ranges.items())
 
 
 def test_the_shipped_ones_are_those_promised():
@@ -83,6 +86,12 @@ def test_weights_of_another_architecture_are_refused(model):
 def test_a_broken_card_is_named(model, text):
     model.with_suffix(".json").write_text(text)
     with pytest.raises(ModelError, match="no valid model card"):
+        models.load(model)
+
+
+def test_a_card_with_an_empty_range_is_refused(model):
+    set_card(model, input_ranges={"encoder1.3": [[0.0, 0.0]]})
+    with pytest.raises(ModelError, match="no valid model card: input ranges"):
         models.load(model)
 
 

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import binary_dilation
 
+from crattn_stage.networks import build
 from crattn_stage.simulate import (
     FAINTEST_PIXEL,
     expose,
@@ -30,6 +31,7 @@ from crattn_stage.simulate import (
 from training import tables
 from training.__main__ import main
 from training.evaluate import Objects, completeness, measure, star_scenes
+from training.export import input_ranges
 from training.hits import hits_of_darks, read_footprints, turned, write_footprints
 from training.lco import read_test_set
 from training.metrics import at_rates, at_setting, bootstrap, operating_points, purity_at, threshold_at, tpr_at
@@ -291,6 +293,18 @@ def test_recipes_differ_as_they_say(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "training.json").read_text())["contamination"] == "paper"
     (events,) = (tmp_path / "tensorboard").iterdir()
     assert b"learning_rate" in events.read_bytes()
+
+
+def test_ranges_are_those_of_what_a_network_sees():
+    torch.manual_seed(2)
+    network = build("att-deepcr", 16)
+    torch.nn.init.zeros_(network.encoder2[4].weight)
+    ranges = input_ranges(network)
+    # What a rectifier gave is not negative, what was upsampled may be; a dead feature still has a range.
+    (fine,), (skip, deep) = ranges["encoder1.3"], ranges["up1.convolutions.0"]
+    assert fine[0] == 0 < fine[1] and deep[0] < 0 < deep[1] and skip[0] == 0
+    assert ranges["encoder3.0"] == [[0.0, 0.001]]
+    assert network.training
 
 
 def test_scores_of_a_known_answer():

@@ -128,7 +128,9 @@ def input_ranges(network, data=None):
     with torch.inference_mode():
         for i in range(RANGE_PATCHES):
             network(torch.from_numpy(patches[i][0])[None])
-    return {
-        name: np.stack([np.min(values, 0)[:, 0], np.max(values, 0)[:, 1]], 1).round(4).tolist()
-        for name, values in found.items()
-    }
+    ranges = {}
+    for name, values in found.items():
+        low, high = np.min(values, 0)[:, 0], np.max(values, 0)[:, 1]
+        # One that is dead, always 0, gets some width.
+        ranges[name] = np.column_stack([low, np.maximum(high, low + 1e-3)]).round(4).tolist()
+    return ranges
