@@ -63,6 +63,8 @@ def openvino(card, tensors, threads):
             settings = {
                 "INFERENCE_PRECISION_HINT": "bf16" if low else "f32",
                 "INFERENCE_NUM_THREADS": count,
+                # Or each of several processes takes the first cores for itself.
+                "ENABLE_CPU_PINNING": False,
                 # Each stream runs a tile of its own: two cores on two tiles wait less than both on one.
                 "NUM_STREAMS": min(count, MOST_STREAMS),
             }
