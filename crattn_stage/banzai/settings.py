@@ -20,7 +20,7 @@ MOSAIC_STAGES.insert(MOSAIC_STAGES.index("banzai.trim.Trimmer") + 1, _OURS)
 CRATTN_MODEL = None
 #: Probability above which a pixel is masked.  The model's own, with None, is for the most complete mask; at this
 #: one masks are about as pure as those of BANZAI's own stage, and still more complete.
-CRATTN_THRESHOLD = 0.98
+CRATTN_THRESHOLD = 0.9
 #: As for `crattn_stage.load_detector`.
 CRATTN_ENGINE = "auto"
 #: CPU threads; as many as the process may use if None.
