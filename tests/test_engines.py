@@ -78,12 +78,12 @@ def test_raw_counts_stay_float32(architecture, engine):
     exact = engines.start("float32", *model)
     other = engines.start(engine, *model)
     assert other.name == f"{engine} float32"
-    halo = model[0].halo
+    # What is in the halo is not asked for; normalisation by group sees it, so all of it is calculated.
+    halo = model[0].halo if ARCHITECTURES[architecture][0] == "batch" else 0
     tiles = np.random.default_rng(5).normal(300, 9, (3, 64 + 2 * halo, 96 + 2 * halo)).astype(np.float32)
-    # What is in the halo is not asked for.
-    got, wanted = (e.run(tiles)[:, halo:-halo, halo:-halo] for e in (other, exact))
-    assert wanted.shape == (3, 64, 96) and wanted.std() > 1e-3
-    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-4)
+    got, wanted = (e.run(tiles)[:, halo : halo + 64, halo : halo + 96] for e in (other, exact))
+    assert wanted.std() > 1e-3
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("architecture", ["deepcr", "att-deepcr"])

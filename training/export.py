@@ -27,8 +27,8 @@ TRAINED_ON = (
 FALSE_POSITIVE_RATE = 1e-4
 #: Test scenes whose figures are on the card.
 SCENES = ("r", "z")
-#: Validation patches, and their side, of which the ranges of a network's features are taken.
-RANGE_PATCHES, RANGE_SIDE = 60, 256
+#: Validation patches of which the ranges of a network's features are taken.
+RANGE_PATCHES = 60
 
 
 def export(run, data, folder, count=4, name=None):
@@ -124,7 +124,7 @@ def input_ranges(network, data=None):
     for name, module in network.named_modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and name not in ("encoder1.0", "head"):
             module.register_forward_pre_hook(look(name))
-    patches = Patches(Skies("validation", data), RANGE_SIDE, RANGE_PATCHES, seed=0)
+    patches = Patches(Skies("validation", data), models.TILING["tile"], RANGE_PATCHES, seed=0)
     with torch.inference_mode():
         for i in range(RANGE_PATCHES):
             network(torch.from_numpy(patches[i][0])[None])
