@@ -23,10 +23,10 @@ _threaded = weakref.WeakSet()
 
 
 def openvino(card, tensors, threads):
-    """Return the folded network, in low precision where the processor has it and the input is scaled.
+    """Return the folded network, in low precision where the input is scaled.
 
-    That is bfloat16, and 8-bit integers in the convolutions whose input the card knows the range of:
-    processors that have the one have instructions for the other.
+    That is 8-bit integers in the convolutions whose input the card knows the range of, which are
+    faster on any processor, and bfloat16 elsewhere if the processor has it.
 
     Parameters
     ----------
@@ -50,8 +50,7 @@ def openvino(card, tensors, threads):
     except ImportError as error:
         raise ValueError("engine 'openvino': it is not installed") from error
     low = card.scaling != "none" and "BF16" in Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    ranges = card.input_ranges if low else {}
-    graph, margin = _graph(card, tensors, ranges)
+    graph, margin = _graph(card, tensors)
     compiled, maker = {}, os.getpid()
 
     def model_for(shape):
@@ -94,11 +93,11 @@ def openvino(card, tensors, threads):
         return result
 
     streams = min(thread_count(threads), MOST_STREAMS)
-    arithmetic = "int8" if ranges else "bfloat16" if low else "float32"
+    arithmetic = "int8" if card.input_ranges else "bfloat16" if low else "float32"
     return Engine(f"openvino {arithmetic}", run, TILE, 4 * streams, streams)
 
 
-def _graph(card, tensors, ranges):
+def _graph(card, tensors):
     """Write `crattn_stage.networks.UNet` in OpenVINO's operations, batch normalisation folded into the convolutions.
 
     Convolutions with input ranges are marked for 8-bit integers: one scale for each input, which need not
@@ -145,7 +144,7 @@ def _graph(card, tensors, ranges):
             kernel = kernel * factor[:, None, None, None]
         pad, result = [kernel.shape[-1] // 2] * 2, None
         # Each input with its part of the kernel, which saves copying them together.
-        limits = ranges.get(name, [None] * len(inputs))
+        limits = card.input_ranges.get(name, [None] * len(inputs))
         for x, part, limit in zip(inputs, np.split(kernel, len(inputs), axis=1), limits, strict=True):
             part = opset13.convolution(*operands(x, part, limit, 0), [1, 1], pad, pad, [1, 1])
             result = part if result is None else opset13.add(result, part)
@@ -166,7 +165,7 @@ def _graph(card, tensors, ranges):
 
     def up(level, deep, skip):
         upsample, gate = f"{level}.upsample", f"{level}.attention"
-        (limits,) = ranges.get(upsample, [None])
+        (limits,) = card.input_ranges.get(upsample, [None])
         kernel = tensors[f"{upsample}.weight"]
         deep = opset13.convolution_backprop_data(*operands(deep, kernel, limits, 1), [2, 2])
         deep = biased(deep, tensors[f"{upsample}.bias"])
@@ -178,9 +177,13 @@ def _graph(card, tensors, ranges):
     def pool(x):
         return opset13.max_pool(x, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2]).output(0)
 
+    def shared(x, below):
+        """What skip connection and the level below both take, quantised once: that is a quarter of the traffic."""
+        return quantised(x, *card.input_ranges[below][0], 256) if below in card.input_ranges else x
+
     image = opset13.parameter([-1, -1, -1], np.float32)
-    fine = double("encoder1", opset13.unsqueeze(image, 1))
-    middle = double("encoder2", pool(fine))
+    fine = shared(double("encoder1", opset13.unsqueeze(image, 1)), "encoder2.0")
+    middle = shared(double("encoder2", pool(fine)), "encoder3.0")
     coarse = double("encoder3", pool(middle))
     # The two convolutions of a level see 2 pixels around; up2's are cut on whole pixels of the level below.
     deep = up("up2", cropped(coarse, margin // 4 - 2), cropped(middle, margin // 2 - 4))

@@ -155,32 +155,32 @@ def fill(plane, bad, level):
         `plane`.
     """
     width, margin = plane.shape[1], max(FILL_BOXES) // 2
+    small = min(FILL_BOXES)
     # In bands, whose sums stay small and are made only where something is bad.
     for start in range(0, len(plane), BAND):
-        row, column = bad[start : start + BAND].nonzero()
+        row, column = np.divmod(np.flatnonzero(bad[start : start + BAND]), width)
         if not row.size:
             continue
-        first = max(0, start - margin)
-        good = ~bad[first : start + BAND + margin]
-        known = np.where(good, plane[first : start + BAND + margin], np.float32(0))
-        row += start - first
+        row += start
         values = np.full(row.size, level, np.float32)
         todo = np.ones(row.size, bool)
-        small = min(FILL_BOXES)
-        if row.size * small**2 < good.size:
+        if row.size * small**2 < BAND * width:
             # A few: the pixels around them are looked up one by one.
             total, count = np.zeros((2, row.size))
             for shift in np.ndindex(small, small):
                 r, c = row + shift[0] - small // 2, column + shift[1] - small // 2
-                inside = (r >= 0) & (r < len(good)) & (c >= 0) & (c < width)
-                r, c = r[inside], c[inside]
-                total[inside] += known[r, c]
-                count[inside] += good[r, c]
+                use = (r >= 0) & (r < len(plane)) & (c >= 0) & (c < width)
+                use[use] = ~bad[r[use], c[use]]
+                total[use] += plane[r[use], c[use]]
+                count += use
             todo = count == 0
             values[~todo] = total[~todo] / count[~todo]
         if todo.any():
-            values[todo] = _box_means(known, good, row[todo], column[todo], level)
-        plane[row + first, column] = values
+            first = max(0, start - margin)
+            good = ~bad[first : start + BAND + margin]
+            known = np.where(good, plane[first : start + BAND + margin], np.float32(0))
+            values[todo] = _box_means(known, good, row[todo] - first, column[todo], level)
+        plane[row, column] = values
     return plane
 
 

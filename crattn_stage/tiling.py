@@ -6,6 +6,7 @@ stride, the stitched result is the full-frame one.
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -105,17 +106,18 @@ def run_tiled(plane, function, tile, halo, batch=4, out=None):
     slices = centres(plane.shape, tile, halo)
     steps = _steps(tile, halo)
     out = np.empty(plane.shape, np.float32) if out is None else out
-    # Which row, and which column, of the plane is where: the plane itself is not copied.
-    rows, columns = (
-        np.pad(np.arange(n), (halo, halo - n % -step), mode="reflect")
-        for n, step in zip(plane.shape, steps, strict=True)
-    )
     height, width = (step + 2 * halo for step in steps)
+    above, beside = ((halo, halo - n % -step) for n, step in zip(plane.shape, steps, strict=True))
+    rows = np.pad(np.arange(len(plane)), above, mode="reflect")
+
+    @lru_cache(1)
+    def strip(row):
+        """Return what the tiles beside each other are cut from; there is no copy of the whole plane."""
+        return np.pad(plane[rows[row : row + height]], ((0, 0), beside), mode="reflect")
+
     for first in range(0, len(slices), batch):
         group = slices[first : first + batch]
-        tiles = np.stack(
-            [plane[np.ix_(rows[r.start : r.start + height], columns[c.start : c.start + width])] for r, c in group]
-        )
+        tiles = np.stack([strip(r.start)[:, c.start : c.start + width] for r, c in group])
         for (r, c), values in zip(group, function(tiles), strict=True):
             out[r, c] = values[halo : halo + r.stop - r.start, halo : halo + c.stop - c.start]
     return out
