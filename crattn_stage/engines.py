@@ -1,8 +1,8 @@
 """Engines: ways to run a network.  All give the masks of plain float32; they differ in speed.
 
-Batch normalisation is folded into the convolutions first.  Arithmetic is
-bfloat16, and in OpenVINO's convolutions int8, where the processor has it in hardware and
-the input of the network is scaled; raw counts, whose third digit matters, stay float32.
+Batch normalisation is folded into the convolutions first.  Where the input of the
+network is scaled, arithmetic is int8 in OpenVINO's convolutions, and bfloat16 elsewhere if the
+processor has it in hardware; raw counts, whose third digit matters, stay float32.
 """
 
 import hashlib

@@ -30,7 +30,7 @@ from crattn_stage.simulate import (
 )
 from training import tables
 from training.__main__ import main
-from training.evaluate import Objects, completeness, measure, star_scenes
+from training.evaluate import Objects, completeness, measure, star_scenes, visible
 from training.export import input_ranges
 from training.hits import hits_of_darks, read_footprints, turned, write_footprints
 from training.lco import read_test_set
@@ -355,6 +355,18 @@ def test_hits_are_counted_one_by_one():
     found[41, 41] = True
     assert objects.found([found, ~truth]).tolist() == [False, True, False, False]
     assert completeness(objects.charge, objects.found([found, truth]), (0, 1000, np.inf)) == [(0.5, 2), (1.0, 2)]
+
+
+def test_what_can_be_told_from_noise():
+    clean = np.zeros((20, 40), np.float32)
+    sky = Sky(clean, np.zeros(clean.shape, bool), 100.0, 2.0)
+    image, truth = clean.copy(), np.zeros(clean.shape, bool)
+    # A hit of 10 sigma, whose last pixel has half a sigma; and one of 1.5 sigma.
+    image[5, 5:9], image[15, 30] = (20, 5, 1, 1), 3
+    truth[4:7, 4:10], truth[14:17, 29:32] = True, True
+    touching, bright = visible([Scene(sky, image, truth)])
+    np.testing.assert_allclose(touching, [21 / 27, 12 / 27, 9 / 27])
+    assert bright == 18 / 27
 
 
 def test_star_scenes_know_their_stars():

@@ -4,7 +4,7 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import find_objects, label, sum_labels
+from scipy.ndimage import find_objects, label, maximum_filter, sum_labels
 
 from crattn_stage.simulate import expose, simulate_sky
 from training.metrics import at_rates, at_setting, bootstrap, operating_points, threshold_at
@@ -18,6 +18,8 @@ LEVELS = (30, 100, 300, 1000, 2000, 4000)
 REGION = 128
 #: Bins of the completeness by object: charge in electrons, and length in pixels.
 CHARGES, LENGTHS = (0, 500, 1000, 3000, 10000, np.inf), (0, 4, 8, 16, np.inf)
+#: Charges, in units of the sky's noise, and the S/N of a hit, from which something can be seen.
+MULTIPLES, FAINTEST = (1, 2, 3), 5
 #: Seeing of the star scenes, FWHM in pixels, and the least S/N of a star that counts.
 SEEINGS, LEAST_SN = (1.2, 1.6, 2.2, 3.2, 5.0, 8.0), 20
 _AROUND = np.ones((3, 3))
@@ -116,6 +118,37 @@ class Objects:
         for plane, mask in zip(self.numbers, masks, strict=True):
             flags[plane[mask]] = True
         return flags[1:]
+
+
+def visible(scenes):
+    """Return how much of the truth can be told from noise at all.
+
+    Hits and the extent of hits are known from dark frames or footprints; on a bright
+    sky their faint parts drown in its noise, for every detector.
+
+    Parameters
+    ----------
+    scenes : list of `training.scenes.Scene`
+        With the clean sky in `training.scenes.Scene.sky`.
+
+    Returns
+    -------
+    touching : list of float
+        Share of the cosmic-ray pixels, dilated as they are, that touch charge above each of
+        `MULTIPLES` of the sky's noise.
+    bright : float
+        Share of them in hits of a S/N above `FAINTEST`, by a filter that knows the hit.
+    """
+    touching, bright, total = np.zeros(len(MULTIPLES)), 0, 0
+    for scene in scenes:
+        charge = (scene.image - scene.sky.image) / scene.sky.sigma
+        truth = scene.truth & ~scene.sky.bad
+        total += truth.sum()
+        touching += np.greater.outer(maximum_filter(charge, 3)[truth], MULTIPLES).sum(0)
+        plane, count = label(truth, _AROUND)
+        noise_ratio = np.sqrt(sum_labels(charge**2, plane, np.arange(count + 1)))
+        bright += (noise_ratio[plane[truth]] > FAINTEST).sum()
+    return list(map(float, touching / total)), float(bright / total)
 
 
 def completeness(values, found, edges):

@@ -6,7 +6,7 @@ from crattn_stage.architectures import ARCHITECTURES
 from crattn_stage.models import load
 from crattn_stage.networks import restore
 from training import figures, peers, tables
-from training.evaluate import flagged_stars, make_scenes, measure, star_scenes
+from training.evaluate import flagged_stars, make_scenes, measure, star_scenes, visible
 from training.lco import FILTERS, read_test_set
 from training.real import describe, look
 from training.scenes import Skies
@@ -47,6 +47,8 @@ def accuracy(chosen, data, count=4, scene_sets=tuple(SCENES), lco=None, output=N
     for name, (scenes, filters) in sets.items():
         results = [measure(name, scenes, peer) for peer in [*chosen, *filters]]
         parts.append(tables.accuracy(SCENES.get(name, name), results))
+        if name in scene_sets:
+            parts.append(tables.visible(SCENES.get(name, name), *visible(scenes)))
         everything += results
         if output:
             Path(output).mkdir(parents=True, exist_ok=True)

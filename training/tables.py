@@ -2,7 +2,7 @@
 
 import itertools
 
-from training.evaluate import CHARGES, LEAST_SN, LENGTHS, SEEINGS
+from training.evaluate import CHARGES, FAINTEST, LEAST_SN, LENGTHS, MULTIPLES, SEEINGS
 
 
 def table(title, columns, rows):
@@ -100,6 +100,25 @@ def summary(results):
     keys = ("tpr_1e-4", "tpr_1e-3", "purity_95", "f1", "iou", "fdr", "fpr")
     rows = [[r.scenes, r.detector.ljust(26), *(f"{r.row[k]:.5f}".replace("nan", "-") for k in keys)] for r in results]
     return table("Held-out scenes", ["scenes", "detector".ljust(26), *keys], rows)
+
+
+def visible(scenes, touching, bright):
+    """Return what of the truth of scenes can be seen.
+
+    Parameters
+    ----------
+    scenes : str
+        What they are.
+    touching, bright
+        From `training.evaluate.visible`.
+
+    Returns
+    -------
+    str
+    """
+    columns = ["cosmic-ray pixels", *(f"touch > {m} sigma" for m in MULTIPLES), f"in hits of S/N > {FAINTEST}"]
+    cells = ["percent", *(f"{100 * share:.1f}" for share in [*touching, bright])]
+    return table(f"{scenes}: what can be told from noise", columns, [cells])
 
 
 def bins(edges, unit):
