@@ -359,7 +359,7 @@ def test_hits_are_counted_one_by_one():
 
 def test_what_can_be_told_from_noise():
     clean = np.zeros((20, 40), np.float32)
-    sky = Sky(clean, np.zeros(clean.shape, bool), 100.0, 2.0)
+    sky = Sky(clean, np.zeros(clean.shape, bool), 100.0, 2.0, gain=1.0)
     image, truth = clean.copy(), np.zeros(clean.shape, bool)
     # A hit of 10 sigma, whose last pixel has half a sigma; and one of 1.5 sigma.
     image[5, 5:9], image[15, 30] = (20, 5, 1, 1), 3
