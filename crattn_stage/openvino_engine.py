@@ -49,8 +49,10 @@ def openvino(card, tensors, threads):
         from openvino import Core
     except ImportError as error:
         raise ValueError("engine 'openvino': it is not installed") from error
-    low = card.scaling != "none" and "BF16" in Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    graph, margin = _graph(card, tensors)
+    scaled = card.scaling != "none"
+    low = scaled and "BF16" in Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    ranges = card.input_ranges if scaled else {}
+    graph, margin = _graph(card, tensors, ranges)
     compiled, maker = {}, os.getpid()
 
     def model_for(shape):
@@ -93,11 +95,11 @@ def openvino(card, tensors, threads):
         return result
 
     streams = min(thread_count(threads), MOST_STREAMS)
-    arithmetic = "int8" if card.input_ranges else "bfloat16" if low else "float32"
+    arithmetic = "int8" if ranges else "bfloat16" if low else "float32"
     return Engine(f"openvino {arithmetic}", run, TILE, 4 * streams, streams)
 
 
-def _graph(card, tensors):
+def _graph(card, tensors, ranges):
     """Write `crattn_stage.networks.UNet` in OpenVINO's operations, batch normalisation folded into the convolutions.
 
     Convolutions with input ranges are marked for 8-bit integers: one scale for each input, which need not
@@ -144,7 +146,7 @@ def _graph(card, tensors):
             kernel = kernel * factor[:, None, None, None]
         pad, result = [kernel.shape[-1] // 2] * 2, None
         # Each input with its part of the kernel, which saves copying them together.
-        limits = card.input_ranges.get(name, [None] * len(inputs))
+        limits = ranges.get(name, [None] * len(inputs))
         for x, part, limit in zip(inputs, np.split(kernel, len(inputs), axis=1), limits, strict=True):
             part = opset13.convolution(*operands(x, part, limit, 0), [1, 1], pad, pad, [1, 1])
             result = part if result is None else opset13.add(result, part)
@@ -165,7 +167,7 @@ def _graph(card, tensors):
 
     def up(level, deep, skip):
         upsample, gate = f"{level}.upsample", f"{level}.attention"
-        (limits,) = card.input_ranges.get(upsample, [None])
+        (limits,) = ranges.get(upsample, [None])
         kernel = tensors[f"{upsample}.weight"]
         deep = opset13.convolution_backprop_data(*operands(deep, kernel, limits, 1), [2, 2])
         deep = biased(deep, tensors[f"{upsample}.bias"])
@@ -179,7 +181,7 @@ def _graph(card, tensors):
 
     def shared(x, below):
         """What skip connection and the level below both take, quantised once: that is a quarter of the traffic."""
-        return quantised(x, *card.input_ranges[below][0], 256) if below in card.input_ranges else x
+        return quantised(x, *ranges[below][0], 256) if below in ranges else x
 
     image = opset13.parameter([-1, -1, -1], np.float32)
     fine = shared(double("encoder1", opset13.unsqueeze(image, 1)), "encoder2.0")

@@ -140,14 +140,13 @@ def visible(scenes):
         Share of them in hits of a S/N above `FAINTEST`, by a filter that knows the hit.
     """
     touching, bright, total = np.zeros(len(MULTIPLES)), 0, 0
-    for scene in scenes:
+    for scene, numbers in zip(scenes, Objects.of(scenes).numbers, strict=True):
         charge = (scene.image - scene.sky.image) / scene.sky.sigma
         truth = scene.truth & ~scene.sky.bad
         total += truth.sum()
         touching += np.greater.outer(maximum_filter(charge, 3)[truth], MULTIPLES).sum(0)
-        plane, count = label(truth, _AROUND)
-        noise_ratio = np.sqrt(sum_labels(charge**2, plane, np.arange(count + 1)))
-        bright += (noise_ratio[plane[truth]] > FAINTEST).sum()
+        squares = sum_labels(charge**2, numbers, np.arange(numbers.max() + 1))
+        bright += (squares[numbers[truth]] > FAINTEST**2).sum()
     return list(map(float, touching / total)), float(bright / total)
 
 
