@@ -135,10 +135,15 @@ class FitsFile:
         """
         with _quiet():
             try:
-                # Opened anew: astropy changes an HDU by reading it, and keeps its pixels.
-                with fits.open(self._plain, memmap=False) as hdus:
-                    data = hdus[index].data
-                    return np.array(data, dtype=data.dtype.newbyteorder("="))
+                # Anew, since astropy changes an HDU by reading it, and keeps its pixels; and that HDU alone,
+                # since the headers before it take longer than its pixels in an exposure of many detectors.
+                place = self._raw[index].fileinfo()
+                with open(self._plain, "rb") as stream:
+                    stream.seek(place["hdrLoc"])
+                    content = stream.read(place["datLoc"] + place["datSpan"] - place["hdrLoc"])
+                hdu = type(self._raw[index]).fromstring(content)
+                data = (fits.CompImageHDU(bintable=hdu) if self.is_compressed(index) else hdu).data
+                return np.array(data, dtype=data.dtype.newbyteorder("="))
             except Exception as error:
                 # The decompressor raises what it likes on damaged data.
                 raise FrameError(f"cannot read the pixels of HDU {index}: {_one_line(error)}") from error
