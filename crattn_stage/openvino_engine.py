@@ -135,6 +135,13 @@ def _graph(card, tensors, ranges):
     def biased(x, bias):
         return opset13.add(x, constant(bias[:, None, None]))
 
+    def group_means(x, channels):
+        """For each channel the mean over its group; by channels first, as `mvn` would lay them out anew in memory."""
+        count = groups(channels)
+        means = opset13.reshape(opset13.reduce_mean(x, [2, 3], True), [1, count, -1], False)
+        means = opset13.tile(opset13.reduce_mean(means, [2], True), [1, 1, channels // count])
+        return opset13.reshape(means, [1, -1, 1, 1], False)
+
     def convolve(name, *inputs):
         """A convolution of inputs laid one after the other, and its normalisation."""
         block, _, index = name.rpartition(".")
@@ -152,10 +159,9 @@ def _graph(card, tensors, ranges):
             result = part if result is None else opset13.add(result, part)
         result = biased(result, bias)
         if normalisation == "group" and block:
-            # Each group as one row of its own: MVN has no groups.
-            rows = opset13.reshape(result, [0, groups(len(bias)), -1], True)
-            rows = opset13.mvn(rows, [2], True, EPSILON, "inside_sqrt")
-            result = opset13.reshape(rows, opset13.shape_of(result), False)
+            result = opset13.subtract(result, group_means(result, len(bias)))
+            variance = group_means(opset13.multiply(result, result), len(bias))
+            result = opset13.divide(result, opset13.sqrt(opset13.add(variance, constant(EPSILON))))
         return result
 
     def double(block, *inputs):
