@@ -371,6 +371,10 @@ class ObservationFrame:
                     planes[old] = partial(self._new_plane, extension, convention, old)
                 elif convention is extension.convention or mask_extension:
                     extra.append(partial(self._new_plane, extension, convention))
+        primary = self._file.hdus[0].header
+        if extra and "NEXTEND" in primary:
+            count = len(self._file.hdus) - 1 + len(extra)
+            cards[0] = {**cards[0], "NEXTEND": (count, primary.comments["NEXTEND"])}
         return planes, {index: (c, self.history) for index, c in cards.items() if c}, extra
 
     def _own_plane(self, name, extension):

@@ -177,6 +177,16 @@ def test_decam_codes_in_a_multi_extension_frame(tmp_path, compressed):
         assert isinstance(hdus["CRMASK", 1], fits.CompImageHDU) == compressed
 
 
+@pytest.mark.parametrize("mask_extension", [False, True])
+def test_nextend_counts_the_planes_that_are_added(tmp_path, mask_extension):
+    path, out = mef(tmp_path, NEXTEND=7), tmp_path / "out.fits"
+    with ObservationFrame(path) as frame:
+        mark(frame)
+        frame.write(out, mask_extension=mask_extension)
+    with fits.open(out) as hdus:
+        assert hdus[0].header["NEXTEND"] == len(hdus) - 1 == (9 if mask_extension else 7)
+
+
 @pytest.mark.parametrize(("version", "cosmic_ray"), [("V3.2", 16), ("V3.5.0", 5), ("V4.8.2a", 5)])
 def test_decam_flags_follow_the_pipeline_version(tmp_path, version, cosmic_ray):
     with ObservationFrame(mef(tmp_path, PLVER=version)) as frame:

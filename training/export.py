@@ -61,11 +61,12 @@ def export(run, data, folder, count=4, name=None):
     network = build(architecture, channels)
     # Checkpoints of before there was a mean of the weights have none.
     network.load_state_dict(state.get("mean", state["network"]))
+    scaling = RECIPES[state.get("recipe", "ours")].scaling
     card = {
         "name": name or architecture,
         "architecture": architecture,
         "channels": channels,
-        "scaling": RECIPES[state.get("recipe", "ours")].scaling,
+        "scaling": scaling,
         "threshold": 0.5,
         "false_positive_rate": FALSE_POSITIVE_RATE,
         "trained_on": TRAINED_ON,
@@ -73,7 +74,8 @@ def export(run, data, folder, count=4, name=None):
         "code_version": __version__,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "licence": "BSD-3-Clause",
-        "input_ranges": input_ranges(network, data),
+        # Raw counts are not calculated in integers, and the patches are scaled.
+        "input_ranges": {} if scaling == "none" else input_ranges(network, data),
         **models.TILING,
     }
     if normalisation == "group" and card["tile"] != SHAPES["group"][0]:
