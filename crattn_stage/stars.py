@@ -2,7 +2,7 @@
 
 import numpy as np
 import sep
-from scipy.ndimage import binary_propagation, find_objects, label
+from scipy.ndimage import binary_propagation, find_objects, label, maximum_filter
 from scipy.spatial import cKDTree
 
 from crattn_stage.preparation import levelled
@@ -15,9 +15,14 @@ LEAST_SN, FEWEST = 50, 20
 SAMPLE = 1024
 #: Half side of the stamps that are compared, and the longest side of a masked object that may be a star; pixels.
 RADIUS, LONGEST = 2, 9
+#: S/N of a pixel from which it can be the peak of an object of its own, and how many pixels of its stamp must
+#: be nearer to it than to any other.
+FAINTEST, LEAST_OWN = 5, 13
 #: How much of its length, as a vector, a star's stamp may differ from another's: by seeing and
-#: by noise, in units of what is expected.  Where the noise is more than `NOISIEST` nothing can be told.
-TOLERANCE, NOISE, NOISIEST = 0.1, 1.3, 0.35
+#: by noise, in units of what is expected.
+TOLERANCE, NOISE = 0.1, 1.3
+#: How far from a star's peak its rim can be, pixels.
+RIM = 4
 
 
 def spare_stars(image, cosmic_rays, bad):
@@ -26,7 +31,8 @@ def spare_stars(image, cosmic_rays, bad):
     Where stars are narrow, one alone can look like a hit to a network that sees
     some 40 pixels around it.  Other stars of the frame, which are not masked, tell: an
     object is spared whose 5x5 pixels are those of one of them, in any
-    orientation, to within noise.  Frames with wider stars, or few, are left as they are.
+    orientation, to within noise.  Where several peaks are close, each is looked at by the pixels
+    that are nearest to it.  Frames with wider stars, or few, are left as they are.
 
     Parameters
     ----------
@@ -43,27 +49,53 @@ def spare_stars(image, cosmic_rays, bad):
     image, stars, sigma = _stamps_of_stars(image, cosmic_rays, bad)
     if len(stars) < FEWEST or _sharpness(stars) < NARROW:
         return
-    numbers, _ = label(cosmic_rays, np.ones((3, 3)))
-    objects, peaks = [], []
-    for number, box in enumerate(find_objects(numbers), 1):
-        if max(s.stop - s.start for s in box) <= LONGEST:
-            pixels = np.argwhere(numbers[box] == number) + [s.start for s in box]
-            objects.append(pixels)
-            peaks.append(pixels[image[tuple(pixels.T)].argmax()])
-    row, column = np.array(peaks, int).reshape(-1, 2).T
-    inside = _inside(image.shape, row, column, RADIUS)
-    stamps = _stamps(image, row[inside], column[inside], RADIUS)
+    peaks = np.argwhere((image == maximum_filter(image, 3)) & (image > FAINTEST * sigma))
+    masked = peaks[cosmic_rays[tuple(peaks.T)]]
+    parts = _parts(cosmic_rays, masked)
+    short = np.array([max(s.stop - s.start for s in box) <= LONGEST for box in find_objects(parts)], bool)
+    chosen = np.flatnonzero(short & _inside(image.shape, *masked.T, RADIUS))
+    alike = _alike(image, masked[chosen], peaks, stars, sigma)
+    faint = np.argwhere(cosmic_rays & (parts == 0))
+    cosmic_rays[np.isin(parts, chosen[alike] + 1)] = False
+    # What has no peak, beside one that is not masked, is the rim of a star.
+    unmasked = peaks[~cosmic_rays[tuple(peaks.T)]]
+    rim = faint[cKDTree(unmasked).query(faint)[0] < RIM]
+    cosmic_rays[tuple(rim.T)] = False
+
+
+def _parts(mask, peaks):
+    """Give each pixel of an object the number, from 1, of the nearest of the object's peaks; 0 where there is none."""
+    numbers, _ = label(mask, np.ones((3, 3)))
+    parts = np.zeros(mask.shape, np.int32)
+    if len(peaks):
+        pixels, far = np.argwhere(mask), mask.size
+        # Objects are far apart in the third coordinate.
+        tree, places = (np.column_stack([p, far * numbers[tuple(p.T)]]) for p in (peaks, pixels))
+        distance, nearest = cKDTree(tree).query(places)
+        parts[tuple(pixels.T)] = np.where(distance < far, nearest + 1, 0)
+    return parts
+
+
+def _alike(image, places, peaks, stars, sigma):
+    """Tell which places look like one of the stars by the pixels that are nearer to them than to another peak."""
+    side = 2 * RADIUS + 1
+    around = np.argwhere(np.ones((side, side))) - RADIUS
+    own = cKDTree(peaks).query(places[:, None] + around)[0] > np.linalg.norm(around, axis=1) - 1e-6
+    own = own.astype(np.float32)
+    stamps = own * _stamps(image, *places.T, RADIUS)
     length = np.linalg.norm(stamps, axis=1)
-    noise = sigma * np.sqrt(stamps.shape[1]) / length
-    squares = stars.reshape(-1, 2 * RADIUS + 1, 2 * RADIUS + 1)
+    noise = sigma * np.sqrt(own.sum(1)) / length
+    squares = stars.astype(np.float32).reshape(-1, side, side)
     turned = [np.rot90(squares[:, ::way], turns, (1, 2)) for way in (1, -1) for turns in range(4)]
-    turned = np.concatenate(turned).reshape(-1, stamps.shape[1])
-    tree = cKDTree(turned / np.linalg.norm(turned, axis=1)[:, None])
-    # The second nearest: a lone source that is no star seldom looks the same when turned, and must not count.
-    distance = tree.query(stamps / length[:, None], 2)[0][:, 1]
-    alike = (distance < np.hypot(TOLERANCE, NOISE * noise)) & (noise < NOISIEST)
-    for i in np.flatnonzero(inside)[alike]:
-        cosmic_rays[tuple(objects[i].T)] = False
+    turned = np.concatenate(turned).reshape(-1, side**2)
+    cosine = np.empty(len(places))
+    # A few at a time: there can be thousands of both.
+    for some in np.array_split(np.arange(len(places)), 1 + len(places) * len(turned) // 2**22):
+        lengths = np.sqrt(own[some] @ (turned**2).T) * length[some, None]
+        # The second nearest: a lone source that is no star seldom looks the same when turned, and must not count.
+        cosine[some] = np.partition(stamps[some] @ turned.T / lengths, -2)[:, -2]
+    distance = np.sqrt(np.maximum(0, 2 - 2 * cosine))
+    return (distance < np.hypot(TOLERANCE, NOISE * noise)) & (own.sum(1) >= LEAST_OWN)
 
 
 def _stamps_of_stars(image, cosmic_rays, bad):

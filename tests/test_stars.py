@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy.ndimage import binary_dilation, binary_propagation
+from scipy.ndimage import binary_dilation, binary_propagation, maximum_filter
 
 from crattn_stage.simulate import expose, scatter_hits, simulate_hit, simulate_sky
 from crattn_stage.stars import saturated_stars, spare_stars, star_cores
@@ -67,6 +67,40 @@ def test_where_stars_are_narrow_those_that_were_masked_are_spared(fwhm):
     assert mask[star].mean() < 0.3
     assert mask[hit].mean() > 0.97
     assert not mask[~(hit | star)].any()
+
+
+def test_rims_of_stars_are_spared():
+    image, hit, star = masked_stars_and_hits(1.5)
+    rim = binary_dilation(star, np.ones((3, 3))) & ~binary_dilation(hit, np.ones((5, 5)))
+    rim &= ~binary_dilation(star & (image == maximum_filter(image, 3)), np.ones((3, 3)))
+    mask = hit | rim
+    spare_stars(image, mask, np.zeros(mask.shape, bool))
+    assert rim.sum() > 500 and mask[rim].mean() < 0.2
+    assert mask[hit].mean() > 0.97
+
+
+def test_of_two_close_stars_in_one_object_each_is_looked_at():
+    rng = np.random.default_rng(2)
+    stars = rng.uniform(10, 490, (600, 2))
+    # Each has a neighbour, of which the next star is 3 pixels away, to the side or across.
+    pairs = stars[::10] + rng.choice([[0, 3], [3, 0], [3, 3]], 60)
+    row, column = np.mgrid[:500, :500]
+    image = rng.normal(0, 5, (500, 500))
+    for y, x in [*stars, *pairs]:
+        image += 2000 * np.exp(-((row - y) ** 2 + (column - x) ** 2) / (2 * 0.7**2))
+    mask = np.zeros(image.shape, bool)
+    mask[tuple(np.rint(np.concatenate([stars[::10], pairs])).astype(int).T)] = True
+    mask = binary_dilation(mask, np.ones((3, 3)), iterations=2)
+    spared = mask.copy()
+    spare_stars(image.astype(np.float32), spared, np.zeros(mask.shape, bool))
+    assert spared.sum() < 0.3 * mask.sum()
+
+
+def test_an_empty_mask_stays_empty():
+    image, hit, _ = masked_stars_and_hits(1.5)
+    mask = np.zeros(hit.shape, bool)
+    spare_stars(image, mask, mask.copy())
+    assert not mask.any()
 
 
 @pytest.mark.parametrize("fwhm, stars", [(3.5, 3000), (1.2, 30)])
