@@ -34,7 +34,8 @@ def make_scenes(skies, name, count, seed=0):
         Of the validation or test split.
     name : str
         "r": the held-out rows of the DECam CCD, sky 282 ADU; "z": the held-out
-        columns of the coadd, exposed at 2090 ADU; "coadd:LEVEL": at another.
+        columns of the coadd, exposed at 2090 ADU; "coadd:LEVEL": at another;
+        "stars:FWHM": a simulated star field of that seeing, in pixels.
     count : int
         Realisations of hits (and of noise, for the coadd).
     seed : int
@@ -49,6 +50,8 @@ def make_scenes(skies, name, count, seed=0):
         if name == "r":
             ccd = skies.ccd
             sky = Sky(ccd.image.copy(), ccd.bad.copy(), ccd.level, ccd.sigma, ccd.gain)
+        elif name.startswith("stars:"):
+            sky, _ = _star_field(rng, float(name.partition(":")[2]), 1024)
         else:
             level = 2090.0 if name == "z" else float(name.partition(":")[2])
             sky = skies.exposed_coadd(rng, level)
@@ -57,15 +60,21 @@ def make_scenes(skies, name, count, seed=0):
     return scenes
 
 
-def star_scenes(size=400, level=300.0, gain=4.0, read_noise=7.0, seed=20224):
+def _star_field(rng, fwhm, size, level=300.0, gain=4.0, read_noise=7.0):
+    """Simulate a star field: a `training.scenes.Sky`, and row, column and charge of the stars."""
+    plane, stars = simulate_sky((size, size), rng, fwhm=fwhm, stars=3000, galaxies=0, faintest=1000 * fwhm)
+    image = expose(plane, level * gain, read_noise, gain, rng)
+    sigma = np.sqrt(level * gain + read_noise**2) / gain
+    return Sky(image, np.zeros(image.shape, bool), level, sigma, gain, fwhm, read_noise), stars
+
+
+def star_scenes(size=400, seed=20224):
     """Simulate star fields without a hit, one for each of `SEEINGS`.
 
     Parameters
     ----------
     size : int
         Side of the fields, pixels.
-    level, gain, read_noise : float
-        Sky in ADU, electron per ADU, electron.
     seed : int
 
     Returns
@@ -76,15 +85,11 @@ def star_scenes(size=400, level=300.0, gain=4.0, read_noise=7.0, seed=20224):
     """
     scenes, stars = [], []
     for number, fwhm in enumerate(SEEINGS):
-        rng = np.random.default_rng([seed, number])
-        plane, found = simulate_sky((size, size), rng, fwhm=fwhm, stars=3000, galaxies=0, faintest=1000 * fwhm)
-        image = expose(plane, level * gain, read_noise, gain, rng)
-        variance = level * gain + read_noise**2
-        sky = Sky(image, np.zeros(image.shape, bool), level, np.sqrt(variance) / gain, gain, fwhm, read_noise)
-        scenes.append(Scene(sky, image, np.zeros(image.shape, bool)))
+        sky, found = _star_field(np.random.default_rng([seed, number]), fwhm, size)
+        scenes.append(Scene(sky, sky.image, np.zeros(sky.image.shape, bool)))
         core, charge = np.rint(found[:, :2]).astype(int), found[:, 2]
         # Noise of a matched filter: over an area of 4 pi sigma^2 pixels.
-        noise = np.sqrt(charge + 4 * np.pi * (fwhm / 2.355) ** 2 * variance)
+        noise = np.sqrt(charge + 4 * np.pi * (fwhm / 2.355) ** 2 * (sky.sigma * sky.gain) ** 2)
         inside = ((core >= 0) & (core < size)).all(1)
         stars.append(core[inside & (charge > LEAST_SN * noise)])
     return scenes, stars

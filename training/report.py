@@ -52,9 +52,10 @@ def accuracy(chosen, data, count=4, scene_sets=tuple(SCENES), lco=None, output=N
         everything += results
         if output:
             Path(output).mkdir(parents=True, exist_ok=True)
-            figures.curves(Path(output) / f"curves-{name}.png", results)
-            figures.completeness(Path(output) / f"completeness-{name}.png", results)
-            figures.masks(Path(output) / f"masks-{name}.png", scenes[0], results)
+            label = name.replace(":", "-")
+            figures.curves(Path(output) / f"curves-{label}.png", results)
+            figures.completeness(Path(output) / f"completeness-{label}.png", results)
+            figures.masks(Path(output) / f"masks-{label}.png", scenes[0], results)
     if output and "r" in sets:
         for model in (peer.model for peer in chosen if peer.model):
             card, tensors = load(model)
