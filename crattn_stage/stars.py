@@ -10,7 +10,8 @@ from crattn_stage.preparation import levelled
 #: Share of a star's light in its peak pixel from which it can be taken for a hit (FWHM of about 2 pixels).
 NARROW = 0.15
 #: Stars that show what stars look like must be of this S/N, and so many; a quarter of them tell the seeing.
-LEAST_SN, FEWEST = 50, 20
+#: Of more than `MOST`, the brightest are looked at.
+LEAST_SN, FEWEST, MOST = 50, 20, 1000
 #: Side of the middle of an image from which the stars' width is taken.
 SAMPLE = 1024
 #: Half side of the stamps that are compared, and the longest side of a masked object that may be a star; pixels.
@@ -107,7 +108,8 @@ def _stamps_of_stars(image, cosmic_rays, bad):
         return image, np.zeros((0, (2 * RADIUS + 1) ** 2)), np.inf
     row, column = sources["ypeak"], sources["xpeak"]
     bright = sources["flux"] > LEAST_SN * sigma * np.sqrt(sources["npix"])
-    chosen = bright & _inside(image.shape, row, column, RADIUS) & ~cosmic_rays[row, column]
+    chosen = np.flatnonzero(bright & _inside(image.shape, row, column, RADIUS) & ~cosmic_rays[row, column])
+    chosen = chosen[np.argsort(-sources["flux"][chosen])[:MOST]]
     return image, _stamps(image, row[chosen], column[chosen], RADIUS), sigma
 
 
