@@ -127,7 +127,7 @@ class Detector:
             raise ValueError(f"threshold {threshold} is not a probability")
         image, bad = _checked(image, mask)
         found = self._search(image, bad, amplifiers, lambda tiles: self._engine.run(tiles) > threshold, bool)
-        spare_stars(image, found, bad)
+        spare_stars(image, found, bad, amplifiers)
         return found
 
     def _search(self, image, bad, amplifiers, function, dtype):

@@ -26,14 +26,15 @@ TOLERANCE, NOISE = 0.1, 1.3
 RIM = 4
 
 
-def spare_stars(image, cosmic_rays, bad):
+def spare_stars(image, cosmic_rays, bad, sections=None):
     """Take the objects that look like stars of the same frame out of a mask of cosmic rays, in place.
 
     Where stars are narrow, one alone can look like a hit to a network that sees
     some 40 pixels around it.  Other stars of the frame, which are not masked, tell: an
     object is spared whose 5x5 pixels are those of one of them, in any
     orientation, to within noise.  Where several peaks are close, each is looked at by the pixels
-    that are nearest to it.  Frames with wider stars, or few, are left as they are.
+    that are nearest to it.  What has no peak of its own is spared beside a star, as its rim.
+    Frames with wider stars, or few, are left as they are.
 
     Parameters
     ----------
@@ -42,34 +43,40 @@ def spare_stars(image, cosmic_rays, bad):
     cosmic_rays : `numpy.ndarray` of bool
     bad : `numpy.ndarray` of bool
         Pixels that are no use.
+    sections : list of tuple of `slice`, optional
+        Of the amplifiers, whose sky levels may differ; the whole image by default.
     """
     middle = tuple(slice(max(0, (n - SAMPLE) // 2), (n + SAMPLE) // 2) for n in image.shape)
     _, stars, _ = _stamps_of_stars(image[middle], cosmic_rays[middle], bad[middle])
     if len(stars) >= FEWEST // 4 and _sharpness(stars) < NARROW:
         return
-    image, stars, sigma = _stamps_of_stars(image, cosmic_rays, bad)
+    image = levelled(image, sections or [np.s_[:, :]], ~bad)
+    image, stars, sigma = _stamps_of_stars(image, cosmic_rays, bad | np.isnan(image))
     if len(stars) < FEWEST or _sharpness(stars) < NARROW:
         return
     peaks = np.argwhere((image == maximum_filter(image, 3)) & (image > FAINTEST * sigma))
-    masked = peaks[cosmic_rays[tuple(peaks.T)]]
-    parts = _parts(cosmic_rays, masked)
+    peaks = peaks[_inside(image.shape, *peaks.T, RADIUS)]
+    masked, unmasked = (peaks[cosmic_rays[tuple(peaks.T)] == state] for state in (True, False))
+    numbers, _ = label(cosmic_rays, np.ones((3, 3)))
+    parts = _parts(numbers, masked)
     short = np.array([max(s.stop - s.start for s in box) <= LONGEST for box in find_objects(parts)], bool)
-    chosen = np.flatnonzero(short & _inside(image.shape, *masked.T, RADIUS))
-    alike = _alike(image, masked[chosen], peaks, stars, sigma)
-    faint = np.argwhere(cosmic_rays & (parts == 0))
-    cosmic_rays[np.isin(parts, chosen[alike] + 1)] = False
-    # What has no peak, beside one that is not masked, is the rim of a star.
-    unmasked = peaks[~cosmic_rays[tuple(peaks.T)]]
-    rim = faint[cKDTree(unmasked).query(faint)[0] < RIM]
-    cosmic_rays[tuple(rim.T)] = False
+    without_peak = np.argwhere(cosmic_rays & ~np.isin(numbers, numbers[tuple(masked.T)]))
+    beside = unmasked[cKDTree(without_peak).query(unmasked)[0] < RIM]
+    chosen = np.flatnonzero(short)
+    places = np.concatenate([masked[chosen], beside])
+    alike = _alike(image, places, peaks, stars, sigma)
+    cosmic_rays[np.isin(parts, chosen[alike[: len(chosen)]] + 1)] = False
+    # An object with no peak of its own is the rim of a star if all of it is close to one.
+    distant = cKDTree(places[alike]).query(without_peak)[0] >= RIM
+    owners = numbers[tuple(without_peak.T)]
+    cosmic_rays[tuple(without_peak[~np.isin(owners, owners[distant])].T)] = False
 
 
-def _parts(mask, peaks):
-    """Give each pixel of an object the number, from 1, of the nearest of the object's peaks; 0 where there is none."""
-    numbers, _ = label(mask, np.ones((3, 3)))
-    parts = np.zeros(mask.shape, np.int32)
+def _parts(numbers, peaks):
+    """Give each pixel of an object the number, from 1, of the nearest peak in its object; 0 where there is none."""
+    parts = np.zeros(numbers.shape, np.int32)
     if len(peaks):
-        pixels, far = np.argwhere(mask), mask.size
+        pixels, far = np.argwhere(numbers), float(sum(numbers.shape))
         # Objects are far apart in the third coordinate.
         tree, places = (np.column_stack([p, far * numbers[tuple(p.T)]]) for p in (peaks, pixels))
         distance, nearest = cKDTree(tree).query(places)
@@ -78,23 +85,26 @@ def _parts(mask, peaks):
 
 
 def _alike(image, places, peaks, stars, sigma):
-    """Tell which places look like one of the stars by the pixels that are nearer to them than to another peak."""
+    """Tell which places look like stars by the pixels that are nearer to them than to another peak."""
     side = 2 * RADIUS + 1
     around = np.argwhere(np.ones((side, side))) - RADIUS
     own = cKDTree(peaks).query(places[:, None] + around)[0] > np.linalg.norm(around, axis=1) - 1e-6
-    own = own.astype(np.float32)
-    stamps = own * _stamps(image, *places.T, RADIUS)
+    # In units of their peaks, whose squares may be too large for float32.
+    stamps, stars = (s / s[:, [len(around) // 2]] for s in (_stamps(image, *places.T, RADIUS), stars))
+    stamps *= own
     length = np.linalg.norm(stamps, axis=1)
-    noise = sigma * np.sqrt(own.sum(1)) / length
-    squares = stars.astype(np.float32).reshape(-1, side, side)
-    turned = [np.rot90(squares[:, ::way], turns, (1, 2)) for way in (1, -1) for turns in range(4)]
-    turned = np.concatenate(turned).reshape(-1, side**2)
+    noise = sigma / image[tuple(places.T)] * np.sqrt(own.sum(1)) / length
+    squares = stars.reshape(-1, side, side)
     cosine = np.empty(len(places))
     # A few at a time: there can be thousands of both.
-    for some in np.array_split(np.arange(len(places)), 1 + len(places) * len(turned) // 2**22):
-        lengths = np.sqrt(own[some] @ (turned**2).T) * length[some, None]
-        # The second nearest: a lone source that is no star seldom looks the same when turned, and must not count.
-        cosine[some] = np.partition(stamps[some] @ turned.T / lengths, -2)[:, -2]
+    for some in np.array_split(np.arange(len(places)), 1 + len(places) * len(stars) // 2**22):
+        best = np.zeros((len(some), len(stars)), np.float32)
+        for way, turns in np.ndindex(2, 4):
+            turned = np.rot90(squares[:, :: 1 - 2 * way], turns, (1, 2)).reshape(best.shape[1], -1)
+            lengths = np.sqrt(own[some].astype(np.float32) @ (turned**2).T) * length[some, None]
+            np.maximum(best, stamps[some] @ turned.T / lengths, out=best)
+        # The second best: a lone source may be no star.
+        cosine[some] = np.partition(best, -2)[:, -2]
     distance = np.sqrt(np.maximum(0, 2 - 2 * cosine))
     return (distance < np.hypot(TOLERANCE, NOISE * noise)) & (own.sum(1) >= LEAST_OWN)
 

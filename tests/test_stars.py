@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import binary_dilation, binary_propagation, maximum_filter
 
 from crattn_stage.simulate import expose, scatter_hits, simulate_hit, simulate_sky
-from crattn_stage.stars import saturated_stars, spare_stars, star_cores
+from crattn_stage.stars import _parts, saturated_stars, spare_stars, star_cores
 
 
 def star_field(fwhm):
@@ -69,14 +69,43 @@ def test_where_stars_are_narrow_those_that_were_masked_are_spared(fwhm):
     assert not mask[~(hit | star)].any()
 
 
-def test_rims_of_stars_are_spared():
+def test_rims_of_stars_are_spared_and_faint_hits_elsewhere_are_not():
     image, hit, star = masked_stars_and_hits(1.5)
-    rim = binary_dilation(star, np.ones((3, 3))) & ~binary_dilation(hit, np.ones((5, 5)))
-    rim &= ~binary_dilation(star & (image == maximum_filter(image, 3)), np.ones((3, 3)))
+    core = binary_dilation(star & (image == maximum_filter(image, 3)), np.ones((3, 3)))
+    rim = star & ~core & ~binary_dilation(hit, np.ones((3, 3)))
     mask = hit | rim
+    # Of no more than noise, and not beside a star.
+    faint = ~binary_dilation(image > np.median(image) + 100, np.ones((11, 11)))
+    faint[::20, ::20] &= ~binary_dilation(mask, np.ones((5, 5)))[::20, ::20]
+    mask[::20, ::20] |= faint[::20, ::20]
+    spared = mask.copy()
+    spare_stars(image, spared, np.zeros(mask.shape, bool))
+    assert rim.sum() > 300 and spared[rim].mean() < 0.2
+    assert spared[hit].mean() > 0.97
+    assert faint[::20, ::20].sum() > 50 and spared[::20, ::20][faint[::20, ::20]].all()
+
+
+def test_objects_of_a_large_detector_are_told_apart():
+    # Their number times the pixels is beyond 32 bits.
+    numbers = np.zeros((3000, 3000), np.int32)
+    numbers[::50, ::50] = np.arange(1, 3601).reshape(60, 60)
+    row, column = np.nonzero(numbers)
+    parts = _parts(numbers, np.column_stack([row, column])[::2])
+    assert np.array_equal(parts[row, column][::2], np.arange(1, 1801)) and not parts[row, column][1::2].any()
+
+
+def test_one_hit_that_was_missed_does_not_save_its_like():
+    image, _, _ = masked_stars_and_hits(1.5)
+    mask = np.zeros(image.shape, bool)
+    places = [(r, c) for r in range(12, 490, 40) for c in range(12, 490, 40)]
+    for row, column in places:
+        image[row - 3 : row + 4, column - 3 : column + 4] = np.median(image)
+        image[row, column] += 2000
+    for row, column in places[1:]:
+        mask[row - 1 : row + 2, column - 1 : column + 2] = True
+    before = mask.copy()
     spare_stars(image, mask, np.zeros(mask.shape, bool))
-    assert rim.sum() > 500 and mask[rim].mean() < 0.2
-    assert mask[hit].mean() > 0.97
+    assert np.array_equal(mask, before)
 
 
 def test_of_two_close_stars_in_one_object_each_is_looked_at():
