@@ -43,7 +43,7 @@ def peak_memory(reset=False):
 
 
 def mask(stage, paths, folder, threads):
-    """Return, for each raw frame, seconds and peak memory of the stage, and its mask; the first frame twice."""
+    """Return, for each raw frame, seconds and memory of the stage, and a file of image and mask; the first twice."""
     os.environ["OPENTSDB_PYTHON_METRICS_TEST_MODE"] = "1"
     # Before torch is imported, which is for the stage to do.
     os.environ["OMP_NUM_THREADS"] = str(threads)
@@ -73,12 +73,16 @@ def mask(stage, paths, folder, threads):
         (image,) = stage_utils.import_utils.import_attribute(stage)(context).run(images)
         seconds = time.perf_counter() - clock
         found = (np.array(image.mask) & 8) != 0
-        results.append((seconds, peak_memory(), peak_memory() - start, found, np.array(image.data, np.float32)))
+        memory = peak_memory()
+        # Kept out of the memory that is measured.
+        kept = Path(folder, f"{len(results)}-{os.getpid()}.npz")
+        np.savez(kept, found=found, image=np.array(image.data, np.float32))
+        results.append((seconds, memory, memory - start, kept))
     return results
 
 
-def judge(found, image, truth, stars):
-    """Return completeness and purity, of objects and of pixels, the share of star cores masked, and their number."""
+def judge(truth, stars, found, image):
+    """Return completeness and purity, of objects and of pixels, the number of star cores masked, and of all."""
     from crattn_stage.demo import score
     from crattn_stage.preparation import sky_statistics
 
@@ -94,7 +98,7 @@ def judge(found, image, truth, stars):
     core = binary_dilation(found, np.ones((3, 3)))[row, column]
     # A hit pixel and its neighbours are the hit: one stage was taught to mask them, the other was not.
     pixels = found[truth].mean(), (found & near).sum() / max(found.sum(), 1)
-    return completeness, purity, *pixels, core[bright].mean(), int(bright.sum())
+    return completeness, purity, *pixels, int(core[bright].sum()), int(bright.sum())
 
 
 def main():
@@ -140,12 +144,13 @@ def main():
                 of_sky = [(truth, run) for one, truth, run in zip(skies, truths, later, strict=True) if one == sky]
                 seconds = np.median([run[0] for _, run in of_sky])
                 peak, more = (max(run[i] for _, run in of_sky) for i in (1, 2))
-                scores = np.array([judge(*run[3:], *truth) for truth, run in of_sky])
+                scores = np.array([judge(*truth, **np.load(run[3])) for truth, run in of_sky])
+                *marks, cores, stars = (*scores[:, :4].mean(0), *scores[:, 4:].sum(0))
                 print(
-                    f"{name:6} {sky:5.0f} {scores[:, -1].sum():6.0f} "
+                    f"{name:6} {sky:5.0f} {stars:6.0f} "
                     f"{first[0]:7.1f}{seconds:7.1f}{peak:8.0f} {more:8.0f}  "
-                    + "".join(f"{mark:8.4f}" for mark in scores[:, :-2].mean(0))
-                    + f"{scores[:, -2].mean():12.5f}",
+                    + "".join(f"{mark:8.4f}" for mark in marks)
+                    + f"{cores / stars:12.5f}",
                     flush=True,
                 )
 

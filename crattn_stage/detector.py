@@ -35,7 +35,7 @@ def load_detector(model=None, engine="auto", threads=None):
     ------
     crattn_stage.errors.ModelError
         If the model is unknown, damaged or does not match its card.
-    ValueError
+    crattn_stage.errors.EngineError
         If the engine is unknown or cannot run here.
     """
     card, tensors = models.load(model)

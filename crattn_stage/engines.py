@@ -22,6 +22,7 @@ import numpy as np
 
 from crattn_stage import __version__
 from crattn_stage.atomic import replacing
+from crattn_stage.errors import EngineError
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ def start(engine, card, tensors, threads=None):
 
     Raises
     ------
-    ValueError
+    crattn_stage.errors.EngineError
         If the engine is unknown or cannot run here.
     """
     # Imported where they are wanted: torch alone takes seconds and 180 MB.
@@ -121,7 +122,7 @@ def start(engine, card, tensors, threads=None):
         from crattn_stage.torch_engines import torch_engine
 
         return torch_engine(engine, card, tensors, threads)
-    raise ValueError(f"unknown engine {engine!r}; known: {', '.join(ENGINES)}")
+    raise EngineError(f"unknown engine {engine!r}; known: {', '.join(ENGINES)}")
 
 
 def choose(path, sha256, threads=None):
@@ -215,7 +216,7 @@ def measure(path, threads, rounds=3):
     for name in ENGINES[2:]:
         try:
             engines[name] = start(name, card, tensors, int(threads))
-        except ValueError:
+        except EngineError:
             # It cannot run here.
             continue
     seconds = dict.fromkeys(engines, np.inf)

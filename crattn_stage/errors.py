@@ -11,3 +11,7 @@ class FrameError(CrattnError):
 
 class ModelError(CrattnError):
     """A model that is unknown, damaged or not what its card says."""
+
+
+class EngineError(CrattnError, ValueError):
+    """An engine that is unknown or cannot run here."""

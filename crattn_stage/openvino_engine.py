@@ -9,6 +9,7 @@ import numpy as np
 
 from crattn_stage.architectures import ARCHITECTURES, groups
 from crattn_stage.engines import Engine, thread_count
+from crattn_stage.errors import EngineError
 
 #: More would hold more tiles in memory than they gain.
 MOST_STREAMS = 4
@@ -40,7 +41,7 @@ def openvino(card, tensors, threads):
 
     Raises
     ------
-    ValueError
+    crattn_stage.errors.EngineError
         If OpenVINO is not installed.
     """
     # Its import reports to its makers, from a forked process at that; without the client it does not.
@@ -48,7 +49,7 @@ def openvino(card, tensors, threads):
     try:
         from openvino import Core
     except ImportError as error:
-        raise ValueError("engine 'openvino': it is not installed") from error
+        raise EngineError("engine 'openvino': it is not installed") from error
     scaled = card.scaling != "none"
     low = scaled and "BF16" in Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     ranges = card.input_ranges if scaled else {}
@@ -136,7 +137,11 @@ def _graph(card, tensors, ranges):
         return opset13.add(x, constant(bias[:, None, None]))
 
     def group_means(x, channels):
-        """For each channel the mean over its group; by channels first, as `mvn` would lay them out anew in memory."""
+        """For each channel the mean over its group.
+
+        Channel by channel first: normalising by `mvn`, which has no groups, takes two changes of the
+        layout in memory, and as long as the convolutions.
+        """
         count = groups(channels)
         means = opset13.reshape(opset13.reduce_mean(x, [2, 3], True), [1, count, -1], False)
         means = opset13.tile(opset13.reduce_mean(means, [2], True), [1, 1, channels // count])

@@ -13,6 +13,8 @@ SAMPLE = 100_000
 COARSE = 2.0
 #: Boxes, in pixels, from which a bad pixel is filled: the first with a good pixel in it.
 FILL_BOXES = (5, 11, 33)
+#: Scaled pixels are at most this before arcsinh.
+LARGEST = 1e18
 #: Rows that are scaled and filled at a time.
 BAND = 256
 
@@ -130,6 +132,8 @@ def scale(image, level, sigma, scaling, out=None):
         band /= np.float32(3 * sigma)
         # Four times as fast as numpy's arcsinh, and within 1e-6 of it.
         size = np.abs(band)
+        # Or the square of what is no pixel value overflows, and the network sees infinity.
+        np.minimum(size, LARGEST, out=size)
         root = size * size
         root += 1
         np.sqrt(root, out=root)

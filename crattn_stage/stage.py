@@ -140,7 +140,7 @@ class AttentionCRStage(Stage):
         Raises
         ------
         FrameError
-            If a detector cannot be read or has no good pixel.
+            If a detector cannot be read, or none has a good pixel or more than one value.
         """
         frame.detections = []
         if not_science(frame.header):
@@ -211,13 +211,23 @@ class AttentionCRStage(Stage):
         bad = saturated_stars(image, level) | (False if bad is None else bad)
         searched = np.zeros(image.shape, bool)
         for section in sections:
-            searched[section] = True
+            searched[section] = _alive(image[section], bad[section])
         searched &= ~bad & np.isfinite(image)
         # A dead detector must not cost the others of the exposure.
         found = np.zeros(image.shape, bool)
         if searched.any():
             found = self.detector.detect(image, bad, self.threshold, sections)
         return searched, found
+
+
+def _alive(image, bad):
+    """Tell whether the good pixels of an amplifier differ at all; a dead one would pass for one without hits."""
+    # A few pixels tell it of all but dead ones.
+    for step in (8, 1):
+        values = image[::step, ::step][~bad[::step, ::step]]
+        if values.size and (values != values[0]).any():
+            return True
+    return False
 
 
 def judge(name, image, amplifiers, area, searched, found):

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from crattn_stage.engines import Engine, forked, thread_count
+from crattn_stage.errors import EngineError
 from crattn_stage.networks import restore
 
 
@@ -66,12 +67,12 @@ def torch_engine(name, card, tensors, threads):
 
     Raises
     ------
-    ValueError
+    crattn_stage.errors.EngineError
         If there is no CUDA device for "cuda".
     """
     cuda = name == "cuda"
     if cuda and not torch.cuda.is_available():
-        raise ValueError("engine 'cuda': no CUDA device")
+        raise EngineError("engine 'cuda': no CUDA device")
     if threads or forked():
         torch.set_num_threads(thread_count(threads))
     maker, dtype, network = os.getpid(), torch.float32, restore(card, tensors)

@@ -133,6 +133,7 @@ BAD_INPUT = {
     "3-D": (lambda p: write_hdu(p, np.zeros((3, 20, 20))), "3-dimensional"),
     "zero-sized": (lambda p: write_hdu(p, np.zeros((0, 20))), "zero-sized image"),
     "all NaN": (lambda p: write_hdu(p, np.full((40, 40), np.nan)), "no good pixel"),
+    "one value": (lambda p: write_hdu(p, np.full((40, 40), 7.0)), "no good pixel"),
     "section": (lambda p: write_hdu(p, sky_image(), DATASEC="[1:100;1:100]"), "malformed section DATASEC"),
     "outside": (lambda p: write_hdu(p, sky_image(), DATASEC="[1:400,1:100]"), "lies outside the image"),
     "missing": (lambda p: None, "No such file"),
@@ -311,7 +312,9 @@ def test_a_bad_model_stops_before_any_frame(spoil, cause, frame_file, tmp_path):
 
 def test_wrong_usage_exits_2(frame_file):
     assert crattn("run").exit_code == 2
-    assert crattn("run", frame_file(), "--threshold", "7").exit_code == 2
+    frame = frame_file()
+    for threshold in ("7", "nan"):
+        assert crattn("run", frame, "--threshold", threshold).exit_code == 2
     assert crattn("fly").exit_code == 2
 
 

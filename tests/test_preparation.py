@@ -32,6 +32,13 @@ def test_scaled_input_is_the_same_for_every_gain_and_bias(gain, bias):
     assert np.allclose(first, scale(other, *sky_statistics(other), "asinh"), atol=2e-2)
 
 
+def test_what_is_no_pixel_value_scales_to_something_finite():
+    image = np.array([[1e30, -1e30, 3.0]], np.float32)
+    with np.errstate(all="raise"):
+        result = scale(image, 0.0, 1.0, "asinh")
+    assert np.isfinite(result).all() and result[0, 0] == -result[0, 1] > 30
+
+
 def test_unknown_scaling_is_refused():
     with pytest.raises(ValueError, match="unknown input scaling"):
         scale(np.zeros((2, 2)), 0, 1, "log")

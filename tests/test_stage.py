@@ -52,9 +52,10 @@ def write_mef(path, images):
     fits.HDUList(hdus).writeto(path)
 
 
-def test_a_dead_detector_does_not_cost_the_exposure(stage, tmp_path):
+@pytest.mark.parametrize("value", [np.nan, 0, 7])
+def test_a_dead_detector_does_not_cost_the_exposure(stage, tmp_path, value):
     path = tmp_path / "mef.fits"
-    write_mef(path, [np.full((60, 60), np.nan, np.float32), with_track(sky_image())[0]])
+    write_mef(path, [np.full((60, 60), value, np.float32), with_track(sky_image())[0]])
     with ObservationFrame(path) as frame:
         stage.do_stage(frame)
         dead, alive = (frame.marks[e.index].cards for e in frame.extensions)

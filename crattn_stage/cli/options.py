@@ -14,9 +14,18 @@ DONE, FAILED = 0, 1
 model_option = click.option(
     "--model", help="Shipped name, or path of a .safetensors file; the shipped default without it."
 )
+
+
+def _number(context, parameter, value):
+    if value != value:
+        raise click.BadParameter("nan is not a probability")
+    return value
+
+
 threshold_option = click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
+    callback=_number,
     help="Probability above which a pixel is masked; the model card's without it.",
 )
 engine_option = click.option(
