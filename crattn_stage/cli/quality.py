@@ -8,7 +8,7 @@ import click
 
 from crattn_stage.cli.nights import Night
 from crattn_stage.cli.options import DONE, FAILED, database_option, explained, with_database
-from crattn_stage.errors import CrattnError
+from crattn_stage.errors import CrattnError, FrameError
 
 
 @click.command()
@@ -108,8 +108,11 @@ def trace(file, url):
         from crattn_stage.atomic import sha256
         from crattn_stage.frames import ObservationFrame
 
-        with ObservationFrame(file) as frame:
-            files = [path for path in frame.outputs(file) if path.exists()]
+        try:
+            with ObservationFrame(file) as frame:
+                files = [path for path in frame.outputs(file) if path.exists()]
+        except FrameError as error:
+            raise CrattnError(f"{file}: {error}") from error
         makers = with_database(url, lambda url: registry.maker(open_database(url), sha256(*files)))
         if not makers:
             raise CrattnError(f"{file}: no run in the database has written it as it is")
