@@ -125,6 +125,15 @@ def test_of_two_close_stars_in_one_object_each_is_looked_at():
     assert spared.sum() < 0.3 * mask.sum()
 
 
+def test_steps_between_amplifiers_and_overscan_hide_no_star():
+    image, hit, star = (np.pad(plane, ((0, 0), (32, 0))) for plane in masked_stars_and_hits(1.5))
+    image[:, 282:] += 400
+    mask = hit | star
+    spare_stars(image, mask, np.zeros(mask.shape, bool), [np.s_[:, 32:282], np.s_[:, 282:]])
+    assert mask[star].mean() < 0.2
+    assert mask[hit].mean() > 0.97
+
+
 def test_an_empty_mask_stays_empty():
     image, hit, _ = masked_stars_and_hits(1.5)
     mask = np.zeros(hit.shape, bool)
