@@ -124,8 +124,7 @@ def main():
     count = round(DENSITY * half[0] * half[1] * 4 / 1e6)
     with tempfile.TemporaryDirectory() as folder:
         paths, truths = [], []
-        skies = np.repeat(arguments.sky, arguments.fields)
-        for seed, sky in enumerate(skies):
+        for seed, sky in enumerate(np.repeat(arguments.sky, arguments.fields)):
             rng = np.random.default_rng(seed)
             paths.append(Path(folder, f"elp1m008-fa05-20211007-{seed:04d}-e00.fits"))
             chosen = [hits[i] for i in rng.integers(0, len(hits), count)]
@@ -140,11 +139,11 @@ def main():
         for name, stage in STAGES.items():
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
                 first, *later = pool.submit(mask, stage, paths, folder, arguments.threads).result()
-            for sky in arguments.sky:
-                of_sky = [(truth, run) for one, truth, run in zip(skies, truths, later, strict=True) if one == sky]
-                seconds = np.median([run[0] for _, run in of_sky])
-                peak, more = (max(run[i] for _, run in of_sky) for i in (1, 2))
-                scores = np.array([judge(*truth, **np.load(run[3])) for truth, run in of_sky])
+            for number, sky in enumerate(arguments.sky):
+                its = slice(number * arguments.fields, (number + 1) * arguments.fields)
+                times, peaks, added, kept = zip(*later[its], strict=True)
+                seconds, peak, more = np.median(times), max(peaks), max(added)
+                scores = np.array([judge(*t, **np.load(k)) for t, k in zip(truths[its], kept, strict=True)])
                 *marks, cores, stars = (*scores[:, :4].mean(0), *scores[:, 4:].sum(0))
                 print(
                     f"{name:6} {sky:5.0f} {stars:6.0f} "

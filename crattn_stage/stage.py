@@ -216,7 +216,7 @@ class AttentionCRStage(Stage):
         # A dead detector must not cost the others of the exposure.
         found = np.zeros(image.shape, bool)
         if searched.any():
-            found = self.detector.detect(image, bad, self.threshold, sections)
+            found = self.detector.detect(image, ~searched, self.threshold, sections)
         return searched, found
 
 

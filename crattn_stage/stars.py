@@ -31,7 +31,7 @@ def spare_stars(image, cosmic_rays, bad, sections=None):
 
     Where stars are narrow, one alone can look like a hit to a network that sees
     some 40 pixels around it.  Other stars of the frame, which are not masked, tell: an
-    object is spared whose 5x5 pixels are those of one of them, in any
+    object is spared whose 5x5 pixels are those of two of them, in any
     orientation, to within noise.  Where several peaks are close, each is looked at by the pixels
     that are nearest to it.  What has no peak of its own is spared beside a star, as its rim.
     Frames with wider stars, or few, are left as they are.
@@ -89,6 +89,7 @@ def _alike(image, places, peaks, stars, sigma):
     side = 2 * RADIUS + 1
     around = np.argwhere(np.ones((side, side))) - RADIUS
     own = cKDTree(peaks).query(places[:, None] + around)[0] > np.linalg.norm(around, axis=1) - 1e-6
+    own = own.astype(np.float32)
     # In units of their peaks, whose squares may be too large for float32.
     stamps, stars = (s / s[:, [len(around) // 2]] for s in (_stamps(image, *places.T, RADIUS), stars))
     stamps *= own
@@ -101,7 +102,7 @@ def _alike(image, places, peaks, stars, sigma):
         best = np.zeros((len(some), len(stars)), np.float32)
         for way, turns in np.ndindex(2, 4):
             turned = np.rot90(squares[:, :: 1 - 2 * way], turns, (1, 2)).reshape(best.shape[1], -1)
-            lengths = np.sqrt(own[some].astype(np.float32) @ (turned**2).T) * length[some, None]
+            lengths = np.sqrt(own[some] @ (turned**2).T) * length[some, None]
             np.maximum(best, stamps[some] @ turned.T / lengths, out=best)
         # The second best: a lone source may be no star.
         cosine[some] = np.partition(best, -2)[:, -2]

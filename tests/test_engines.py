@@ -75,7 +75,7 @@ def card(architecture, scaling="none"):
 @pytest.mark.parametrize("engine", HERE)
 def test_raw_counts_stay_float32(architecture, engine):
     # At 300 ADU bfloat16 has steps of 2 ADU.
-    # Even if the card has ranges, as `export` writes for every recipe.
+    # Even if the card has ranges.
     ranges = models.read_card("fast").input_ranges
     model = replace(card(architecture), input_ranges=ranges), tensors_of(random_network(architecture, 16))
     exact = engines.start("float32", *model)
