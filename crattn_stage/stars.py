@@ -166,9 +166,11 @@ def star_cores(image, cosmic_rays, bad=None, sections=None):
 
     A star is a round source of S/N above 20, as wide as the narrowest common
     width of the sources that are not masked, and no more peaked than they are;
-    where nothing unmasked is left to tell, than all are.  Cosmic rays are
-    narrower, galaxies are wider, and a star that a cosmic ray has crossed is
-    more peaked: masking that one is no error.
+    where nothing unmasked is left to tell, than all are.  None of the four pixels
+    around its peak has, beyond noise, less than half the share of the peak that the
+    darkest of the four typically has: what ends so abruptly is a hit, though it be as
+    round and wide as a star.  Galaxies are wider, and a star that a cosmic ray has
+    crossed is more peaked: masking that one is no error.
 
     Parameters
     ----------
@@ -201,12 +203,17 @@ def star_cores(image, cosmic_rays, bad=None, sections=None):
     flagged = cosmic_rays[row, column]
     # Isophotal widths grow with brightness; the ratio of flux to peak does not.
     width = np.sqrt(sources["flux"] / sources["peak"])
-    peaked = image[row, column] / _stamps(image, row, column, 1).mean(1)
+    around = _stamps(image, row, column, 1)
+    peak = around[:, 4]
+    peaked = peak / around.mean(1)
     reference = ~flagged if (~flagged).sum() >= 5 else np.ones(len(flagged), bool)
     typical = np.percentile(width[reference], 25)
     stars = (width > 0.75 * typical) & (width < 1.35 * typical)
     if (stars & reference).any():
         stars &= peaked < 1.25 * np.median(peaked[stars & reference])
+    if stars.any():
+        darkest = around[:, 1::2].min(1) / peak
+        stars &= darkest + 3 * sigma / peak > np.median(darkest[stars]) / 2
     return int(stars.sum()), int((stars & flagged).sum())
 
 

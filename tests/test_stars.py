@@ -27,6 +27,21 @@ def test_star_cores_are_found_and_masked_ones_counted(fwhm):
     assert 0.3 < flagged / found < 0.7
 
 
+def test_a_hit_as_wide_as_the_stars_is_no_star():
+    image, _ = star_field(1.2)
+    nothing = np.zeros(image.shape, bool)
+    found, _ = star_cores(image, nothing)
+    hits = nothing.copy()
+    empty = maximum_filter(image, 15) < np.median(image) + 60
+    for row, column in np.argwhere(empty[20:-20, 20:-20])[::500][:8] + 20:
+        # As round and peaked as a star, but for a side where it ends at once.
+        image[row : row + 3, column : column + 2] += np.array([[120, 80], [600, 560], [300, 250]], np.float32)
+        hits[row : row + 3, column : column + 2] = True
+    assert hits.sum() == 48
+    now, flagged = star_cores(image, hits)
+    assert flagged == 0 and abs(now - found) < 0.03 * found
+
+
 def test_an_empty_or_constant_image_has_no_stars():
     nothing = np.zeros((64, 64), bool)
     assert star_cores(np.random.default_rng(0).normal(size=(64, 64)), nothing) == (0, 0)
