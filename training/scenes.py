@@ -369,15 +369,24 @@ def spoil(scene, rng):
     level, size = scene.sky.level, len(scene.image)
     saturation = max(10 ** rng.uniform(4.1, 4.8), 3 * level)
     listed = rng.random() < 0.8
-    saturated = image - np.where(scene.truth, image - level, 0) > saturation
+    stars = np.where(scene.truth, level, image)
+    highest = stars.max()
+    # Pipelines and coadds put a low, smooth core into a star that saturated, between rims left as they were.
+    hollow = highest > level + 30 * scene.sky.sigma and rng.random() < 0.12
+    limit = level + rng.uniform(0.1, 0.9) * (min(highest, saturation) - level) if hollow else saturation
+    saturated = stars > limit
     if saturated.any():
+        stretch = rng.uniform(0, 1.5)
         for column in np.unique(saturated.nonzero()[1]):
             rows = saturated[:, column].nonzero()[0]
-            reach = rng.integers(0, 2 * len(rows) + 2)
+            reach = round(stretch * len(rows)) if hollow else rng.integers(0, 2 * len(rows) + 2)
             saturated[max(0, rows[0] - reach) : rows[-1] + reach + 1, column] = True
         image[saturated] = saturation
+        if hollow:
+            noise = rng.normal(0, rng.uniform(0, 1) * scene.sky.sigma, image.shape)
+            image[saturated] = (level + rng.uniform(0.1, 1) * (limit - level) + noise)[saturated]
         scene.truth[saturated] = False
-        if listed:
+        if listed and not hollow:
             bad |= saturated
     np.minimum(image, saturation, out=image)
     if rng.random() < 0.35:

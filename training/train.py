@@ -67,7 +67,7 @@ class Recipe:
 
 #: The paper's (Appendix): 60 epochs of 18,432 patches, 40% of them before the statistics are frozen; and ours.
 RECIPES = {
-    "ours": Recipe(4300, 3e-3, average=0.995),
+    "ours": Recipe(4300, 3e-3, cool_down=0.4, average=0.995),
     "paper": Recipe(60 * 18432 // 16, 5e-3, "Adam", "none", "paper", (256, 16), 0.6, 60),
 }
 
