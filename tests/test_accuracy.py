@@ -11,7 +11,7 @@ from crattn_stage.stars import star_cores
 from training import peers, real, tables
 from training.evaluate import make_scenes, measure
 from training.export import export
-from training.metrics import at_setting
+from training.metrics import at_setting, interval
 from training.scenes import Skies
 
 
@@ -32,7 +32,7 @@ def test_shipped_models_on_real_decam_sky(name, scenes, data, capsys):
     assert ours["f1"] >= 0.85 and ours["fpr"] <= 2e-4
     assert ours["f1"] > theirs["f1"] > 0.8
     assert ours["f1"] > scrappy["f1"] > 0.7
-    low, high = results[0].intervals["f1"]
+    low, high = interval(results[0].samples["f1"])
     assert low <= ours["f1"] <= high
 
 

@@ -34,7 +34,16 @@ from training.evaluate import Objects, completeness, measure, star_scenes, visib
 from training.export import input_ranges
 from training.hits import hits_of_darks, read_footprints, turned, write_footprints
 from training.lco import read_test_set
-from training.metrics import at_rates, at_setting, bootstrap, operating_points, purity_at, threshold_at, tpr_at
+from training.metrics import (
+    at_rates,
+    at_setting,
+    bootstrap,
+    interval,
+    operating_points,
+    purity_at,
+    threshold_at,
+    tpr_at,
+)
 from training.peers import astro_scrappy, foreign
 from training.scenes import (
     DILATION,
@@ -322,20 +331,21 @@ def test_scores_of_a_known_answer():
 
 
 def test_intervals_hold_the_value_and_shrink_with_more_hits():
-    def interval(hits):
+    def width(hits):
         rng = np.random.default_rng(hits)
         # Ten pixels a hit, of which all or none are found; clean pixels in regions of a hundred.
         found = np.repeat(rng.random(hits) < 0.8, 10)
         score = np.concatenate([np.where(found, 0.9, 0.1), rng.random(20000) * 0.6]).astype(np.float32)
         truth = np.arange(len(score)) < 10 * hits
         unit = np.concatenate([np.repeat(np.arange(hits), 10), np.arange(20000) // 100])
-        intervals = bootstrap(score, truth, unit, 0.5)
+        samples = bootstrap(score, truth, unit, 0.5)
         row = at_setting(score > 0.5, truth) | at_rates(operating_points(score, truth))
         for key in ("tpr", "f1", "iou", "fdr", "fpr", "tpr_1e-4"):
-            assert intervals[key][0] <= row[key] <= intervals[key][1]
-        return np.ptp(intervals["tpr"])
+            low, high = interval(samples[key])
+            assert low <= row[key] <= high
+        return np.ptp(interval(samples["tpr"]))
 
-    few, many = interval(50), interval(800)
+    few, many = width(50), width(800)
     # Of independent hits, not pixels: sqrt(0.8 * 0.2 / hits).
     assert few == pytest.approx(4 * np.sqrt(0.16 / 50), rel=0.3) and many < few / 2.5
 
@@ -447,6 +457,20 @@ def make_star_scene():
     image = expose(np.zeros((128, 128), np.float32), 1200, 7, 4, rng)
     sky = Sky(image, np.zeros(image.shape, bool), 300.0, 8.8, 4.0)
     return [contaminate(sky, [simulate_hit(rng, "track") for _ in range(6)], rng)]
+
+
+def test_a_detector_and_its_twin_get_the_same_draws():
+    scenes = make_star_scene()
+    (scrappy,) = astro_scrappy([5.0], sigclips=(3.0,))
+    results = [
+        measure("stars", scenes, replace(scrappy, name=name, threshold=threshold))
+        for name, threshold in (("att-deepcr", 4.0), ("deepcr", 4.0), ("released att-deepcr", 2.0))
+    ]
+    text = tables.differences("stars", results)
+    lines = {line.split("  ")[0]: line for line in text.splitlines()}
+    assert lines["att-deepcr - deepcr"].count("0.00 [0.00, 0.00]") >= 3
+    assert not lines["att-deepcr - released att-deepcr"].endswith("0.00 [0.00, 0.00]")
+    assert "released att-deepcr - deepcr" not in text and len(lines) == 5
 
 
 def test_a_peer_runs_in_a_python_of_its_own(tmp_path):

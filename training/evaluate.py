@@ -200,8 +200,8 @@ class Result:
     scenes, detector : str
     row : dict of str to float
         Rates as in `training.metrics`; ``objects``: the share of hits of which a pixel was found.
-    intervals : dict of str to (float, float)
-        95%, of the rates.
+    samples : dict of str to `numpy.ndarray`
+        Draws of the rates, from `training.metrics.bootstrap`.
     by_charge, by_length : list of (float, int)
         From `completeness`, in `CHARGES` and `LENGTHS`.
     seconds : float
@@ -214,7 +214,7 @@ class Result:
     scenes: str
     detector: str
     row: dict
-    intervals: dict
+    samples: dict
     by_charge: list
     by_length: list
     seconds: float
@@ -255,7 +255,7 @@ def measure(name, scenes, peer, replicates=200):
         name,
         peer.name,
         at_rates(points) | at_setting(values > peer.threshold, truth) | {"objects": float(found.mean())},
-        bootstrap(values, truth, np.concatenate(units), peer.threshold, replicates) if replicates else {},
+        bootstrap(values, truth, np.concatenate(units), peer.threshold, replicates),
         completeness(objects.charge, found, CHARGES),
         completeness(objects.length, found, LENGTHS),
         seconds / sum(scene.image.size for scene in scenes) * 1e6,

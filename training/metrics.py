@@ -105,9 +105,11 @@ def at_rates(points):
 
 
 def bootstrap(score, truth, unit, threshold, replicates=200, seed=0):
-    """Return 95% intervals of all rates, by drawing hits and regions anew.
+    """Return all rates of hits and regions that are drawn anew, again and again.
 
     Pixels of one hit, or of one star, are not independent; hits and regions are.
+    Detectors on the same scenes get the same draws, so the difference of two of
+    them can be taken draw by draw.
 
     Parameters
     ----------
@@ -121,7 +123,8 @@ def bootstrap(score, truth, unit, threshold, replicates=200, seed=0):
 
     Returns
     -------
-    dict of str to (float, float)
+    dict of str to `numpy.ndarray`
+        (replicates,); a purity that is never reached is NaN.
     """
     rng = np.random.default_rng(seed)
     hits, clean = score[truth], score[~truth]
@@ -151,10 +154,18 @@ def bootstrap(score, truth, unit, threshold, replicates=200, seed=0):
     rows = [at_rates((f, t, p, None)) for f, t, p in zip(fpr, tpr, purity, strict=True)]
     samples = {key: np.array([row[key] for row in rows]) for key in rows[0]}
     here = len(edges) - 1 - np.searchsorted(edges, above)
-    samples |= rates(true[:, here], false[:, here], hit[:, 0], all_clean[:, 0])
-    # A purity that is never reached has no interval.
-    return {
-        key: tuple(map(float, np.nanpercentile(values, [2.5, 97.5])))
-        for key, values in samples.items()
-        if np.isfinite(values).any()
-    }
+    return samples | rates(true[:, here], false[:, here], hit[:, 0], all_clean[:, 0])
+
+
+def interval(samples):
+    """Return the 95% interval of draws from `bootstrap`, or None if all are NaN.
+
+    Parameters
+    ----------
+    samples : `numpy.ndarray`
+
+    Returns
+    -------
+    (float, float) or None
+    """
+    return tuple(map(float, np.nanpercentile(samples, [2.5, 97.5]))) if np.isfinite(samples).any() else None

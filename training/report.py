@@ -47,6 +47,7 @@ def accuracy(chosen, data, count=4, scene_sets=tuple(SCENES), lco=None, output=N
     for name, (scenes, filters) in sets.items():
         results = [measure(name, scenes, peer) for peer in [*chosen, *filters]]
         parts.append(tables.accuracy(SCENES.get(name, name), results))
+        parts.append(tables.differences(SCENES.get(name, name), results))
         if name in scene_sets:
             parts.append(tables.visible(SCENES.get(name, name), *visible(scenes)))
         everything += results

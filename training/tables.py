@@ -3,6 +3,7 @@
 import itertools
 
 from training.evaluate import CHARGES, FAINTEST, LEAST_SN, LENGTHS, MULTIPLES, SEEINGS
+from training.metrics import interval
 
 
 def table(title, columns, rows):
@@ -28,13 +29,15 @@ def table(title, columns, rows):
 
 
 def _with_interval(result, key, factor=1.0, digits=2):
-    value = result.row[key]
+    return _range(result.row[key], result.samples[key], factor, digits)
+
+
+def _range(value, samples, factor, digits):
     if value != value:
         return "-"
+    ends = interval(samples)
     text = f"{factor * value:.{digits}f}"
-    if key in result.intervals:
-        text += " [{:.{d}f}, {:.{d}f}]".format(*(factor * x for x in result.intervals[key]), d=digits)
-    return text
+    return text + (" [{:.{d}f}, {:.{d}f}]".format(*(factor * x for x in ends), d=digits) if ends else "")
 
 
 def accuracy(scenes, results):
@@ -100,6 +103,35 @@ def summary(results):
     keys = ("tpr_1e-4", "tpr_1e-3", "purity_95", "f1", "iou", "fdr", "fpr")
     rows = [[r.scenes, r.detector.ljust(26), *(f"{r.row[k]:.5f}".replace("nan", "-") for k in keys)] for r in results]
     return table("Held-out scenes", ["scenes", "detector".ljust(26), *keys], rows)
+
+
+def differences(scenes, results):
+    """Return by how much networks are ahead of their released twin, and with attention of without.
+
+    Parameters
+    ----------
+    scenes : str
+        What they are.
+    results : list of `training.evaluate.Result`
+        On the same scenes.
+
+    Returns
+    -------
+    str
+        In points, with intervals of the differences draw by draw.
+    """
+    named = {result.detector: result for result in results}
+    keys, rows = ("tpr_1e-4", "tpr_1e-3", "purity_95", "f1"), []
+    for one in results:
+        for twin in (f"released {one.detector}", one.detector.replace("att-", "", 1)):
+            other = named.get(twin)
+            if other and other is not one:
+                cells = [
+                    _range(one.row[key] - other.row[key], one.samples[key] - other.samples[key], 100, 2) for key in keys
+                ]
+                rows.append([f"{one.detector} - {twin}", *cells])
+    columns = ["difference", "TPR at FPR 0.01%", "TPR at FPR 0.1%", "purity at TPR 95%", "F1"]
+    return table(f"{scenes}: differences, points [95% interval]", columns, rows)
 
 
 def visible(scenes, touching, bright):
