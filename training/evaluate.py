@@ -232,7 +232,7 @@ def measure(name, scenes, peer, replicates=200):
     scenes : list of `training.scenes.Scene`
     peer : `training.peers.Peer`
     replicates : int
-        Draws for the intervals; none with 0.
+        Draws for the intervals of the tables; none with 0.
 
     Returns
     -------
@@ -255,7 +255,7 @@ def measure(name, scenes, peer, replicates=200):
         name,
         peer.name,
         at_rates(points) | at_setting(values > peer.threshold, truth) | {"objects": float(found.mean())},
-        bootstrap(values, truth, np.concatenate(units), peer.threshold, replicates),
+        bootstrap(values, truth, np.concatenate(units), peer.threshold, replicates) if replicates else {},
         completeness(objects.charge, found, CHARGES),
         completeness(objects.length, found, LENGTHS),
         seconds / sum(scene.image.size for scene in scenes) * 1e6,
