@@ -51,6 +51,7 @@ from training.scenes import (
     Scene,
     Skies,
     Sky,
+    _saturate,
     _streaks,
     cleaned,
     contaminate,
@@ -189,6 +190,25 @@ def test_streaks_of_satellites_are_as_wide_as_stars():
         around = plane[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
         # No neighbour of the ridge is far below it, as it would be in a muon's track.
         assert around.min() > 0.25 * plane.max()
+
+
+def test_some_saturated_stars_get_a_low_core_between_their_rims():
+    y, x = np.mgrid[:64, :64] - 32
+    star = (300 + 8000 * np.exp((x**2 + y**2) / -18)).astype(np.float32)
+    filled = 0
+    for seed in range(200):
+        sky = Sky(star, np.zeros(star.shape, bool), 300.0, 10.0, gain=4.0)
+        scene = Scene(sky, star.copy(), np.zeros(star.shape, bool))
+        scene.truth[36:38, 10:50] = scene.truth[5, 5:9] = True
+        _saturate(scene, 60_000.0, np.random.default_rng(seed))
+        core = scene.image != star
+        if core.any():
+            filled += 1
+            # The truth says nothing of it, nor does the bad-pixel mask.
+            assert not core[5, 5:9].any() and not scene.truth[core].any() and not scene.sky.bad.any()
+            middle = np.flatnonzero(core[32])
+            assert middle[0] <= 32 <= middle[-1] and scene.image[32, 32] < star[32, 32]
+    assert 10 < filled < 50
 
 
 def test_hits_of_darks_are_found_and_kept_in_a_catalogue(tmp_path):

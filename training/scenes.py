@@ -363,32 +363,12 @@ def spoil(scene, rng):
     """Add what a detector adds: saturation with bleed trails, bad columns, dead pixels; in place.
 
     Most of it is put on the bad-pixel mask, as a pipeline would; what is not
-    teaches that dark defects are no hits.
+    teaches that dark defects and the rims of stars are no hits.
     """
     image, bad = scene.image, scene.sky.bad
     level, size = scene.sky.level, len(scene.image)
     saturation = max(10 ** rng.uniform(4.1, 4.8), 3 * level)
-    listed = rng.random() < 0.8
-    stars = np.where(scene.truth, level, image)
-    highest = stars.max()
-    # Pipelines and coadds put a low, smooth core into a star that saturated, between rims left as they were.
-    hollow = highest > level + 30 * scene.sky.sigma and rng.random() < 0.12
-    limit = level + rng.uniform(0.1, 0.9) * (min(highest, saturation) - level) if hollow else saturation
-    saturated = stars > limit
-    if saturated.any():
-        stretch = rng.uniform(0, 1.5)
-        for column in np.unique(saturated.nonzero()[1]):
-            rows = saturated[:, column].nonzero()[0]
-            reach = round(stretch * len(rows)) if hollow else rng.integers(0, 2 * len(rows) + 2)
-            saturated[max(0, rows[0] - reach) : rows[-1] + reach + 1, column] = True
-        image[saturated] = saturation
-        if hollow:
-            noise = rng.normal(0, rng.uniform(0, 1) * scene.sky.sigma, image.shape)
-            image[saturated] = (level + rng.uniform(0.1, 1) * (limit - level) + noise)[saturated]
-        scene.truth[saturated] = False
-        if listed and not hollow:
-            bad |= saturated
-    np.minimum(image, saturation, out=image)
+    _saturate(scene, saturation, rng)
     if rng.random() < 0.35:
         spoiled = np.zeros_like(bad)
         for _ in range(rng.integers(1, 4)):
@@ -403,6 +383,35 @@ def spoil(scene, rng):
         else:
             image[spoiled] = rng.choice([0, level * rng.uniform(0, 0.9)])
             scene.truth[spoiled] = False
+
+
+def _saturate(scene, saturation, rng):
+    """Cut stars off at a level, with bleed trails along columns; in place.
+
+    Pipelines and coadds fill some saturated stars: now and then the brightest get a low, smooth core
+    between rims that are left as they were, on no bad-pixel mask.
+    """
+    image, level, sigma = scene.image, scene.sky.level, scene.sky.sigma
+    listed = rng.random() < 0.8
+    stars = np.where(scene.truth, level, image)
+    highest = min(stars.max(), saturation)
+    filled = highest > level + 30 * sigma and rng.random() < 0.12
+    limit = level + rng.uniform(0.1, 0.9) * (highest - level) if filled else saturation
+    saturated = stars > limit
+    if saturated.any():
+        stretch = rng.uniform(0, 1.5)
+        for column in np.unique(saturated.nonzero()[1]):
+            rows = saturated[:, column].nonzero()[0]
+            reach = round(stretch * len(rows)) if filled else rng.integers(0, 2 * len(rows) + 2)
+            saturated[max(0, rows[0] - reach) : rows[-1] + reach + 1, column] = True
+        image[saturated] = saturation
+        if filled:
+            noise = rng.normal(0, rng.uniform(0, 1) * sigma, image.shape)
+            image[saturated] = (level + rng.uniform(0.1, 1) * (limit - level) + noise)[saturated]
+        elif listed:
+            scene.sky.bad |= saturated
+        scene.truth[saturated] = False
+    np.minimum(image, saturation, out=image)
 
 
 class Patches:
