@@ -262,9 +262,9 @@ def test_a_cleaned_sky_has_lost_its_hits_and_kept_its_stars():
 
 
 def test_learning_rate_warms_up_stays_and_falls_to_zero():
-    rates = [learning_rate(step, 1000, 1.0) for step in range(1000)]
+    rates = [learning_rate(step, 1000, 1.0, 0.25) for step in range(1000)]
     assert rates[0] < 0.05 and max(rates) == 1 and rates[-1] < 0.01
-    assert rates[:750] == [learning_rate(step, 5000, 1.0) for step in range(750)]
+    assert rates[:750] == [learning_rate(step, 5000, 1.0, 0.25) for step in range(750)]
 
 
 SCRIPT = """

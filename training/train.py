@@ -60,19 +60,19 @@ class Recipe:
     scaling: str = "asinh"
     contamination: str = "electrons"
     shape: tuple | None = None
-    cool_down: float = 0.25
+    cool_down: float = 0.4
     epochs: int = 0
     average: float = 0.0
 
 
 #: The paper's (Appendix): 60 epochs of 18,432 patches, 40% of them before the statistics are frozen; and ours.
 RECIPES = {
-    "ours": Recipe(4300, 3e-3, cool_down=0.4, average=0.995),
+    "ours": Recipe(4300, 3e-3, average=0.995),
     "paper": Recipe(60 * 18432 // 16, 5e-3, "Adam", "none", "paper", (256, 16), 0.6, 60),
 }
 
 
-def learning_rate(step, steps, peak, cool_down=0.25):
+def learning_rate(step, steps, peak, cool_down):
     """Warm up, stay, fall linearly to zero in the cool-down.
 
     Before the cool-down the rate does not depend on `steps`, so a run can be
