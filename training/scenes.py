@@ -185,7 +185,7 @@ class Skies:
             plane, fwhm = self.simulated[rng.integers(len(self.simulated))]
             electrons = _crop(plane, rng, size) * np.float32(10 ** rng.uniform(-0.5, 1.5))
         sigma = np.hypot(np.sqrt(level * gain + read_noise**2) / gain, noise)
-        electrons = electrons + _streaks(rng, size, fwhm) * np.float32(sigma * gain)
+        electrons = electrons + (_streaks(rng, size, fwhm) + _glow(rng, size)) * np.float32(sigma * gain)
         image = expose(electrons, level * gain, read_noise, gain, rng) + _background(rng, size) * np.float32(sigma)
         if kind == "simulated" and rng.random() < 0.5:
             # What a detector would measure: in a crowded field that is not the sky alone.
@@ -204,8 +204,8 @@ class Skies:
             noise = np.sqrt(extra / ccd.gain)
             image += np.float32(extra) + rng.standard_normal(image.shape, np.float32) * np.float32(noise)
             level, sigma = level + extra, np.hypot(sigma, noise)
-        streaks = _streaks(rng, size, 4.4) * np.float32(sigma)
-        image += streaks + rng.standard_normal(image.shape, np.float32) * np.sqrt(streaks / np.float32(ccd.gain))
+        light = (_streaks(rng, size, 4.4) + _glow(rng, size)) * np.float32(sigma)
+        image += light + rng.standard_normal(image.shape, np.float32) * np.sqrt(light / np.float32(ccd.gain))
         image += _background(rng, size) * np.float32(sigma)
         return Sky(image, ccd.bad[window].copy(), level, sigma, ccd.gain)
 
@@ -288,6 +288,20 @@ def _streaks(rng, size, fwhm):
         off = np.maximum(np.abs(along) - half, 0)
         plane += np.float32(10 ** rng.uniform(0, 2)) * np.exp((across**2 + off**2) / np.float32(-2 * sigma**2))
     return plane
+
+
+def _glow(rng, size):
+    """A large galaxy or the halo of a very bright star, in units of the sky noise: hits on it are hits."""
+    if rng.random() > 0.2:
+        return np.zeros((size, size), np.float32)
+    y, x = np.mgrid[:size, :size].astype(np.float32)
+    row, column = rng.uniform(0, size, 2)
+    angle, ratio, scale = rng.uniform(0, np.pi), rng.uniform(0.3, 1), np.float32(10 ** rng.uniform(0.9, 1.9))
+    along = (y - row) * np.sin(angle) + (x - column) * np.cos(angle)
+    across = (y - row) * np.cos(angle) - (x - column) * np.sin(angle)
+    distance = np.hypot(along, across / ratio).astype(np.float32) / scale
+    profile = np.exp(-distance) if rng.random() < 0.6 else (1 + distance**2) ** np.float32(-1.5)
+    return np.float32(10 ** rng.uniform(0.3, 2.3)) * profile
 
 
 def _background(rng, size):
@@ -397,6 +411,9 @@ def _saturate(scene, saturation, rng):
     highest = min(stars.max(), saturation)
     filled = highest > level + 30 * sigma and rng.random() < 0.12
     limit = level + rng.uniform(0.1, 0.9) * (highest - level) if filled else saturation
+    if filled and (stars > limit).mean() > 0.04:
+        # No star, but the glow of a galaxy, on which hits are to be found.
+        filled, limit = False, saturation
     saturated = stars > limit
     if saturated.any():
         stretch = rng.uniform(0, 1.5)
