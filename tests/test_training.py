@@ -30,7 +30,7 @@ from crattn_stage.simulate import (
 )
 from training import tables
 from training.__main__ import main
-from training.evaluate import Objects, completeness, measure, star_scenes, visible
+from training.evaluate import Objects, completeness, make_scenes, measure, star_scenes, visible
 from training.export import input_ranges
 from training.hits import hits_of_darks, read_footprints, turned, write_footprints
 from training.lco import read_test_set
@@ -405,6 +405,15 @@ def test_star_scenes_know_their_stars():
         assert len(cores) > 20
         values = scene.image[tuple(cores.T)]
         assert np.median(values) > scene.sky.level + 5 * scene.sky.sigma
+
+
+def test_large_galaxies_light_up_a_part_of_the_sky(skies):
+    (scene,) = make_scenes(skies, "galaxies", 1)
+    lit = scene.sky.image > scene.sky.level + 3 * scene.sky.sigma
+    assert 0.1 < lit.mean() < 0.5 and scene.truth.any()
+    # It is light: its noise is that of its photons.
+    noise = np.abs(np.diff(scene.sky.image[lit & ~scene.truth])).mean()
+    assert noise > 1.2 * np.abs(np.diff(scene.sky.image[~lit])).mean()
 
 
 def write_lco(path, exposures=3):

@@ -8,7 +8,7 @@ from scipy.ndimage import find_objects, label, maximum_filter, sum_labels
 
 from crattn_stage.simulate import expose, simulate_sky
 from training.metrics import at_rates, at_setting, bootstrap, operating_points, threshold_at
-from training.scenes import Scene, Skies, Sky, contaminate
+from training.scenes import Scene, Skies, Sky, contaminate, large_galaxy
 
 #: Hits per million pixels in test scenes.
 DENSITY = 70
@@ -35,7 +35,8 @@ def make_scenes(skies, name, count, seed=0):
     name : str
         "r": the held-out rows of the DECam CCD, sky 282 ADU; "z": the held-out
         columns of the coadd, exposed at 2090 ADU; "coadd:LEVEL": at another;
-        "stars:FWHM": a simulated star field of that seeing, in pixels.
+        "stars:FWHM": a simulated star field of that seeing, in pixels; "galaxies": a
+        simulated sky of which large galaxies light up a quarter.
     count : int
         Realisations of hits (and of noise, for the coadd).
     seed : int
@@ -52,6 +53,8 @@ def make_scenes(skies, name, count, seed=0):
             sky = Sky(ccd.image.copy(), ccd.bad.copy(), ccd.level, ccd.sigma, ccd.gain)
         elif name.startswith("stars:"):
             sky, _ = _star_field(rng, float(name.partition(":")[2]), 1024)
+        elif name == "galaxies":
+            sky = _galaxy_field(rng, 1024)
         else:
             level = 2090.0 if name == "z" else float(name.partition(":")[2])
             sky = skies.exposed_coadd(rng, level)
@@ -66,6 +69,16 @@ def _star_field(rng, fwhm, size, level=300.0, gain=4.0, read_noise=7.0):
     image = expose(plane, level * gain, read_noise, gain, rng)
     sigma = np.sqrt(level * gain + read_noise**2) / gain
     return Sky(image, np.zeros(image.shape, bool), level, sigma, gain, fwhm, read_noise), stars
+
+
+def _galaxy_field(rng, size, level=300.0, gain=4.0, read_noise=7.0):
+    """Simulate a sky with 16 large galaxies in a megapixel: a `training.scenes.Sky`."""
+    plane, _ = simulate_sky((size, size), rng, fwhm=4.4)
+    sigma = np.sqrt(level * gain + read_noise**2) / gain
+    for _ in range(round(16 * size**2 / 1e6)):
+        plane += large_galaxy(rng, size) * np.float32(sigma * gain)
+    image = expose(plane, level * gain, read_noise, gain, rng)
+    return Sky(image, np.zeros(image.shape, bool), level, sigma, gain, 4.4, read_noise)
 
 
 def star_scenes(size=400, seed=20224):

@@ -291,9 +291,24 @@ def _streaks(rng, size, fwhm):
 
 
 def _glow(rng, size):
-    """A large galaxy or the halo of a very bright star, in units of the sky noise: hits on it are hits."""
-    if rng.random() > 0.2:
-        return np.zeros((size, size), np.float32)
+    """Now and then a `large_galaxy`: hits on it are hits."""
+    return large_galaxy(rng, size) if rng.random() < 0.2 else np.zeros((size, size), np.float32)
+
+
+def large_galaxy(rng, size):
+    """Simulate the smooth light of a large galaxy, or of the halo of a very bright star.
+
+    Parameters
+    ----------
+    rng : `numpy.random.Generator`
+    size : int
+        Side of the plane, pixels.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        2-D float32, in units of the sky noise: 2 to 200 in the middle, anywhere on the plane; 8 to 80 pixels wide.
+    """
     y, x = np.mgrid[:size, :size].astype(np.float32)
     row, column = rng.uniform(0, size, 2)
     angle, ratio, scale = rng.uniform(0, np.pi), rng.uniform(0.3, 1), np.float32(10 ** rng.uniform(0.9, 1.9))
