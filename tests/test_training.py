@@ -411,9 +411,6 @@ def test_large_galaxies_light_up_a_part_of_the_sky(skies):
     (scene,) = make_scenes(skies, "galaxies", 1)
     lit = scene.sky.image > scene.sky.level + 3 * scene.sky.sigma
     assert 0.1 < lit.mean() < 0.5 and scene.truth.any()
-    # It is light: its noise is that of its photons.
-    noise = np.abs(np.diff(scene.sky.image[lit & ~scene.truth])).mean()
-    assert noise > 1.2 * np.abs(np.diff(scene.sky.image[~lit])).mean()
 
 
 def write_lco(path, exposures=3):
