@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import binary_dilation
 
-from crattn_stage.networks import build
+from crattn_stage import models
+from crattn_stage.networks import build, restore
 from crattn_stage.simulate import (
     FAINTEST_PIXEL,
     expose,
@@ -31,7 +32,7 @@ from crattn_stage.simulate import (
 from training import tables
 from training.__main__ import main
 from training.evaluate import Objects, completeness, make_scenes, measure, star_scenes, visible
-from training.export import input_ranges
+from training.export import export, input_ranges
 from training.hits import hits_of_darks, read_footprints, turned, write_footprints
 from training.lco import read_test_set
 from training.metrics import (
@@ -483,6 +484,27 @@ def make_star_scene():
     image = expose(np.zeros((128, 128), np.float32), 1200, 7, 4, rng)
     sky = Sky(image, np.zeros(image.shape, bool), 300.0, 8.8, 4.0)
     return [contaminate(sky, [simulate_hit(rng, "track") for _ in range(6)], rng)]
+
+
+def test_a_run_is_blended_with_the_model_it_started_from_and_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr("training.export.calibrate", lambda *_: (0.5, {}))
+    monkeypatch.setattr("training.export.SCENES", ())
+    monkeypatch.setattr("training.export.Skies", lambda *_: None)
+    monkeypatch.setattr("training.export.input_ranges", lambda *_: {})
+    card, tensors = models.load("fast")
+    network = restore(card, tensors)
+    network.head.bias += 1
+    torch.save(
+        {"architecture": "att-deepcr", "channels": 16, "network": network.state_dict()}, tmp_path / "checkpoint.pt"
+    )
+    (tmp_path / "training.json").write_text(f'{{"started_from": "fast {card.sha256}"}}')
+    blended = export(tmp_path, None, tmp_path / "models", name="mean", blend="fast")
+    _, mean = models.load(tmp_path / "models" / "mean.safetensors")
+    for key, value in tensors.items():
+        np.testing.assert_allclose(mean[key], value + 0.5 * (key == "head.bias"), rtol=1e-6)
+    assert "--blend" in blended.metrics["command"] and "mean" in blended.training["blended"]
+    with pytest.raises(ValueError, match="did not start from deepcr"):
+        export(tmp_path, None, tmp_path / "models", blend="deepcr")
 
 
 def test_a_detector_and_its_twin_get_the_same_draws():

@@ -64,11 +64,14 @@ def build(darks, output):
 @click.option("--output", required=True, type=click.Path(file_okay=False), help="Folder for weights and card.")
 @click.option("--count", default=4, show_default=True, help="Realisations of each test scene.")
 @click.option("--name", help="Of the model; that of its architecture without it.")
-def export(run, data, output, count, name):
+@click.option(
+    "--blend", metavar="MODEL", help="Take the mean of the weights with those of MODEL, which RUN started from."
+)
+def export(run, data, output, count, name, blend):
     """Set the threshold of a finished training RUN, measure it, and write weights and card."""
     from training.export import export as write
 
-    card = write(run, data, output, count, name)
+    card = write(run, data, output, count, name, blend)
     click.echo(json.dumps(card.metrics, indent=2))
 
 

@@ -13,11 +13,11 @@ from torch import nn
 from crattn_stage import __version__, models
 from crattn_stage.architectures import ARCHITECTURES
 from crattn_stage.detector import Detector
-from crattn_stage.networks import build, tensors_of
+from crattn_stage.networks import build, restore, tensors_of
 from training import peers
 from training.evaluate import calibrate, make_scenes, measure
 from training.scenes import Patches, Skies
-from training.train import RECIPES, SHAPES
+from training.train import RECIPES, SHAPES, follow
 
 TRAINED_ON = (
     "DECam r sky (DES exposure 241238, CCD 1, amplifier B, rows 1-2560), single exposures simulated from a deep "
@@ -31,7 +31,7 @@ SCENES = ("r", "z")
 RANGE_PATCHES = 60
 
 
-def export(run, data, folder, count=4, name=None):
+def export(run, data, folder, count=4, name=None, blend=None):
     """Write weights and card of a training run.
 
     The threshold is set on validation scenes, the figures are of test scenes.
@@ -48,10 +48,19 @@ def export(run, data, folder, count=4, name=None):
         Realisations of each test scene.
     name : str, optional
         Of the model; that of its architecture without it.
+    blend : str or path-like, optional
+        The model that the run started from, as for `crattn_stage.models.find`: the
+        weights are the mean of both.  What was learnt anew is kept, and less of what was
+        known is lost (Wortsman et al. 2022, arXiv:2109.01903, their default of a half).
 
     Returns
     -------
     `crattn_stage.models.ModelCard`
+
+    Raises
+    ------
+    ValueError
+        If the run did not start from the model to blend with.
     """
     run = Path(run)
     state = torch.load(run / "checkpoint.pt", weights_only=True, map_location="cpu")
@@ -61,6 +70,13 @@ def export(run, data, folder, count=4, name=None):
     network = build(architecture, channels)
     # Checkpoints of before there was a mean of the weights have none.
     network.load_state_dict(state.get("mean", state["network"]))
+    training = json.loads((run / "training.json").read_text())
+    if blend is not None:
+        start, tensors = models.load(blend)
+        if training["started_from"] != f"{start.name} {start.sha256}":
+            raise ValueError(f"{run}: did not start from {start.name} {start.sha256}")
+        follow(network, restore(start, tensors), 0.5)
+        training["blended"] = "mean of the weights with those that it started from"
     scaling = RECIPES[state.get("recipe", "ours")].scaling
     card = {
         "name": name or architecture,
@@ -70,7 +86,7 @@ def export(run, data, folder, count=4, name=None):
         "threshold": 0.5,
         "false_positive_rate": FALSE_POSITIVE_RATE,
         "trained_on": TRAINED_ON,
-        "training": json.loads((run / "training.json").read_text()),
+        "training": training,
         "code_version": __version__,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "licence": "BSD-3-Clause",
@@ -87,7 +103,8 @@ def export(run, data, folder, count=4, name=None):
     peer = replace(peers.network(detector), threshold=card["threshold"])
     figures = {scenes: measure(scenes, make_scenes(skies, scenes, count), peer, replicates=0) for scenes in SCENES}
     card["metrics"] = {
-        "command": f"python -m training export RUN --data DATA --count {count}",
+        "command": f"python -m training export RUN --data DATA --count {count}"
+        + (blend is not None) * " --blend MODEL",
         "scenes": "held-out footprints, about 70 per Mpx, on held-out DECam sky; truth dilated 3x3",
         **{scenes: {key: round(value, 5) for key, value in result.row.items()} for scenes, result in figures.items()},
         "validation_fpr_at_threshold": {scenes: round(fpr, 7) for scenes, (_, fpr) in levels.items()},

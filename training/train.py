@@ -212,7 +212,7 @@ def train(
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         losses.append(loss.item())
-        _follow(mean, network, min(recipe.average, (step + 1) / (step + 10)))
+        follow(mean, network, min(recipe.average, (step + 1) / (step + 10)))
         if (step + 1) % epoch == 0:
             network.eval()
             with torch.inference_mode():
@@ -267,8 +267,16 @@ def train(
 
 
 @torch.no_grad()
-def _follow(mean, network, decay):
-    """Move a running mean of the weights towards a network; with no decay it is the network."""
+def follow(mean, network, decay):
+    """Move a mean of weights towards a network, in place; counts are copied.
+
+    Parameters
+    ----------
+    mean, network : `torch.nn.Module`
+        Of one architecture.
+    decay : float
+        Share of the mean that is kept; with none it becomes the network.
+    """
     for old, new in zip(mean.state_dict().values(), network.state_dict().values(), strict=True):
         if old.is_floating_point() and decay:
             old.lerp_(new, 1 - decay)
