@@ -73,7 +73,7 @@ def export(run, data, folder, count=4, name=None, blend=None):
     training = json.loads((run / "training.json").read_text())
     if blend is not None:
         start, tensors = models.load(blend)
-        if training["started_from"] != f"{start.name} {start.sha256}":
+        if training.get("started_from") != f"{start.name} {start.sha256}":
             raise ValueError(f"{run}: did not start from {start.name} {start.sha256}")
         follow(network, restore(start, tensors), 0.5)
         training["blended"] = "mean of the weights with those that it started from"
