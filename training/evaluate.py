@@ -22,6 +22,9 @@ CHARGES, LENGTHS = (0, 500, 1000, 3000, 10000, np.inf), (0, 4, 8, 16, np.inf)
 MULTIPLES, FAINTEST = (1, 2, 3), 5
 #: Seeing of the star scenes, FWHM in pixels, and the least S/N of a star that counts.
 SEEINGS, LEAST_SN = (1.2, 1.6, 2.2, 3.2, 5.0, 8.0), 20
+#: Sky (ADU), gain (e/ADU), read noise (e) and noise (ADU) of simulated fields.
+LEVEL, GAIN, READ_NOISE = 300.0, 4.0, 7.0
+NOISE = np.sqrt(LEVEL * GAIN + READ_NOISE**2) / GAIN
 _AROUND = np.ones((3, 3))
 
 
@@ -63,22 +66,24 @@ def make_scenes(skies, name, count, seed=0):
     return scenes
 
 
-def _star_field(rng, fwhm, size, level=300.0, gain=4.0, read_noise=7.0):
+def _star_field(rng, fwhm, size):
     """Simulate a star field: a `training.scenes.Sky`, and row, column and charge of the stars."""
     plane, stars = simulate_sky((size, size), rng, fwhm=fwhm, stars=3000, galaxies=0, faintest=1000 * fwhm)
-    image = expose(plane, level * gain, read_noise, gain, rng)
-    sigma = np.sqrt(level * gain + read_noise**2) / gain
-    return Sky(image, np.zeros(image.shape, bool), level, sigma, gain, fwhm, read_noise), stars
+    return _exposed(plane, rng, fwhm), stars
 
 
-def _galaxy_field(rng, size, level=300.0, gain=4.0, read_noise=7.0):
+def _galaxy_field(rng, size, fwhm=4.4):
     """Simulate a sky with 16 large galaxies in a megapixel: a `training.scenes.Sky`."""
-    plane, _ = simulate_sky((size, size), rng, fwhm=4.4)
-    sigma = np.sqrt(level * gain + read_noise**2) / gain
+    plane, _ = simulate_sky((size, size), rng, fwhm=fwhm)
     for _ in range(round(16 * size**2 / 1e6)):
-        plane += large_galaxy(rng, size) * np.float32(sigma * gain)
-    image = expose(plane, level * gain, read_noise, gain, rng)
-    return Sky(image, np.zeros(image.shape, bool), level, sigma, gain, 4.4, read_noise)
+        plane += large_galaxy(rng, size) * np.float32(NOISE * GAIN)
+    return _exposed(plane, rng, fwhm)
+
+
+def _exposed(plane, rng, fwhm):
+    """Expose a noiseless plane in electrons under a dark sky: a `training.scenes.Sky`."""
+    image = expose(plane, LEVEL * GAIN, READ_NOISE, GAIN, rng)
+    return Sky(image, np.zeros(image.shape, bool), LEVEL, NOISE, GAIN, fwhm, READ_NOISE)
 
 
 def star_scenes(size=400, seed=20224):
