@@ -84,7 +84,7 @@ def mask(stage, paths, folder, threads):
 def judge(truth, stars, found, image):
     """Return completeness and purity, of objects and of pixels, the number of star cores masked, and of all."""
     from crattn_stage.demo import score
-    from crattn_stage.preparation import sky_statistics
+    from crattn_stage.detection.preprocessing import sky_statistics
 
     near = binary_dilation(truth, np.ones((3, 3)))
     completeness, purity = score(truth, found)
@@ -112,12 +112,12 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     if arguments.data:
-        from training.hits import read_footprints
-        from training.scenes import FOOTPRINTS
+        from training.data.hits import read_footprints
+        from training.data.scenes import FOOTPRINTS
 
         hits = read_footprints(arguments.data / FOOTPRINTS, "test")
     else:
-        from training.hits import simulated_hits
+        from training.data.hits import simulated_hits
 
         hits = simulated_hits(300, seed=9)
     half = tuple(n // 2 for n in arguments.shape)

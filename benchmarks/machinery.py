@@ -20,9 +20,9 @@ from astropy.io import fits
 
 from calibration_dbs.database import open_database
 from calibration_dbs.records import Over
-from crattn_stage.frames import ObservationFrame
-from crattn_stage.nights import sight
-from crattn_stage.reprocess import perform, plan, submit
+from crattn_stage.fits.frame import ObservationFrame
+from crattn_stage.nights.find import read_frame_info
+from crattn_stage.nights.runs import execute, plan, submit
 from crattn_stage.stage import AttentionCRStage, RuntimeContext
 
 SHAPE = (4096, 2048)
@@ -47,11 +47,11 @@ def plainly(stage, path, target):
 
 
 def by_machinery(database, path, folder):
-    """Plan, queue and perform a run as `reprocess` does; return the seconds."""
+    """Plan, queue and execute a run as `reprocess` does; return the seconds."""
     began = time.perf_counter()
-    step = plan(database, sight(path), root=path.parent, output_root=folder, force=True)
+    step = plan(database, read_frame_info(path), root=path.parent, output_root=folder, force=True)
     (run,) = submit(database, [step], NIGHT)
-    perform(database, run)
+    execute(database, run)
     return time.perf_counter() - began, run
 
 
@@ -60,7 +60,7 @@ def by_queue(url, run, path, broker, count=200):
     os.environ.update(CRATTN_DB=url, CRATTN_BROKER=broker, CRATTN_QUEUE=f"crattn-benchmark-{os.getpid()}")
     command = [sys.executable, "-m", "crattn_stage.cli", "worker", "--concurrency", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as worker:
-        from crattn_stage import tasks
+        from crattn_stage.nights import tasks
 
         try:
             _send(tasks, run, path)
@@ -107,7 +107,7 @@ def main(count, broker):
                 plain.append(seconds)
                 full.append(through)
         try:
-            perform(database, run)
+            execute(database, run)
         except Over:
             message = by_queue(url, run, path, broker)
     masking, machinery = statistics.median(plain), statistics.median(full)

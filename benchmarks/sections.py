@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks import inputs
 from benchmarks.worker import peak_megabytes
-from crattn_stage.models import DEFAULT, load, shipped
+from crattn_stage.models.cards import DEFAULT, load, shipped
 
 #: The default and the fullest network of the paper, whose cost is looked at closely.
 MODELS = tuple(dict.fromkeys((DEFAULT, "att-deepcr")))
@@ -57,7 +57,7 @@ def _in_a_process(options, images, name, *arguments, python=sys.executable, thre
 def _accuracy(scenes, scores, threshold):
     from scipy.ndimage import maximum_filter
 
-    from training.metrics import at_setting, operating_points, tpr_at
+    from training.evaluation.metrics import at_setting, operating_points, tpr_at
 
     row = {}
     for (name, scene), score in zip(scenes.items(), scores, strict=True):
@@ -76,8 +76,8 @@ def detectors(options):
     """Time, memory and accuracy of a 2048x4096 CCD by our models and engines, and by others."""
     scenes = {}
     if options["data"]:
-        from training.evaluate import make_scenes
-        from training.scenes import Skies
+        from training.data.scenes import Skies
+        from training.evaluation.evaluate import make_scenes
 
         skies = Skies("test", options["data"])
         scenes = {name: make_scenes(skies, name, 1)[0] for name in ("r", "z")}
@@ -153,12 +153,12 @@ def workers(options):
 def _phases(spent):
     """Measure how long each phase is busy; they overlap."""
     from crattn_stage import process, stage
-    from crattn_stage.detector import Detector
-    from crattn_stage.fits_file import FitsFile
+    from crattn_stage.detection.model import CosmicRayModel
+    from crattn_stage.fits.file import FitsFile
 
     places = {
         "read": (FitsFile, "read"),
-        "mask": (Detector, "detect"),
+        "mask": (CosmicRayModel, "detect"),
         "judge": (stage, "judge"),
         "pack": (FitsFile, "rendered"),
         "write": (FitsFile, "copy"),
@@ -187,7 +187,7 @@ def _phases(spent):
 
 def _end_to_end(model, path, target, repeats):
     """Mask a file in this process; print what it took as JSON."""
-    from crattn_stage.frames import ObservationFrame
+    from crattn_stage.fits.frame import ObservationFrame
     from crattn_stage.process import process
     from crattn_stage.stage import AttentionCRStage, RuntimeContext
 
@@ -206,10 +206,10 @@ def _end_to_end(model, path, target, repeats):
         sections = [a.section for a in frame.amplifiers(extension)]
         for _ in range(3):
             began = time.perf_counter()
-            stage.detector.detect(ccd, amplifiers=sections)
+            stage.model.detect(ccd, amplifiers=sections)
             memory.append(time.perf_counter() - began)
     report = {"in_memory": statistics.median(memory), "seconds": seconds, "phases": spent, "peak_megabytes": peak}
-    print(json.dumps({**report, "engine": stage.detector.engine, "message": outcome.message}))
+    print(json.dumps({**report, "engine": stage.model.engine, "message": outcome.message}))
 
 
 def exposure(options):
@@ -271,7 +271,7 @@ def limits(options, side=4096):
     """What this machine can do at most: arithmetic and memory bandwidth, and the share each engine reaches."""
     import torch
 
-    from crattn_stage.networks import restore
+    from crattn_stage.models.networks import restore
 
     torch.set_num_threads(options["threads"])
 

@@ -16,9 +16,9 @@ import time
 
 def crattn(threads, model, engine):
     """Ours."""
-    from crattn_stage import load_detector
+    from crattn_stage import load_model
 
-    detector = load_detector(model, engine, threads)
+    detector = load_model(model, engine, threads)
     return detector.predict, detector.engine, detector.card.threshold
 
 

@@ -6,11 +6,11 @@ import numpy as np
 from astropy.io import fits
 from scipy.ndimage import binary_dilation, label
 
-from crattn_stage.atomic import replacing
-from crattn_stage.frames import ObservationFrame
-from crattn_stage.preview import display_image, side_by_side
+from crattn_stage.fits.atomic import replacing
+from crattn_stage.fits.frame import ObservationFrame
 from crattn_stage.process import process
-from crattn_stage.simulate import expose, scatter_hits, simulate_hit, simulate_sky
+from crattn_stage.products.preview import display_image, side_by_side
+from crattn_stage.simulation.simulate import expose, scatter_hits, simulate_hit, simulate_sky
 
 FRAME, MASKED, PICTURE = "demo.fits", "demo-masked.fits", "demo.png"
 #: Two detectors of two amplifiers each, with overscan at the outer edges as in DECam.

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from calibration_dbs.records import Record, recorded_run
-from crattn_stage.atomic import PACKERS, sha256
-from crattn_stage.errors import FrameError
-from crattn_stage.frames import ObservationFrame
-from crattn_stage.instruments import (
+from crattn_stage.cameras.instruments import (
+    calibration_type,
     camera_and_site,
     exposure_time,
     identify,
     night,
-    not_science,
     observation_type,
 )
-from crattn_stage.quality import total
+from crattn_stage.errors import FrameError
+from crattn_stage.fits.atomic import PACKERS, sha256
+from crattn_stage.fits.frame import ObservationFrame
+from crattn_stage.quality.summary import total
 
 #: What marks an output that lies beside its input.
 SUFFIX = "-crmask"
@@ -75,7 +75,7 @@ def process(path, target, stage, database=None, overwrite=False, mask_extension=
     database : `sqlalchemy.Engine`, optional
         Of provenance; nothing is recorded without it.
     overwrite, mask_extension : bool
-        As for `crattn_stage.frames.ObservationFrame.write`.
+        As for `crattn_stage.fits.frame.ObservationFrame.write`.
     preview : bool
         Write a PNG beside the target, too.
 
@@ -112,7 +112,7 @@ def mask_file(path, target, stage, record, overwrite=False, mask_extension=False
     known : collection of tuple of str
         (path, sha256) of existing files that are replaced in any case.
     ready : callable, optional
-        As for `crattn_stage.atomic.replacing`.
+        As for `crattn_stage.fits.atomic.replacing`.
 
     Returns
     -------
@@ -128,9 +128,9 @@ def mask_file(path, target, stage, record, overwrite=False, mask_extension=False
     with ObservationFrame(path) as frame:
         # A night that the header does not say is known from elsewhere, or not at all.
         record.frame.update({k: v for k, v in description(frame.header).items() if v is not None})
-        if not_science(frame.header):
+        if calibration_type(frame.header):
             record.status = "skipped"
-            return Outcome(f"skipped, {not_science(frame.header)} frame")
+            return Outcome(f"skipped, {calibration_type(frame.header)} frame")
         picture = [preview_path(target)] if preview else []
         for planned in (*frame.outputs(target), *picture):
             # Known before the work, not after it.
@@ -141,7 +141,7 @@ def mask_file(path, target, stage, record, overwrite=False, mask_extension=False
         # What really ran, where the user left the choice to us.
         record.run.update({key: stage.provenance[key] for key in ("engine", "version")})
         if preview:
-            from crattn_stage.preview import write_preview
+            from crattn_stage.products.preview import write_preview
 
             write_preview(frame, *picture)
         digests = {}
@@ -180,7 +180,7 @@ def run_identity(stage):
     -------
     model, settings : dict
     """
-    card, provenance = stage.detector.card, stage.provenance
+    card, provenance = stage.model.card, stage.provenance
     model = {"name": card.name, "architecture": card.architecture, "sha256": card.sha256}
     return model, {key: provenance[key] for key in ("threshold", "engine", "version")}
 
@@ -212,13 +212,13 @@ def record_detections(record, detections, seconds):
     Parameters
     ----------
     record : `calibration_dbs.records.Record`
-    detections : list of `crattn_stage.quality.Detection`
+    detections : list of `crattn_stage.quality.summary.Detection`
     seconds : float or None
         Exposure time.
 
     Returns
     -------
-    `crattn_stage.quality.Summary`
+    `crattn_stage.quality.summary.Summary`
         Of all detectors together.
     """
     summary = total(d.summary for d in detections)

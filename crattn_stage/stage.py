@@ -8,12 +8,12 @@ import numpy as np
 from tqdm import tqdm
 
 from crattn_stage import __version__
-from crattn_stage.detector import load_detector
+from crattn_stage.api import load_model
+from crattn_stage.cameras.instruments import calibration_type, exposure_time, pixel_area, saturation
+from crattn_stage.detection.stars import saturated_stars, star_cores
 from crattn_stage.errors import FrameError
-from crattn_stage.frames import Marks
-from crattn_stage.instruments import exposure_time, not_science, pixel_area, saturation
-from crattn_stage.quality import BORDER, Detection, Summary, count_hits, header_cards, total
-from crattn_stage.stars import saturated_stars, star_cores
+from crattn_stage.fits.frame import Marks
+from crattn_stage.quality.summary import BORDER, Detection, Summary, count_hits, header_cards, total
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class RuntimeContext:
     Attributes
     ----------
     model : str or None
-        As for `crattn_stage.load_detector`.
+        As for `crattn_stage.load_model`.
     threshold : float or None
         Probability; the model card's if None.
     engine : str
@@ -82,11 +82,11 @@ class Stage:
 
         Parameters
         ----------
-        frame : `crattn_stage.frames.ObservationFrame`
+        frame : `crattn_stage.fits.frame.ObservationFrame`
 
         Returns
         -------
-        `crattn_stage.frames.ObservationFrame` or None
+        `crattn_stage.fits.frame.ObservationFrame` or None
             None leaves the frame out of what `run` returns.
 
         Raises
@@ -108,19 +108,19 @@ class AttentionCRStage(Stage):
 
     def __init__(self, runtime_context):
         super().__init__(runtime_context)
-        self.detector = load_detector(runtime_context.model, runtime_context.engine, runtime_context.threads)
+        self.model = load_model(runtime_context.model, runtime_context.engine, runtime_context.threads)
         threshold = runtime_context.threshold
-        self.threshold = self.detector.card.threshold if threshold is None else threshold
+        self.threshold = self.model.card.threshold if threshold is None else threshold
 
     @property
     def provenance(self):
         """What made the masks: model, sha256, threshold, engine, version."""
-        card = self.detector.card
+        card = self.model.card
         return {
             "model": card.name,
             "sha256": card.sha256,
             "threshold": self.threshold,
-            "engine": self.detector.engine,
+            "engine": self.model.engine,
             "version": __version__,
         }
 
@@ -129,11 +129,11 @@ class AttentionCRStage(Stage):
 
         Parameters
         ----------
-        frame : `crattn_stage.frames.ObservationFrame`
+        frame : `crattn_stage.fits.frame.ObservationFrame`
 
         Returns
         -------
-        `crattn_stage.frames.ObservationFrame`
+        `crattn_stage.fits.frame.ObservationFrame`
             The same, with `marks`, header cards and `detections`; a bias,
             dark, flat or lamp frame comes back as it went in.
 
@@ -143,8 +143,8 @@ class AttentionCRStage(Stage):
             If a detector cannot be read, or none has a good pixel or more than one value.
         """
         frame.detections = []
-        if not_science(frame.header):
-            logger.info("%s: skipped, %s", frame.path, not_science(frame.header))
+        if calibration_type(frame.header):
+            logger.info("%s: skipped, %s", frame.path, calibration_type(frame.header))
             return frame
         seconds = exposure_time(frame.header)
 
@@ -191,7 +191,7 @@ class AttentionCRStage(Stage):
             2-D, ADU or electron.
         bad : `numpy.ndarray` of bool, or None
             True on pixels that are no use.
-        amplifiers : list of `crattn_stage.amplifiers.Amplifier`
+        amplifiers : list of `crattn_stage.cameras.sections.Amplifier`
             What lies outside their sections is not searched.
         level : float, optional
             At which stars saturate, in the unit of the image.
@@ -200,7 +200,7 @@ class AttentionCRStage(Stage):
 
         Returns
         -------
-        `crattn_stage.quality.Detection`
+        `crattn_stage.quality.summary.Detection`
             Nothing searched and nothing found where no pixel is good.
         """
         return judge(name, image, amplifiers, area, *self._seek(image, bad, amplifiers, level))
@@ -216,7 +216,7 @@ class AttentionCRStage(Stage):
         # A dead detector must not cost the others of the exposure.
         found = np.zeros(image.shape, bool)
         if searched.any():
-            found = self.detector.detect(image, ~searched, self.threshold, sections)
+            found = self.model.detect(image, ~searched, self.threshold, sections)
         return searched, found
 
 
@@ -239,7 +239,7 @@ def judge(name, image, amplifiers, area, searched, found):
         Of the detector.
     image : `numpy.ndarray`
         2-D, ADU or electron.
-    amplifiers : list of `crattn_stage.amplifiers.Amplifier`
+    amplifiers : list of `crattn_stage.cameras.sections.Amplifier`
     area : float or None
         Of a pixel, cm2.
     searched, found : `numpy.ndarray` of bool
@@ -247,7 +247,7 @@ def judge(name, image, amplifiers, area, searched, found):
 
     Returns
     -------
-    `crattn_stage.quality.Detection`
+    `crattn_stage.quality.summary.Detection`
     """
 
     def summarise(where):
@@ -271,7 +271,7 @@ def history(summary, provenance):
 
     Parameters
     ----------
-    summary : `crattn_stage.quality.Summary`
+    summary : `crattn_stage.quality.summary.Summary`
     provenance : dict
         Of the stage.
 

@@ -39,7 +39,7 @@ numpydoc_validation_exclude = {
     # Dataclasses; their fields are described as attributes.
     r"\.(Amplifier|Section|Extension|Marks|Instrument|MaskConvention|ModelCard)$",
     r"\.(Outcome|Summary|Detection|RuntimeContext)$",
-    r"\.(Engine|FileCheck|Job|Judged|NightReport|Record|Sighting|Step)$",
+    r"\.(Engine|FileCheck|Job|Judged|NightReport|Record|FrameInfo|Step)$",
     # Constructors of BANZAI's.
     r"\.(DECamFrame|DECamFrameFactory)$",
 }

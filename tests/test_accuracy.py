@@ -5,14 +5,15 @@ import pytest
 import torch
 from astropy.io import fits
 
-from crattn_stage import load_detector, models
-from crattn_stage.networks import restore
-from crattn_stage.stars import star_cores
-from training import peers, real, tables
-from training.evaluate import make_scenes, measure
+from crattn_stage import load_model
+from crattn_stage.detection.stars import star_cores
+from crattn_stage.models import cards as models
+from crattn_stage.models.networks import restore
+from training.data.scenes import Skies
+from training.evaluation import peers, real, tables
+from training.evaluation.evaluate import make_scenes, measure
+from training.evaluation.metrics import at_setting, interval
 from training.export import export
-from training.metrics import at_setting, interval
-from training.scenes import Skies
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def test_shipped_models_on_real_decam_sky(name, scenes, data, capsys):
 @pytest.mark.parametrize("name", models.shipped())
 def test_community_pipeline_hits_are_found(name, data, monkeypatch):
     """Objects that the Community Pipeline flagged (DQ 5) with two pixels above 3 sigma."""
-    monkeypatch.setattr("training.real.FRAMES", {"LCO 1 m": real.FRAMES["LCO 1 m 300 s, crowded"]})
+    monkeypatch.setattr("training.evaluation.real.FRAMES", {"LCO 1 m": real.FRAMES["LCO 1 m 300 s, crowded"]})
     report = real.look(*peers.shipped([name]), data)
     assert report.expected >= 4 and report.missed == []
     # A crowded field: hits are few, and no star is one.
@@ -51,7 +52,7 @@ def test_community_pipeline_hits_are_found(name, data, monkeypatch):
 def test_undersampled_stars_are_left_alone(name, data):
     with fits.open(data / "other" / "ztf_zr_30s_starfield.fits.fz") as hdus:
         image = hdus["SCI"].data[:768, :768].astype(np.float32)
-    found = load_detector(name).detect(image)
+    found = load_model(name).detect(image)
     stars, flagged = star_cores(image, found)
     assert stars > 100 and flagged <= 0.01 * stars
     # Nor are faint ones and rims masked.
@@ -67,7 +68,7 @@ def test_undersampled_sky_keeps_the_false_positive_rate(name, data):
 
 def test_an_exported_model_is_what_was_calibrated(tmp_path, data, monkeypatch):
     """The way from a checkpoint to a card, at one sky level and on one realisation."""
-    monkeypatch.setattr("training.evaluate.LEVELS", ())
+    monkeypatch.setattr("training.evaluation.evaluate.LEVELS", ())
     monkeypatch.setattr("training.export.SCENES", ("r",))
     run = tmp_path / "run"
     run.mkdir()
@@ -77,7 +78,7 @@ def test_an_exported_model_is_what_was_calibrated(tmp_path, data, monkeypatch):
     (run / "training.json").write_text('{"steps": 1}')
     card = export(run, data, tmp_path / "models", count=1)
     # It is measured by the reference engine; the others give its masks but for a few pixels.
-    loaded = load_detector(tmp_path / "models" / "att-deepcr.safetensors", "float32")
+    loaded = load_model(tmp_path / "models" / "att-deepcr.safetensors", "float32")
     assert loaded.card == card and card.sha256 == models.read_card("att-deepcr").sha256
     (scene,) = make_scenes(Skies("test", data), "r", 1)
     found = loaded.detect(scene.image, scene.sky.bad)

@@ -6,7 +6,7 @@ from astropy.io import fits
 
 from benchmarks import inputs
 from benchmarks.sections import _end_to_end, _in_a_process
-from crattn_stage import load_detector
+from crattn_stage import load_model
 
 OPTIONS = {"threads": 1, "repeats": 2}
 
@@ -17,7 +17,7 @@ def test_a_detector_in_a_process_of_its_own_scores_as_here():
     assert report["engine"].startswith("torch") and len(report["seconds"]) == 2
     assert report["megapixels_per_second"] == pytest.approx(128 * 160 / 1e6 / report["median"])
     assert report["peak_megabytes"] > 100
-    here = load_detector("att-deepcr", "torch").predict(*images[1])
+    here = load_model("att-deepcr", "torch").predict(*images[1])
     assert np.allclose(score, here, atol=0.02) and (score > 0.5).any()
 
 

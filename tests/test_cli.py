@@ -20,9 +20,9 @@ from conftest import need, sky_image, with_track
 from sqlalchemy import create_engine, text
 
 from calibration_dbs.database import connect, open_database
-from crattn_stage import models
 from crattn_stage.cli import main
 from crattn_stage.errors import FrameError
+from crattn_stage.models import cards as models
 from crattn_stage.stage import AttentionCRStage, RuntimeContext
 
 MODEL = ("--model", "att-deepcr")
@@ -197,7 +197,7 @@ def test_a_failed_preview_leaves_no_frame(frame_file, tmp_path, monkeypatch):
     def fail(*_):
         raise FrameError("cannot draw")
 
-    monkeypatch.setattr("crattn_stage.preview.side_by_side", fail)
+    monkeypatch.setattr("crattn_stage.products.preview.side_by_side", fail)
     out = tmp_path / "out"
     result = crattn("run", frame_file(), "--output-dir", out, "--preview", *MODEL)
     assert result.exit_code == 1 and "cannot draw" in result.stderr

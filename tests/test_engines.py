@@ -12,14 +12,15 @@ import pytest
 import torch
 from conftest import sky_image, with_track
 
-from crattn_stage import engines, models
-from crattn_stage.architectures import ARCHITECTURES
-from crattn_stage.detector import load_detector
-from crattn_stage.networks import build, tensors_of
-from crattn_stage.torch_engines import folded
-from training import peers
-from training.evaluate import make_scenes, measure
-from training.scenes import Skies
+from crattn_stage.api import load_model
+from crattn_stage.detection.engines import base as engines
+from crattn_stage.detection.engines.torch_engines import folded
+from crattn_stage.models import cards as models
+from crattn_stage.models.architectures import ARCHITECTURES
+from crattn_stage.models.networks import build, tensors_of
+from training.data.scenes import Skies
+from training.evaluation import peers
+from training.evaluation.evaluate import make_scenes, measure
 
 HERE = ["torch", "openvino", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -37,7 +38,7 @@ def reference(scenes):
 
     def get(name):
         if name not in measured:
-            detector = load_detector(name, "float32")
+            detector = load_model(name, "float32")
             masks = [detector.detect(s.image, s.sky.bad) for s in scenes]
             measured[name] = masks, measure("r", scenes, peers.network(detector), replicates=0).row
         return measured[name]
@@ -48,7 +49,7 @@ def reference(scenes):
 @pytest.mark.parametrize("name", models.shipped())
 @pytest.mark.parametrize("engine", HERE)
 def test_masks_of_real_frames_are_those_of_float32(name, engine, scenes, reference):
-    detector = load_detector(name, engine)
+    detector = load_model(name, engine)
     masks, figures = reference(name)
     flips = sum((detector.detect(s.image, s.sky.bad) != m).sum() for s, m in zip(scenes, masks, strict=True))
     masked = sum(m.sum() for m in masks)
@@ -101,10 +102,10 @@ def test_folding_leaves_no_batch_norm_and_the_same_logits(architecture):
 
 def test_an_engine_that_cannot_run_is_refused():
     with pytest.raises(ValueError, match="unknown engine 'abacus'"):
-        load_detector("att-deepcr", engine="abacus")
+        load_model("att-deepcr", engine="abacus")
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="no CUDA device"):
-            load_detector("att-deepcr", engine="cuda")
+            load_model("att-deepcr", engine="cuda")
 
 
 @pytest.fixture
@@ -124,14 +125,14 @@ def clock(monkeypatch, tmp_path):
 def test_auto_measures_once_and_remembers(clock, caplog):
     seconds, measured, folder = clock
     caplog.set_level(logging.INFO, "crattn_stage")
-    first = load_detector("att-deepcr")
+    first = load_model("att-deepcr")
     assert first.engine.startswith("openvino") and len(measured) == 1
     assert "the fastest here" in caplog.text
     seconds["torch"] = 0.1
-    assert load_detector("att-deepcr").engine == first.engine and len(measured) == 1
+    assert load_model("att-deepcr").engine == first.engine and len(measured) == 1
     assert "as measured before" in caplog.text
     # Another model is another question.
-    assert load_detector("att-cosmic-conn").engine.startswith("torch") and len(measured) == 2
+    assert load_model("att-cosmic-conn").engine.startswith("torch") and len(measured) == 2
     assert sorted(p.suffix for p in folder.iterdir()) == [".json", ".json"]
 
 
@@ -144,18 +145,18 @@ def test_where_nothing_can_be_measured_a_likely_one_is_taken(monkeypatch, tmp_pa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
     caplog.set_level(logging.INFO, "crattn_stage")
-    assert load_detector("fast").engine.startswith("openvino")
+    assert load_model("fast").engine.startswith("openvino")
     assert "could not be measured" in caplog.text and not (tmp_path / "crattn-stage").exists()
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "{}", '{"engine": "abacus"}', '{"engine": ["torch"]}', "\x00"])
 def test_a_damaged_note_is_measured_again_and_mended(clock, damage):
     _, measured, folder = clock
-    load_detector("att-deepcr")
+    load_model("att-deepcr")
     (note,) = folder.iterdir()
     good = note.read_text()
     note.write_text(damage)
-    assert load_detector("att-deepcr").engine.startswith("openvino")
+    assert load_model("att-deepcr").engine.startswith("openvino")
     assert len(measured) == 2 and json.loads(note.read_text()) == json.loads(good)
 
 
@@ -163,13 +164,13 @@ def test_without_a_place_to_remember_it_still_runs(clock, tmp_path, monkeypatch)
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", os.fspath(tmp_path / "file"))
     image, hit = with_track(sky_image())
-    assert load_detector("att-deepcr").detect(image)[hit].mean() > 0.95
+    assert load_model("att-deepcr").detect(image)[hit].mean() > 0.95
 
 
 def test_nothing_reports_home():
     """OpenVINO's import sends an event of its use by a client that it brings along."""
     code = (
-        "import sys; from crattn_stage import load_detector; load_detector(engine='openvino'); "
+        "import sys; from crattn_stage import load_model; load_model(engine='openvino'); "
         "print('openvino' in sys.modules, [m for m in sys.modules if m.startswith('openvino_telemetry.')])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -179,8 +180,8 @@ def test_nothing_reports_home():
 def test_masking_by_openvino_needs_no_torch(tmp_path):
     """It would cost as much time and memory as masking a small frame."""
     code = (
-        "import sys, numpy; from crattn_stage import load_detector; "
-        "print(load_detector('fast', 'openvino').detect(numpy.random.default_rng(0).normal(9, 1, (64, 64))).shape, "
+        "import sys, numpy; from crattn_stage import load_model; "
+        "print(load_model('fast', 'openvino').detect(numpy.random.default_rng(0).normal(9, 1, (64, 64))).shape, "
         "'torch' in sys.modules)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -11,10 +11,10 @@ from astropy.io import fits
 from astropy.nddata import CCDData
 from conftest import sky_image
 
-from crattn_stage import masks
-from crattn_stage.atomic import replacing
+from crattn_stage.cameras import masks
 from crattn_stage.errors import FrameError
-from crattn_stage.frames import Marks, ObservationFrame
+from crattn_stage.fits.atomic import replacing
+from crattn_stage.fits.frame import Marks, ObservationFrame
 
 CARDS = {"L1STATCR": (1, "masked"), "CRNPIX": (3, "pixels")}
 #: Frames of the real data that have what it takes; the old LCO cube has not.
@@ -479,7 +479,7 @@ def test_a_failed_write_leaves_no_trace(tmp_path, monkeypatch, suffix):
         if len(synced) == (4 if suffix else 2):
             raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr("crattn_stage.atomic.os.fsync", no_space)
+    monkeypatch.setattr("crattn_stage.fits.atomic.os.fsync", no_space)
     with ObservationFrame(image) as frame:
         mark(frame)
         with pytest.raises(FrameError, match="No space left on device"):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from crattn_stage import masks
+from crattn_stage.cameras import masks
 
 CONVENTIONS = [masks.BANZAI, masks.DECAM_CODES, masks.DECAM_BITS, masks.GENERIC, masks.CR_PLANE]
 cosmic_rays = arrays(bool, (6, 7))

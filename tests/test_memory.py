@@ -9,11 +9,11 @@ from astropy.io import fits
 PEAK = """
 import re, sys
 import numpy as np
-from crattn_stage.detector import Detector
+from crattn_stage.detection.model import CosmicRayModel
 from crattn_stage.process import process
 from crattn_stage.stage import AttentionCRStage, RuntimeContext
 if sys.argv[3] == "without network":
-    Detector._run = lambda self, plane, function, out: None
+    CosmicRayModel._run = lambda self, plane, function, out: None
 process(sys.argv[1], sys.argv[2], AttentionCRStage(RuntimeContext("att-deepcr")))
 # Not getrusage, which counts the parent that was forked.
 print(int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) // 1024)

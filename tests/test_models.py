@@ -5,10 +5,10 @@ import shutil
 import pytest
 import torch
 
-from crattn_stage import models
 from crattn_stage.errors import ModelError
-from crattn_stage.networks import build, receptive_radius
-from crattn_stage.released import import_released
+from crattn_stage.models import cards as models
+from crattn_stage.models.networks import build, receptive_radius
+from crattn_stage.models.released import import_released
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from crattn_stage.architectures import ARCHITECTURES, tensor_shapes
-from crattn_stage.models import TILING, ModelCard
-from crattn_stage.networks import build, receptive_radius, restore
-from crattn_stage.released import import_released
+from crattn_stage.models.architectures import ARCHITECTURES, tensor_shapes
+from crattn_stage.models.cards import TILING, ModelCard
+from crattn_stage.models.networks import build, receptive_radius, restore
+from crattn_stage.models.released import import_released
 
 #: Paper, Table 3; att-deepcr as its authors released it.
 PARAMETERS = {"deepcr": 467_233, "att-deepcr": 472_695, "cosmic-conn": 465_953, "att-cosmic-conn": 471_219}

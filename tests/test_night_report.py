@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 from calibration_dbs.database import open_database
 from calibration_dbs.records import get_or_add, recorded_run
 from calibration_dbs.tables import Frame, Model
-from crattn_stage.night_report import judge_night, report_html
+from crattn_stage.quality.night_report import judge_night, report_html
 
 MODEL = {"name": "m", "architecture": "deepcr", "sha256": "ab" * 32}
 AREA, SECONDS, USUAL = 4.0, 60.0, 25

@@ -7,7 +7,7 @@ from astropy.io import fits
 from conftest import sky_image, with_track
 
 from crattn_stage.errors import FrameError
-from crattn_stage.frames import ObservationFrame
+from crattn_stage.fits.frame import ObservationFrame
 from crattn_stage.stage import Stage
 
 
@@ -65,7 +65,7 @@ def test_a_dead_detector_does_not_cost_the_exposure(stage, tmp_path, value):
 
 
 def test_saturated_stars_are_not_masked(stage, tmp_path):
-    from crattn_stage.simulate import expose, simulate_sky
+    from crattn_stage.simulation.simulate import expose, simulate_sky
 
     rng = np.random.default_rng(8)
     scene, _ = simulate_sky((200, 200), rng, stars=300, galaxies=0)

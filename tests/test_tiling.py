@@ -4,10 +4,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crattn_stage.architectures import ARCHITECTURES, STRIDE
-from crattn_stage.detector import load_detector
-from crattn_stage.networks import build
-from crattn_stage.tiling import centres, even_tile, run_tiled
+from crattn_stage.api import load_model
+from crattn_stage.detection.tiling import centres, even_tile, run_tiled
+from crattn_stage.models.architectures import ARCHITECTURES, STRIDE
+from crattn_stage.models.networks import build
 
 HALO = 24
 
@@ -121,13 +121,13 @@ def test_a_halo_too_small_is_noticed(name):
 
 def test_group_norm_mask_depends_little_on_where_tiles_lie():
     """The shipped group-norm model, on the same sky cut at another phase."""
-    from crattn_stage.simulate import expose, scatter_hits, simulate_hit, simulate_sky
+    from crattn_stage.simulation.simulate import expose, scatter_hits, simulate_hit, simulate_sky
 
     rng = np.random.default_rng(4)
     scene, _ = simulate_sky((360, 360), rng)
     charge, _ = scatter_hits(scene.shape, [simulate_hit(rng) for _ in range(40)], rng)
     image = expose(scene + charge, 1100, 7, 4, rng)
-    detector = load_detector("att-cosmic-conn")
+    detector = load_model("att-cosmic-conn")
     whole = detector.predict(image)
     moved = detector.predict(image[104:, 76:])
     inner = np.s_[HALO:-HALO, HALO:-HALO]

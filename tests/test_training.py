@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import binary_dilation
 
-from crattn_stage import models
-from crattn_stage.networks import build, restore
-from crattn_stage.simulate import (
+from crattn_stage.models import cards as models
+from crattn_stage.models.networks import build, restore
+from crattn_stage.simulation.simulate import (
     FAINTEST_PIXEL,
     expose,
     moffat_psf,
@@ -29,24 +29,9 @@ from crattn_stage.simulate import (
     simulate_hit,
     simulate_sky,
 )
-from training import tables
 from training.__main__ import main
-from training.evaluate import Objects, completeness, make_scenes, measure, star_scenes, visible
-from training.export import export, input_ranges
-from training.hits import hits_of_darks, read_footprints, turned, write_footprints
-from training.lco import read_test_set
-from training.metrics import (
-    at_rates,
-    at_setting,
-    bootstrap,
-    interval,
-    operating_points,
-    purity_at,
-    threshold_at,
-    tpr_at,
-)
-from training.peers import astro_scrappy, foreign
-from training.scenes import (
+from training.data.hits import hits_of_darks, read_footprints, turned, write_footprints
+from training.data.scenes import (
     DILATION,
     Patches,
     Scene,
@@ -58,6 +43,21 @@ from training.scenes import (
     contaminate,
     contaminate_as_paper,
 )
+from training.evaluation import tables
+from training.evaluation.evaluate import Objects, completeness, make_scenes, measure, star_scenes, visible
+from training.evaluation.lco import read_test_set
+from training.evaluation.metrics import (
+    at_rates,
+    at_setting,
+    bootstrap,
+    interval,
+    operating_points,
+    purity_at,
+    threshold_at,
+    tpr_at,
+)
+from training.evaluation.peers import astro_scrappy, foreign
+from training.export import export, input_ranges
 from training.train import RECIPES, learning_rate, train
 
 
@@ -143,7 +143,7 @@ def test_turning_keeps_the_charge():
 def few_planes():
     """A few simulated skies are enough here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("training.scenes.PLANES", 6)
+        patch.setattr("training.data.scenes.PLANES", 6)
         yield
 
 
@@ -270,9 +270,9 @@ def test_learning_rate_warms_up_stays_and_falls_to_zero():
 
 SCRIPT = """
 import sys
-import training.scenes, training.train
+import training.data.scenes, training.train
 from dataclasses import replace
-training.scenes.PLANES = 2
+training.data.scenes.PLANES = 2
 training.train.SHAPES = {"batch": (32, 2), "group": (32, 2)}
 paper = training.train.RECIPES["paper"]
 training.train.RECIPES["paper"] = replace(paper, shape=(32, 2), epochs=3, average=0.5)

@@ -6,7 +6,7 @@ import json
 import click
 import numpy as np
 
-from crattn_stage.architectures import ARCHITECTURES
+from crattn_stage.models.architectures import ARCHITECTURES
 
 
 @click.group()
@@ -44,8 +44,8 @@ def train(architecture, threads, **settings):
 @click.option("--output", required=True, type=click.Path(dir_okay=False), help="Catalogue of footprints (FITS).")
 def build(darks, output):
     """Build a library of hits from DARKS, dark frames of one detector."""
-    from training.hits import hits_of_darks, write_footprints
-    from training.scenes import read_skies
+    from training.data.hits import hits_of_darks, write_footprints
+    from training.data.scenes import read_skies
 
     frames = [read_skies(path) for path in darks]
     if len({tuple(sky.image.shape for sky in frame) for frame in frames}) != 1:
@@ -91,8 +91,8 @@ def detectors(command):
     @click.option("--output", type=click.Path(file_okay=False), help="Folder for the tables and figures.")
     @functools.wraps(command)
     def chosen(models, released, others, **options):
-        from crattn_stage.models import shipped
-        from training import peers
+        from crattn_stage.models.cards import shipped
+        from training.evaluation import peers
 
         try:
             chosen = peers.shipped(models or shipped()) + (peers.released(released) if released else [])
@@ -111,7 +111,7 @@ def detectors(command):
 @click.option("--lco", type=click.Path(exists=True, file_okay=False), help="Test set of the LCO CR data set.")
 def evaluate(chosen, data, output, count, scenes, lco):
     """Measure models beside Astro-SCRAPPY, the released checkpoints and others on held-out scenes."""
-    from training.report import accuracy
+    from training.evaluation.report import accuracy
 
     click.echo(accuracy(chosen, data, count, scenes, lco, output))
 
@@ -120,7 +120,7 @@ def evaluate(chosen, data, output, count, scenes, lco):
 @detectors
 def real(chosen, data, output):
     """Look at real frames: star cores masked, hits of the DECam Community Pipeline, amplifier borders."""
-    from training.report import real
+    from training.evaluation.report import real
 
     click.echo(real(chosen, data, output))
 

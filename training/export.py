@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from crattn_stage import __version__, models
-from crattn_stage.architectures import ARCHITECTURES
-from crattn_stage.detector import Detector
-from crattn_stage.networks import build, restore, tensors_of
-from training import peers
-from training.evaluate import calibrate, make_scenes, measure
-from training.scenes import Patches, Skies
+from crattn_stage import __version__
+from crattn_stage.detection.model import CosmicRayModel
+from crattn_stage.models import cards as models
+from crattn_stage.models.architectures import ARCHITECTURES
+from crattn_stage.models.networks import build, restore, tensors_of
+from training.data.scenes import Patches, Skies
+from training.evaluation import peers
+from training.evaluation.evaluate import calibrate, make_scenes, measure
 from training.train import RECIPES, SHAPES, follow
 
 TRAINED_ON = (
@@ -49,13 +50,13 @@ def export(run, data, folder, count=4, name=None, blend=None):
     name : str, optional
         Of the model; that of its architecture without it.
     blend : str or path-like, optional
-        The model that the run started from, as for `crattn_stage.models.find`: the
+        The model that the run started from, as for `crattn_stage.models.cards.find`: the
         weights are the mean of both.  What was learnt anew is kept, and less of what was
         known is lost (Wortsman et al. 2022, arXiv:2109.01903, their default of a half).
 
     Returns
     -------
-    `crattn_stage.models.ModelCard`
+    `crattn_stage.models.cards.ModelCard`
 
     Raises
     ------
@@ -97,7 +98,7 @@ def export(run, data, folder, count=4, name=None, blend=None):
     if normalisation == "group" and card["tile"] != SHAPES["group"][0]:
         raise ValueError("a group-norm network runs at the tile size it was trained at")
     # What is calibrated and measured is what is written; only its sha256 is not known yet.
-    detector = Detector(models.ModelCard(sha256="", **card), tensors_of(network))
+    detector = CosmicRayModel(models.ModelCard(sha256="", **card), tensors_of(network))
     card["threshold"], levels = calibrate(detector, data, FALSE_POSITIVE_RATE)
     skies = Skies("test", data)
     peer = replace(peers.network(detector), threshold=card["threshold"])
@@ -119,9 +120,9 @@ def input_ranges(network, data=None):
     Parameters
     ----------
     network : `torch.nn.Module`
-        From `crattn_stage.networks.build`, of a model with scaled input.
+        From `crattn_stage.models.networks.build`, of a model with scaled input.
     data : path-like, optional
-        As for `training.scenes.Skies`.
+        As for `training.data.scenes.Skies`.
 
     Returns
     -------

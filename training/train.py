@@ -14,11 +14,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from crattn_stage import models
-from crattn_stage.architectures import ARCHITECTURES
-from crattn_stage.networks import build, restore
-from crattn_stage.torch_engines import bfloat16_in_hardware
-from training.scenes import Patches, Skies
+from crattn_stage.detection.engines.torch_engines import bfloat16_in_hardware
+from crattn_stage.models import cards as models
+from crattn_stage.models.architectures import ARCHITECTURES
+from crattn_stage.models.networks import build, restore
+from training.data.scenes import Patches, Skies
 
 #: Patch side and patches per step.  A group-norm network is trained at the
 #: tile size it will run at, because its output depends on it.
@@ -39,9 +39,9 @@ class Recipe:
         Highest learning rate.
     optimiser : {"AdamW", "Adam"}
     scaling : {"asinh", "none"}
-        Of the input, see `crattn_stage.preparation.scale`.
+        Of the input, see `crattn_stage.detection.preprocessing.scale`.
     contamination : {"electrons", "paper"}
-        How hits are added: `training.scenes.contaminate` or `contaminate_as_paper`.
+        How hits are added: `training.data.scenes.contaminate` or `contaminate_as_paper`.
     shape : tuple of int, optional
         Patch side and patches per step; `SHAPES` without it.
     cool_down : float
@@ -103,11 +103,11 @@ def train(
     Parameters
     ----------
     architecture : str
-        One of `crattn_stage.networks.ARCHITECTURES`.
+        One of `crattn_stage.models.networks.ARCHITECTURES`.
     output : path-like
         Folder for `checkpoint.pt`, `log.csv` and, at the end, `training.json`.
     data : path-like, optional
-        Folder of real data as in `training.scenes.Skies`; all simulated without it.
+        Folder of real data as in `training.data.scenes.Skies`; all simulated without it.
     steps : int, optional
         The recipe's without it.
     peak : float, optional
@@ -118,17 +118,17 @@ def train(
     save_every : int
         Steps between checkpoints.
     start_from : str or path-like, optional
-        A model of ours, as for `crattn_stage.models.find`, whose tensors are the first
+        A model of ours, as for `crattn_stage.models.cards.find`, whose tensors are the first
         guess of those of the same name: a sibling with or without attention, or an
         older version.  From scratch without it.
     channels : int
-        As for `crattn_stage.networks.build`.
+        As for `crattn_stage.models.networks.build`.
     recipe : {"ours", "paper"}
         One of `RECIPES`.
     hits : path-like, optional
-        Catalogue of footprints, as for `training.scenes.Skies`.
+        Catalogue of footprints, as for `training.data.scenes.Skies`.
     frames : sequence of path-like
-        Further real frames, as for `training.scenes.Skies`.
+        Further real frames, as for `training.data.scenes.Skies`.
     tensorboard : bool
         Write the log for TensorBoard, too.
 

@@ -13,9 +13,9 @@ from banzai.logs import get_logger
 from banzai.stages import Stage
 from banzai.utils import qc
 
+from crattn_stage.cameras.instruments import calibration_type, exposure_time, pixel_area, saturation
+from crattn_stage.cameras.masks import BANZAI
 from crattn_stage.errors import FrameError
-from crattn_stage.instruments import exposure_time, not_science, pixel_area, saturation
-from crattn_stage.masks import BANZAI
 
 logger = get_logger()
 
@@ -88,7 +88,7 @@ class CosmicRayDetector(Stage):
             Whatever kept the image from being masked, or the run from being
             recorded.
         """
-        kind = not_science(image.meta)
+        kind = calibration_type(image.meta)
         if kind:
             logger.info(f"No cosmic rays are looked for in a {kind} frame", image=image)
             return image
@@ -153,7 +153,7 @@ class CosmicRayDetector(Stage):
 
     def _mask(self, image, masker, record):
         from crattn_stage.process import record_detections
-        from crattn_stage.quality import header_cards
+        from crattn_stage.quality.summary import header_cards
 
         seconds = exposure_time(image.meta)
         found = [(detector, _search(masker, image, detector)) for detector in detectors(image.ccd_hdus)]
@@ -306,7 +306,7 @@ def _search(masker, image, detector):
 
 
 def _mark_unmasked(image, reason):
-    from crattn_stage.quality import failure_cards
+    from crattn_stage.quality.summary import failure_cards
 
     for hdu in image.ccd_hdus:
         hdu.mask[:] = BANZAI.marked(hdu.mask, np.zeros(hdu.shape, bool))

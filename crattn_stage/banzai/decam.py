@@ -8,10 +8,10 @@ from banzai.data import CCDData, HeaderOnly
 from banzai.lco import LCOFrameFactory, LCOObservationFrame
 from banzai.utils import fits_utils, image_utils
 
-from crattn_stage.amplifiers import Section
+from crattn_stage.cameras.instruments import DECAM, calibration_type, night, observation_type
+from crattn_stage.cameras.sections import Section
 from crattn_stage.errors import FrameError
-from crattn_stage.frames import AUXILIARY
-from crattn_stage.instruments import DECAM, night, not_science, observation_type
+from crattn_stage.fits.frame import AUXILIARY
 
 #: Where BANZAI's database is to know the camera.
 SITE = "ctio"
@@ -92,7 +92,7 @@ class DECamFrameFactory(LCOFrameFactory):
 def _complete(header):
     """Fill in what BANZAI asks of a primary header."""
     is_standard = observation_type(header).upper() == "STANDARD"
-    header["OBSTYPE"] = not_science(header).upper() or ("STANDARD" if is_standard else "EXPOSE")
+    header["OBSTYPE"] = calibration_type(header).upper() or ("STANDARD" if is_standard else "EXPOSE")
     header.setdefault("SITEID", SITE)
     header.setdefault("PROPID", "unknown")
     header.setdefault("CCDSUM", "1 1")

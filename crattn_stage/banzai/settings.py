@@ -21,7 +21,7 @@ CRATTN_MODEL = None
 #: Probability above which a pixel is masked.  The model's own, with None, is for the most complete mask; at this
 #: one masks are purer than those of BANZAI's own stage, and still more complete.
 CRATTN_THRESHOLD = 0.985
-#: As for `crattn_stage.load_detector`.
+#: As for `crattn_stage.load_model`.
 CRATTN_ENGINE = "auto"
 #: CPU threads; as many as the process may use if None.
 CRATTN_THREADS = None

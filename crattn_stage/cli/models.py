@@ -5,10 +5,10 @@ import sys
 
 import click
 
-from crattn_stage.architectures import ARCHITECTURES
 from crattn_stage.cli.nights import Night
 from crattn_stage.cli.options import DONE, FAILED, database_option, explained, overwrite_option, with_database
 from crattn_stage.errors import CrattnError
+from crattn_stage.models.architectures import ARCHITECTURES
 
 
 @click.group()
@@ -19,7 +19,7 @@ def models():
 @models.command("list")
 def list_models():
     """List the shipped models."""
-    from crattn_stage.models import DEFAULT, read_card, shipped
+    from crattn_stage.models.cards import DEFAULT, read_card, shipped
 
     with explained():
         for name in shipped():
@@ -34,7 +34,7 @@ def show_model(model):
     """Print the card of MODEL."""
     from dataclasses import asdict
 
-    from crattn_stage.models import read_card
+    from crattn_stage.models.cards import read_card
 
     with explained():
         click.echo(json.dumps(asdict(read_card(model)), indent=2))
@@ -44,7 +44,7 @@ def show_model(model):
 @click.argument("names", nargs=-1, metavar="[MODEL]...")
 def verify_models(names):
     """Check each MODEL (all shipped ones without any) against its card."""
-    from crattn_stage.models import load, shipped
+    from crattn_stage.models.cards import load, shipped
 
     failed = False
     for name in names or shipped():
@@ -67,8 +67,8 @@ def import_model(file, architecture, name, output_dir, overwrite):
     """Read a checkpoint FILE that the paper's authors released."""
     from pathlib import Path
 
-    from crattn_stage.models import TILING, save
-    from crattn_stage.released import import_released
+    from crattn_stage.models.cards import TILING, save
+    from crattn_stage.models.released import import_released
 
     with explained():
         tensors = import_released(file, architecture)
@@ -111,8 +111,8 @@ def register_model(model, url, **validity):
     with explained():
         from calibration_dbs import registry
         from calibration_dbs.database import open_database
-        from crattn_stage.models import load
-        from crattn_stage.reprocess import describe_model
+        from crattn_stage.models.cards import load
+        from crattn_stage.nights.runs import describe_model
 
         load(model)
         description = describe_model(model)

@@ -88,8 +88,8 @@ def reprocess(
         raise click.UsageError(f"--pattern {pattern!r} is not a pattern of files below --root")
     with explained():
         from calibration_dbs.database import open_database
-        from crattn_stage.nights import find_frames
-        from crattn_stage.reprocess import plan, submit
+        from crattn_stage.nights.find import find_frames
+        from crattn_stage.nights.runs import plan, submit
 
         url = url or default_database()
         database = with_database(url, open_database)
@@ -139,7 +139,7 @@ def _tell(steps):
 
 
 def _here(url, database, runs, jobs):
-    from crattn_stage.local_workers import LocalWorkers
+    from crattn_stage.nights.local_workers import LocalWorkers
 
     with (
         _patient_interrupt("finishing the frames in work; Ctrl-C again abandons them") as asked,
@@ -157,7 +157,7 @@ def _here(url, database, runs, jobs):
 
 def _by_celery(database, runs, detach):
     from calibration_dbs.records import any_held, open_runs
-    from crattn_stage import tasks
+    from crattn_stage.nights import tasks
 
     tasks.send(runs)
     click.echo(f"{len(runs)} frames sent to {without_password(tasks.BROKER)}")
@@ -188,7 +188,7 @@ def _follow(database, runs, idle):
     from tqdm import tqdm
 
     from calibration_dbs.records import UNREACHABLE, close_batch, over_runs
-    from crattn_stage.night_report import summary
+    from crattn_stage.quality.night_report import summary
 
     shown, megapixels, began = set(), 0.0, time.monotonic()
     with tqdm(total=len(runs), unit="frame", disable=None) as bar:
@@ -275,7 +275,7 @@ def worker(concurrency, large, large_only, url, celery_arguments):
         # Workers that all took every core would fight for them.
         threads = str(max(1, cores // concurrency))
         os.environ["CRATTN_THREADS"] = os.environ["OMP_NUM_THREADS"] = threads
-        from crattn_stage import tasks
+        from crattn_stage.nights import tasks
 
         queues = [tasks.LARGE_QUEUE] if large_only else [tasks.QUEUE] + [tasks.LARGE_QUEUE] * large
         arguments = ["worker", "--loglevel=INFO", f"--concurrency={concurrency}", f"--queues={','.join(queues)}"]

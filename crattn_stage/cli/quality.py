@@ -40,7 +40,7 @@ def qa(files, night, json_path, html_path, headers_only, url):
 
 def _judge_night(url, night, json_path, html_path):
     from calibration_dbs.database import open_database
-    from crattn_stage.night_report import judge_night, report_html, report_json
+    from crattn_stage.quality.night_report import judge_night, report_html, report_json
 
     report = with_database(url, lambda url: judge_night(open_database(url), night))
     if not report.frames:
@@ -72,7 +72,7 @@ def _cell(value, style=""):
 def _check_files(files, database, json_path):
     from dataclasses import asdict
 
-    from crattn_stage.mask_check import check_file
+    from crattn_stage.quality.mask_check import check_file
 
     checks = [check_file(path, database) for path in files]
     for check in checks:
@@ -86,7 +86,7 @@ def _check_files(files, database, json_path):
 
 
 def _write(path, text):
-    from crattn_stage.atomic import replacing
+    from crattn_stage.fits.atomic import replacing
 
     try:
         # A report is made anew each time; it is no data.
@@ -105,8 +105,8 @@ def trace(file, url):
     from calibration_dbs.database import open_database
 
     with explained():
-        from crattn_stage.atomic import sha256
-        from crattn_stage.frames import ObservationFrame
+        from crattn_stage.fits.atomic import sha256
+        from crattn_stage.fits.frame import ObservationFrame
 
         try:
             with ObservationFrame(file) as frame:

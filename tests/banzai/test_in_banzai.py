@@ -11,11 +11,11 @@ from banzai.tests.utils import FakeCCDData, FakeLCOObservationFrame
 from pipeline import OURS, RAW, REDUCED, SLOTS, context, planes, quick, reduce, runs
 from scipy.ndimage import binary_dilation, label
 
-from crattn_stage.amplifiers import Amplifier
 from crattn_stage.banzai import CosmicRayDetector, detectors, settings
+from crattn_stage.cameras.sections import Amplifier
 from crattn_stage.demo import score
 from crattn_stage.errors import ModelError
-from crattn_stage.models import DEFAULT
+from crattn_stage.models.cards import DEFAULT
 from crattn_stage.stage import AttentionCRStage, RuntimeContext
 
 pytest_plugins = "pipeline"

@@ -1,0 +1,96 @@
+"""Networks run by torch: plain, as the reference; with batch normalisation folded, on a CPU or a CUDA device."""
+
+import copy
+import os
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from crattn_stage.detection.engines.base import Engine, forked, thread_count
+from crattn_stage.errors import EngineError
+from crattn_stage.models.networks import restore
+
+
+def folded(network):
+    """Return a copy of a network with batch normalisation folded into the convolutions before it.
+
+    Parameters
+    ----------
+    network : `torch.nn.Module`
+        In evaluation mode.
+
+    Returns
+    -------
+    `torch.nn.Module`
+        Equal but for rounding; one with group normalisation as it was.
+    """
+    network = copy.deepcopy(network)
+    for sequence in network.modules():
+        if isinstance(sequence, nn.Sequential):
+            for i in range(len(sequence) - 1):
+                if isinstance(sequence[i], nn.Conv2d) and isinstance(sequence[i + 1], nn.BatchNorm2d):
+                    sequence[i], sequence[i + 1] = fuse_conv_bn_eval(sequence[i], sequence[i + 1]), nn.Identity()
+    return network
+
+
+def bfloat16_in_hardware():
+    """Tell whether torch calculates in bfloat16 faster than in float32 on this processor.
+
+    Without instructions of its own it is many times slower.
+
+    Returns
+    -------
+    bool
+        False where an older torch does not tell: float32 is safe.
+    """
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def torch_engine(name, card, tensors, threads):
+    """Return a network run by torch.
+
+    Parameters
+    ----------
+    name : {"float32", "torch", "cuda"}
+        "float32" is the network as it was trained, the reference; the others are folded, on a CPU or
+        a CUDA device, in bfloat16 where it has that in hardware and the input is scaled.
+    card, tensors
+        From `crattn_stage.models.cards.load`.
+    threads : int or None
+        CPU threads; torch's own choice if None.
+
+    Returns
+    -------
+    `crattn_stage.detection.engines.base.Engine`
+
+    Raises
+    ------
+    crattn_stage.errors.EngineError
+        If there is no CUDA device for "cuda".
+    """
+    cuda = name == "cuda"
+    if cuda and not torch.cuda.is_available():
+        raise EngineError("engine 'cuda': no CUDA device")
+    if threads or forked():
+        torch.set_num_threads(thread_count(threads))
+    maker, dtype, network = os.getpid(), torch.float32, restore(card, tensors)
+    if name != "float32":
+        network = folded(network)
+        # Not float16: its range is that of 16-bit counts.
+        low = torch.cuda.is_bf16_supported() if cuda else bfloat16_in_hardware()
+        dtype = torch.bfloat16 if low and card.scaling != "none" else torch.float32
+    device, tile, batch = ("cuda", 1072, 4) if cuda else ("cpu", 448, 1)
+    network = network.to(device, dtype, memory_format=torch.channels_last)
+
+    def run(tiles):
+        if os.getpid() != maker and torch.get_num_threads() > 1:
+            # OpenMP's threads do not survive a fork: it would wait for them for ever.
+            torch.set_num_threads(1)
+        image = torch.from_numpy(tiles)[:, None].to(device, dtype, memory_format=torch.channels_last)
+        with torch.inference_mode():
+            return torch.sigmoid(network(image).float())[:, 0].cpu().numpy()
+
+    arithmetic = str(dtype).removeprefix("torch.")
+    return Engine(f"{'cuda' if cuda else 'torch'} {arithmetic}", run, tile, batch)

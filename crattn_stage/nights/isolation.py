@@ -1,0 +1,108 @@
+"""Mask a file in a process of its own, so that a frame that kills its process kills no worker.
+
+``python -m crattn_stage.nights.isolation`` speaks JSON, a message a line: it is told the
+job; it says {"ready": ...} and waits for leave to put its files in their places;
+it says {"record": ...} at the end.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import asdict
+
+from calibration_dbs.records import Record
+from crattn_stage.errors import CrattnError, FrameError
+from crattn_stage.process import Outcome, mask_file
+
+
+def mask_in_subprocess(path, target, context, digest, record, known, ready, **options):
+    """Do as `crattn_stage.process.mask_file` in a process of its own.
+
+    Parameters
+    ----------
+    path, target : str
+    context : dict
+        Of `crattn_stage.stage.RuntimeContext`.
+    digest : str
+        Sha256 of the model's weights.
+    record : `calibration_dbs.records.Record`
+    known, ready
+        As for `crattn_stage.process.mask_file`.
+    **options
+        Of `crattn_stage.process.mask_file`.
+
+    Returns
+    -------
+    `crattn_stage.process.Outcome`
+
+    Raises
+    ------
+    FrameError
+        If the frame cannot be masked, or has killed the process.
+    """
+    job = {"context": context, "digest": digest, "known": sorted(known), "options": options}
+    command = [sys.executable, "-m", "crattn_stage.nights.isolation"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            _say({"path": path, "target": target, **job}, child.stdin)
+            answer = None
+            for line in child.stdout:
+                answer = json.loads(line)
+                if "ready" in answer:
+                    ready(answer["ready"])
+                    _say({}, child.stdin)
+            status = child.wait()
+        except BaseException:
+            child.kill()
+            raise
+    if status < 0:
+        raise FrameError(f"kills whoever masks it: signal {signal.Signals(-status).name}")
+    if status or "record" not in (answer or {}):
+        raise FrameError(f"kills whoever masks it: exit status {status}")
+    for name, value in answer["record"].items():
+        setattr(record, name, value)
+    if "error" in answer:
+        raise FrameError(answer["error"]) from (OSError(answer["errno"], "") if answer["errno"] else None)
+    return Outcome(**answer["outcome"])
+
+
+def _say(message, stream):
+    stream.write(f"{json.dumps(message)}\n")
+    stream.flush()
+
+
+def _main():
+    # What libraries print must not get among the messages.
+    answers, sys.stdout = sys.stdout, sys.stderr
+    job = json.loads(sys.stdin.readline())
+    allowed = threading.Event()
+    threading.Thread(target=_listen, args=(allowed,), daemon=True).start()
+    from crattn_stage.nights.runs import stage_of
+
+    def ready(outputs):
+        _say({"ready": outputs}, answers)
+        allowed.wait()
+
+    record = Record()
+    known = {tuple(item) for item in job["known"]}
+    try:
+        stage = stage_of(job["digest"], **job["context"])
+        outcome = mask_file(job["path"], job["target"], stage, record, known=known, ready=ready, **job["options"])
+        answer = {"outcome": {"message": outcome.message, "outputs": [str(path) for path in outcome.outputs]}}
+    except (CrattnError, OSError) as error:
+        answer = {"error": str(error), "errno": getattr(error, "errno", getattr(error.__cause__, "errno", None))}
+    _say({"record": asdict(record), **answer}, answers)
+
+
+def _listen(allowed):
+    """Take the leave to go on; at the end of the input, the parent is gone, and so is this process."""
+    for _ in sys.stdin:
+        allowed.set()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,190 @@
+"""Batch reprocessing by Celery: the app, its one task, and how it is set up.
+
+A message is the number of a run and the path of its frame; what is to be done
+stands in the database.  So a message may come twice, or too late, or be sent
+again, and the frame is still masked once.
+"""
+
+import os
+import random
+
+from billiard.exceptions import SoftTimeLimitExceeded
+from celery import Celery, Task
+from celery.signals import worker_process_init
+from celery.utils.log import get_task_logger
+from celery.worker import state
+from celery.worker.request import Request
+
+from calibration_dbs import records
+from calibration_dbs.database import connect
+from calibration_dbs.records import UNREACHABLE, Locked, Over, Transient, UnknownRun
+from crattn_stage.errors import CrattnError
+from crattn_stage.settings import default_database
+
+logger = get_task_logger(__name__)
+
+BROKER = os.environ.get("CRATTN_BROKER", "amqp://guest:guest@127.0.0.1:5672//")
+QUEUE = os.environ.get("CRATTN_QUEUE", "crattn")
+LARGE_QUEUE = f"{QUEUE}-large"
+#: Megapixels above which a frame goes to the queue for large ones.
+LARGE = float(os.environ.get("CRATTN_LARGE", 100))
+#: Seconds that one frame may take.  The soft limit, a little less, is an exception in the task.
+TIME_LIMIT = float(os.environ.get("CRATTN_TIME_LIMIT", 1200))
+#: Retries of what may pass, and the longest wait before one, seconds: a quarter of an hour in all.
+RETRIES, LONGEST_WAIT = 10, 300
+
+app = Celery("crattn", broker=BROKER)
+app.conf.update(
+    task_serializer="json",
+    result_serializer="json",
+    accept_content=["json"],
+    task_ignore_result=True,
+    task_default_queue=QUEUE,
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    worker_prefetch_multiplier=1,
+    task_soft_time_limit=0.9 * TIME_LIMIT,
+    task_time_limit=TIME_LIMIT,
+    # Frames in work when the connection breaks are finished; their messages come again and find nothing to do.
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    worker_send_task_events=True,
+    # A process is up when it has imported what it needs.
+    worker_proc_alive_timeout=300,
+    enable_utc=True,
+)
+if BROKER.startswith(("redis", "rediss", "sentinel")):
+    # Redis gives a message to another worker after that time, whether or not it is being worked on.
+    app.conf.broker_transport_options = {"visibility_timeout": 2 * TIME_LIMIT + LONGEST_WAIT}
+elif BROKER.startswith(("amqp", "pyamqp")):
+    # RabbitMQ says that it has a message; without that, one may be lost on the way.
+    app.conf.broker_transport_options = {"confirm_publish": True}
+
+
+@worker_process_init.connect
+def _get_ready(**_):
+    # Before the first frame, so that its time limit is its own.
+    import crattn_stage.nights.runs
+    import crattn_stage.stage  # noqa: F401
+
+
+class _MaskRequest(Request):
+    """Records what the task itself cannot: that it was killed for taking too long."""
+
+    def __init__(self, *arguments, **keywords):
+        super().__init__(*arguments, **keywords)
+        # A message carries the limits of its sender; the worker's are to hold.
+        self.time_limits = None, None
+
+    def on_timeout(self, soft, timeout):
+        if not soft and not state.should_terminate:
+            run_id, _ = self.args
+            # The children of this process must not inherit a connection.
+            database = connect(_url())
+            try:
+                reason = f"took longer than {timeout:g} s and was killed"
+                records.give_up(database, run_id, reason, self.worker_pid)
+                _end_batch(database, run_id)
+            except UNREACHABLE as error:
+                logger.error("run %s took longer than %g s and was killed; the database: %s", run_id, timeout, error)
+            finally:
+                database.dispose()
+        super().on_timeout(soft, timeout)
+
+
+class _MaskTask(Task):
+    Request = _MaskRequest
+
+
+def _url():
+    return os.environ.get("CRATTN_DB") or default_database()
+
+
+_engines = {}
+
+
+def _database():
+    # One for each process: a connection does not survive a fork.
+    if os.getpid() not in _engines:
+        _engines[os.getpid()] = connect(_url())
+    return _engines[os.getpid()]
+
+
+@app.task(bind=True, base=_MaskTask, name="crattn.mask", max_retries=None)
+def mask(self, run_id, path):
+    """Do a queued run.
+
+    Parameters
+    ----------
+    run_id : int
+        From `crattn_stage.nights.runs.submit`.
+    path : str
+        Of the frame.
+
+    Raises
+    ------
+    celery.exceptions.Retry
+        If what went wrong may pass.
+    """
+    from crattn_stage.nights.runs import execute
+
+    database = _database()
+    threads = int(os.environ.get("CRATTN_THREADS", 0)) or None
+    try:
+        try:
+            logger.info("run %s: %s", run_id, execute(database, run_id, threads, path).message)
+        except UnknownRun as error:
+            logger.error("%s", error)
+            return
+        except Over as error:
+            logger.info("%s", error)
+        except CrattnError as error:
+            logger.warning("run %s: %s", run_id, error)
+        except Transient as error:
+            if self.request.retries < RETRIES:
+                raise
+            records.give_up(database, run_id, f"gave up after {RETRIES} retries: {error}")
+        _end_batch(database, run_id)
+    except (Locked, SoftTimeLimitExceeded) as error:
+        # Not a retry: that another worker has the frame is no failure, however long it takes.  And what the time
+        # limit interrupted outside of the masking is to be looked at when the lease has expired.
+        logger.info("run %s: %s", run_id, error)
+        queue = self.request.delivery_info["routing_key"]
+        mask.apply_async((run_id, path), countdown=records.LEASE / 2, queue=queue)
+    except (Transient, *UNREACHABLE) as error:
+        # A database that is away is waited for without end: nothing could be recorded.
+        seconds = min(LONGEST_WAIT, 2 ** min(self.request.retries, 10)) * random.uniform(0.8, 1.2)
+        logger.warning("run %s: %s; trying again in %.0f s", run_id, str(error).split("\n")[0], seconds)
+        raise self.retry(exc=error, countdown=seconds) from error
+    except Exception:
+        # A defect of ours: recorded as the run's failure.
+        logger.exception("run %s", run_id)
+        _end_batch(database, run_id)
+
+
+def _end_batch(database, run_id):
+    batch = records.close_batch(database, run_id)
+    if batch is not None:
+        from crattn_stage.quality.night_report import summary
+
+        logger.info("%s", summary(database, records.batch_runs(database, batch)))
+
+
+def send(runs):
+    """Send queued runs to the workers.
+
+    Parameters
+    ----------
+    runs : dict of int to `crattn_stage.nights.runs.PlannedRun`
+        As from `crattn_stage.nights.runs.submit`.
+
+    Raises
+    ------
+    kombu.exceptions.OperationalError
+        If the broker cannot be reached.
+    """
+    with app.producer_pool.acquire(block=True) as producer:
+        for run, step in runs.items():
+            queue = LARGE_QUEUE if step.frame.megapixels > LARGE else QUEUE
+            mask.apply_async((run, str(step.frame.path)), queue=queue, producer=producer)

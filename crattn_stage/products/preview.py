@@ -1,0 +1,127 @@
+"""Pictures to look at: what was masked, as a PNG."""
+
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+from crattn_stage.detection.model import enclosing
+from crattn_stage.detection.preprocessing import sky_statistics, sky_subtracted
+from crattn_stage.errors import FrameError
+from crattn_stage.fits.atomic import replacing
+
+#: Widest a panel gets, pixels of the PNG; larger images are binned by the brightest pixel.
+PANEL = 640
+#: Detectors shown in one preview.
+MOST_DETECTORS = 8
+_RED = ListedColormap(["#ffffff", "#c8102e"])
+_OVERLAY = ListedColormap(["#00000000", "#ff2d2d"])
+
+
+def side_by_side(path, rows):
+    """Write panels in rows, the same scale for all, as a PNG.
+
+    Parameters
+    ----------
+    path : path-like
+    rows : list of list of (str, `numpy.ndarray`, `numpy.ndarray` or None)
+        Title, image (a bool one is drawn as a mask), and a bool mask to lay over it.
+
+    Returns
+    -------
+    `pathlib.Path`
+
+    Raises
+    ------
+    FrameError
+        If it cannot be written.
+    """
+    columns = max(map(len, rows))
+    height, width = rows[0][0][1].shape
+    panel = 5.0
+    figure = Figure(figsize=(panel * columns, (panel * height / width + 0.4) * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for row_axes, row in zip(axes, rows, strict=True):
+        for axis, (title, image, overlay) in zip(row_axes, row, strict=False):
+            axis.set_title(title, fontsize=10)
+            style = {"origin": "lower", "interpolation": "nearest", "aspect": "equal"}
+            if image.dtype == bool:
+                axis.imshow(_shrunk(image), cmap=_RED, vmin=0, vmax=1, **style)
+                continue
+            # A dead detector is drawn as it is: nothing.
+            level, sigma = sky_statistics(image) if np.isfinite(image).any() else (0.0, 1.0)
+            # Linear in the noise, logarithmic above it: faint hits and star cores both show.
+            axis.imshow(np.arcsinh((_shrunk(image) - level) / (2 * sigma)), cmap="gray", vmin=-1.5, vmax=4.5, **style)
+            if overlay is not None:
+                axis.imshow(_shrunk(overlay), cmap=_OVERLAY, vmin=0, vmax=1, **style)
+    path = Path(path)
+    try:
+        with replacing([path], overwrite=True) as (stream,):
+            figure.savefig(stream, format="png", dpi=min(180, PANEL / panel))
+    except OSError as error:
+        raise FrameError(f"cannot write {path}: {error.strerror}") from error
+    return path
+
+
+def _shrunk(image):
+    """Bin an image to at most `PANEL` pixels a side, keeping the brightest pixel: no hit is lost."""
+    factor = -(-max(image.shape) // PANEL)
+    if factor == 1:
+        return image
+    height, width = (n - n % factor for n in image.shape)
+    blocks = image[:height, :width].reshape(height // factor, factor, width // factor, factor)
+    return blocks.max((1, 3)) if image.dtype == bool else np.fmax.reduce(np.fmax.reduce(blocks, 3), 1)
+
+
+def display_image(ccd, amplifiers):
+    """Return a detector as one looks at it: no overscan, each amplifier's sky at 0.
+
+    Parameters
+    ----------
+    ccd : `astropy.nddata.CCDData`
+    amplifiers : list of `crattn_stage.cameras.sections.Amplifier`
+
+    Returns
+    -------
+    image : `numpy.ndarray`
+        Float32, as from `crattn_stage.detection.preprocessing.sky_subtracted`.
+    window : tuple of `slice`
+        Where it lies in the detector's array.
+    """
+    sections = [amplifier.section for amplifier in amplifiers]
+    window = enclosing(sections)
+    return sky_subtracted(ccd.data, sections)[window], window
+
+
+def write_preview(frame, path):
+    """Write a PNG of a masked frame: each detector, its mask laid over it, and the mask.
+
+    Parameters
+    ----------
+    frame : `crattn_stage.fits.frame.ObservationFrame`
+        With its marks.  The first `MOST_DETECTORS` are drawn.
+    path : path-like
+
+    Returns
+    -------
+    `pathlib.Path`
+
+    Raises
+    ------
+    FrameError
+        If a detector cannot be read or the PNG cannot be written.
+    KeyError
+        If a detector has no marks.
+    """
+    rows = []
+    for extension, ccd in islice(frame.ccds(), MOST_DETECTORS):
+        image, window = display_image(ccd, frame.amplifiers(extension))
+        image, found = _shrunk(image), _shrunk(frame.cosmic_rays(extension)[window])
+        rows.append([(extension.name, image, None), ("masked", image, found), ("mask", found, None)])
+    return side_by_side(path, rows)

@@ -1,0 +1,95 @@
+"""Whether what a masked file says of itself is true: its header, its mask plane, the database."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from calibration_dbs import registry
+from crattn_stage.errors import FrameError
+from crattn_stage.fits.atomic import sha256
+from crattn_stage.fits.frame import ObservationFrame
+
+
+@dataclass
+class FileCheck:
+    """A masked file and what is odd about it.
+
+    Attributes
+    ----------
+    path : str
+    verdict : {"PASS", "WARN", "FAIL"}
+        FAIL if the header says so, or if the file contradicts itself or the database.
+    reasons : list of str
+    flags : dict
+        Our header cards, by keyword.
+    """
+
+    path: str
+    verdict: str
+    reasons: list = field(default_factory=list)
+    flags: dict = field(default_factory=dict)
+
+
+#: The cards that a masked frame has in its primary header.
+KEYWORDS = ("L1STATCR", "L1IDCR", "CRMODSHA", "CRTHRESH", "CRNPIX", "CRFRAC", "CRNHIT", "CRRATE", "CRSTAR", "CRQC")
+
+
+def check_file(path, database=None):
+    """Check the flags of a masked file against its mask planes and the database.
+
+    Parameters
+    ----------
+    path : path-like
+    database : `sqlalchemy.Engine`, optional
+        Without it the file is checked against itself alone.
+
+    Returns
+    -------
+    `FileCheck`
+    """
+    check = FileCheck(str(path), "PASS")
+    failures = []
+    try:
+        with ObservationFrame(path) as frame:
+            header = frame.header
+            check.flags = {key: header[key] for key in KEYWORDS if header.get(key) not in (None, "")}
+            if check.flags.get("L1STATCR") != 1:
+                failures.append("no sign of a cosmic-ray mask in its header")
+            else:
+                failures += _contradictions(frame)
+            files = [p for p in frame.outputs(path) if p.exists()]
+        if database is not None and not failures:
+            failures += _strangeness(check.flags, registry.maker(database, sha256(*files)))
+    except FrameError as error:
+        failures.append(str(error))
+    said = check.flags.get("CRQC", "PASS")
+    check.verdict = "FAIL" if failures else said
+    check.reasons = [*failures, *([header["CRQCWHY"]] if said != "PASS" and header.get("CRQCWHY") else [])]
+    return check
+
+
+def _contradictions(frame):
+    """Compare the counts in the headers with the mask planes."""
+    for extension in frame.extensions:
+        said, found = extension.header.get("CRNPIX"), frame.masked(extension)
+        if found is None or said is None:
+            yield f"{extension.name} has no mask"
+            continue
+        count = int(np.count_nonzero(found))
+        # A pixel that had another code keeps it, so a plane of codes may show fewer.
+        if count > said or (count < said and extension.convention.bits):
+            yield f"{extension.name}: CRNPIX is {said}, its mask has {count}"
+
+
+def _strangeness(flags, makers):
+    """Compare the flags with the run that made the file."""
+    if not makers:
+        yield "the database does not know this file; it is not as it was written, or was written by another"
+        return
+    run, _, model = makers[0]
+    if model.sha256[:16] != flags.get("CRMODSHA"):
+        yield f"the database says it was masked by {model.name} {model.sha256[:16]}"
+    elif model.is_bad:
+        yield f"masked by {model.name} {model.sha256[:8]}, which was retired as bad"
+    if not np.isclose(run.threshold, flags.get("CRTHRESH", np.nan), rtol=1e-6):
+        yield f"the database says its threshold was {run.threshold:.6g}"

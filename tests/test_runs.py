@@ -1,0 +1,502 @@
+"""Nights on this machine: what is due, who does it, and what happens when someone is killed."""
+
+import json
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from astropy.io import fits
+from click.testing import CliRunner
+from night import NIGHT, folder_of, write_bad_frames, write_frame
+from services import wait_for
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from calibration_dbs import records, registry
+from calibration_dbs.database import connect, open_database
+from calibration_dbs.tables import Batch, Frame, Run
+from crattn_stage import __version__
+from crattn_stage.cli import main
+from crattn_stage.fits.atomic import sha256
+from crattn_stage.models.cards import DEFAULT
+from crattn_stage.nights.find import find_frames
+from crattn_stage.nights.runs import describe_model, execute, plan, submit
+
+OTHER = "att-cosmic-conn"
+
+
+def crattn(*arguments):
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def reprocess(root, *arguments):
+    return crattn("reprocess", "--night", NIGHT, "--root", root, *arguments)
+
+
+@pytest.fixture
+def url(tmp_path):
+    return os.environ["CRATTN_DB"]
+
+
+@pytest.fixture
+def database(url):
+    return open_database(url)
+
+
+def runs_of(database, **columns):
+    with Session(database, expire_on_commit=False) as session:
+        return session.scalars(select(Run).filter_by(**columns).order_by(Run.id)).all()
+
+
+def outputs(root):
+    return {path.name: path.read_bytes() for path in folder_of(root).glob("*-crmask.fits*")}
+
+
+def test_a_night_is_done_once(tmp_path, database):
+    for number in range(3):
+        write_frame(tmp_path, number)
+    write_frame(tmp_path, 50, OBSTYPE="BIAS")
+    write_frame(tmp_path, 60, night="20130104", **{"DATE-OBS": "2013-01-05T03:00:00"})
+    bad = write_bad_frames(tmp_path)
+
+    table = reprocess(tmp_path, "--dry-run")
+    assert table.exit_code == 0 and "9 of 10 frames are due" in table.stdout
+    assert "-0060-e91.fits: of night 20130104, not of 20130105" in table.stderr
+    assert not runs_of(database) and not outputs(tmp_path)
+
+    first = reprocess(tmp_path, "--jobs", 2)
+    assert first.exit_code == 1
+    assert "3 succeeded, 6 failed" in first.stdout and "BIAS frame" in first.stdout
+    for path, cause in bad.items():
+        assert re.search(f"{re.escape(str(path))}: .*{cause}", first.stderr)
+        (run,) = [r for r in runs_of(database, status="failed") if r.target.startswith(str(path)[:-5])]
+        assert cause in run.error
+    written = outputs(tmp_path)
+    assert len(written) == 3
+
+    again = reprocess(tmp_path)
+    assert again.stdout.count("skipped, done") == 3
+    assert outputs(tmp_path) == written and len(runs_of(database, status="succeeded")) == 3
+    for path in bad:
+        path.unlink()
+    rest = reprocess(tmp_path)
+    assert rest.exit_code == 0 and "nothing is due" in rest.stdout
+
+
+def test_what_makes_a_frame_due(tmp_path, database):
+    path = write_frame(tmp_path, 1)
+    assert reprocess(tmp_path).exit_code == 0
+    (output,) = folder_of(tmp_path).glob("*-crmask.fits")
+    before, frame = output.read_bytes(), path.read_bytes()
+
+    def reason(*arguments):
+        return reprocess(tmp_path, "--dry-run", *arguments).stdout
+
+    assert "done" in reason()
+    assert "forced" in reason("--force")
+    assert f"masked by {DEFAULT}" in reason("--model", OTHER)
+    assert "another threshold" in reason("--threshold", 0.9)
+    assert "another output" in reason("--output-root", tmp_path / "out")
+    with Session(database) as session, session.begin():
+        session.execute(update(Run).values(version="77.1"))
+    assert "masked by version 77.1" in reason()
+    with Session(database) as session, session.begin():
+        session.execute(update(Run).values(version="0.0.1"))
+    fits.setval(path, "OBJECT", value="changed")
+    assert "the frame has changed" in reason()
+    path.write_bytes(frame)
+    with Session(database) as session, session.begin():
+        session.execute(update(Run).values(version=__version__))
+    assert "done" in reason()
+    output.write_bytes(before[:-1] + b"x")
+    assert "its output is not as it was written" in reason()
+
+
+def test_files_of_others_are_kept(tmp_path, database):
+    path = write_frame(tmp_path, 1)
+    target = path.with_name(f"{path.stem}-crmask.fits")
+    target.write_bytes(b"precious")
+    kept = reprocess(tmp_path)
+    assert kept.exit_code == 1 and "exists; --overwrite replaces it" in kept.stderr
+    assert target.read_bytes() == b"precious"
+    assert reprocess(tmp_path, "--overwrite").exit_code == 0
+    assert target.read_bytes() != b"precious"
+    # An output of its own is its to replace, until someone has touched it.
+    assert reprocess(tmp_path, "--force").exit_code == 0
+    fits.setval(target, "OBJECT", value="mine now")
+    touched = target.read_bytes()
+    assert reprocess(tmp_path).exit_code == 1
+    assert target.read_bytes() == touched
+
+
+def test_models_are_chosen_by_rule(tmp_path, database):
+    write_frame(tmp_path, 1)
+    write_frame(tmp_path, 2, INSTRUME="fa99")
+    assert reprocess(tmp_path).exit_code == 0
+    old = outputs(tmp_path)
+    assert (
+        crattn("models", "register", OTHER, "--instrument", "FA15", "--from", "20130101", "--reason", "new").exit_code
+        == 0
+    )
+
+    due = reprocess(tmp_path, "--dry-run").stdout
+    assert "1 of 2 frames are due" in due and re.search(rf"-0001-e91.fits +mask +{OTHER}", due)
+    assert reprocess(tmp_path).exit_code == 0
+    new = outputs(tmp_path)
+    assert [name for name in new if new[name] != old[name]] == [f"lsc1m005-fa15-{NIGHT}-0001-e91-crmask.fits"]
+    assert "-0001-e91.fits" in crattn("models", "frames", OTHER).stdout
+
+    assert crattn("models", "retire", OTHER, "--bad", "--reason", "masks stars").exit_code == 0
+    assert crattn("qa", "--night", NIGHT).exit_code == 1
+    assert reprocess(tmp_path).exit_code == 0
+    assert outputs(tmp_path) == old
+    history = crattn("models", "history").stdout
+    assert "fa15" in history and "20130101-..." in history and "masks stars, bad" in history
+    assert crattn("models", "retire", "nonesuch").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("instruments", "night", "expected"),
+    [
+        (("lco", "fa15"), "20130105", "for-fa15"),
+        (("lco", "fa15"), "20120101", "newest-any"),
+        (("lco", "fa16"), "20130105", "newest-any"),
+        (("lco", "fa15"), None, "newest-any"),
+        (("decam", "DECam"), "20130105", "for-decam"),
+    ],
+)
+def test_the_rule(database, instruments, night, expected):
+    def register(name, **validity):
+        model = {"name": name, "architecture": "deepcr", "sha256": f"{hash(name) & 0xFFFF:04x}{name}", "path": name}
+        registry.register(database, model, **validity)
+
+    register("for-fa15", instrument="fa15", first_night="20130101", last_night="20131231")
+    register("old-any")
+    register("newest-any")
+    register("old-decam", instrument="decam")
+    register("bad-decam", instrument="decam")
+    register("for-decam", supersedes="old-decam")
+    registry.retire(database, "bad-decam", is_bad=True)
+    register("newest-any")
+    chosen = registry.choose(database, instruments, night)
+    # The general successor of a model for DECam goes before it there; the newest general one is chosen.
+    assert chosen.name == ("newest-any" if expected == "for-decam" else expected)
+    registry.retire(database, "for-decam")
+    assert registry.choose(database, ("decam",), None).name == "old-decam"
+
+
+def test_nights_by_pattern(tmp_path):
+    root = tmp_path / "data"
+    inside = write_frame(root, 1)
+    label_wins = write_frame(root, 2, **{"DATE-OBS": "2013-01-05T23:00:00"})
+    neighbour = write_frame(root, 3, night="20130104", **{"DATE-OBS": "2013-01-05T02:00:00"})
+    broken = inside.with_name("broken.fits")
+    broken.write_bytes(b"")
+    other = folder_of(root, "20130303") / "broken.fits"
+    other.write_bytes(b"")
+    (inside.with_name(f"{inside.stem}-crmask.fits")).write_bytes(b"")
+    for pattern in (None, "**/*.fits"):
+        found, mentioned = find_frames(root, NIGHT, pattern=pattern)
+        assert {frame.path for frame in found} == {inside, label_wins, broken}
+        assert [frame.path for frame in mentioned] == [neighbour]
+    assert not find_frames(root, NIGHT, instrument="fa16", pattern="**/*0001*.fits")[0]
+    assert not find_frames(root, NIGHT, site="coj")[0]
+
+
+def test_the_nights_of_real_decam(data, tmp_path):
+    """The frame of the mission's night: its UT date is 20130105, its night is 20130104."""
+    pattern = "c4d_1301*.fits.fz"
+    frames, mentioned = find_frames(data / "decam", NIGHT, pattern=pattern)
+    assert frames == [] and [frame.night for frame in mentioned] == ["20130104"]
+    assert len(find_frames(data / "decam", "20130104", pattern=pattern)[0]) == 1
+
+
+def queued(database, root):
+    frames, _ = find_frames(root, NIGHT)
+    return submit(database, [plan(database, frame) for frame in frames], NIGHT)
+
+
+def test_a_frame_is_locked_and_its_lock_expires(tmp_path, database):
+    write_frame(tmp_path, 1)
+    (run,) = queued(database, tmp_path)
+    # A worker that is killed says nothing more.
+    records._claim(database, run, lease=60)
+    with pytest.raises(records.Locked, match="is being masked by"):
+        execute(database, run)
+    with Session(database) as session, session.begin():
+        session.execute(update(Frame).values(locked_until=datetime.now(UTC)))
+    execute(database, run)
+    (row,) = runs_of(database)
+    assert (row.status, row.losses) == ("succeeded", 1)
+    with pytest.raises(records.Over):
+        execute(database, run)
+
+
+def test_a_worker_that_was_taken_for_dead_records_nothing(tmp_path, database):
+    write_frame(tmp_path, 1)
+    (run,) = queued(database, tmp_path)
+    with pytest.raises(records.Locked, match="taken over"), records.claimed(database, run, lease=1000) as job:
+        with Session(database) as session, session.begin():
+            session.execute(update(Frame).values(locked_by="another"))
+        job.record.run["hits"] = 77
+    (row,) = runs_of(database)
+    assert (row.status, row.hits) == ("running", None)
+
+
+def test_a_sign_of_life_keeps_the_lock(tmp_path, database):
+    write_frame(tmp_path, 1)
+    (run,) = queued(database, tmp_path)
+    with records.claimed(database, run, lease=0.4):
+        time.sleep(1.0)
+        with pytest.raises(records.Locked):
+            execute(database, run)
+
+
+def test_what_a_lost_worker_left_is_ours(tmp_path, database):
+    """Killed between the file and the record: the file is there, and nobody has said so."""
+    path = write_frame(tmp_path, 1)
+    (run,) = queued(database, tmp_path)
+    job = records._claim(database, run, lease=0.0)
+    target = Path(job.target)
+    target.write_bytes(b"whole, but never recorded")
+    records.begin_output(database, job, {str(target): sha256(target)})
+    part = target.with_name(f".{target.name}.123.part")
+    part.write_bytes(b"half")
+    time.sleep(0.01)
+    execute(database, run)
+    assert not part.exists() and fits.getval(target, "L1STATCR") == 1
+    assert (str(target), sha256(target)) in records.known_digests(database, str(target))
+    assert path.exists()
+
+
+def test_another_night_of_work_is_one_batch(tmp_path, database):
+    write_frame(tmp_path, 1)
+    runs, same = queued(database, tmp_path), queued(database, tmp_path)
+    assert list(runs) == list(same)
+    execute(database, *runs)
+    second = records.close_batch(database, *runs)
+    assert second == 2
+    assert records.close_batch(database, *runs) is None
+    with Session(database) as session:
+        assert session.get_one(Batch, second).finished is not None
+
+
+@pytest.fixture
+def killer(tmp_path, monkeypatch):
+    """Make a frame named in the environment kill the process that masks it."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(Path(__file__).with_name("killer.py").read_text())
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    return lambda name: monkeypatch.setenv("CRATTN_TEST_KILLER", name)
+
+
+def test_a_frame_that_kills_its_worker_is_set_aside(tmp_path, database, killer):
+    for number in range(3):
+        write_frame(tmp_path, number)
+    killer("-0001-")
+    result = reprocess(tmp_path)
+    assert result.exit_code == 1 and "2 succeeded, 1 failed" in result.stdout
+    (run,) = runs_of(database, status="failed")
+    assert run.losses == 2 and "kills whoever masks it: signal SIGKILL" in run.error
+    assert not list(folder_of(tmp_path).glob(".*part*"))
+    killer("nothing")
+    assert reprocess(tmp_path).exit_code == 0
+
+
+def _command(root, *arguments):
+    command = [sys.executable, "-m", "crattn_stage.cli", "reprocess", "--night", NIGHT, "--root", str(root)]
+    return subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_ctrl_c_finishes_the_frame_in_work(tmp_path, database):
+    for number in range(20):
+        write_frame(tmp_path, number, shape=(600, 600))
+    process = _command(tmp_path)
+    wait_for(lambda: runs_of(database, status="succeeded"))
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and "finishing the frames in work" in err and "are left" in err, out + err
+    assert not runs_of(database, status="running")
+    with Session(database) as session:
+        assert not session.scalars(select(Frame).where(Frame.locked_by.is_not(None))).all()
+    done = len(runs_of(database, status="succeeded"))
+    assert 0 < done == len(outputs(tmp_path)) < 20
+    assert reprocess(tmp_path).exit_code == 0
+    assert len(runs_of(database, status="succeeded")) == len(outputs(tmp_path)) == 20
+
+
+def test_killed_half_way_and_started_again(tmp_path, database, monkeypatch):
+    monkeypatch.setenv("CRATTN_LEASE", "2")
+    for number in range(3):
+        write_frame(tmp_path, number, shape=(400, 400))
+    process = _command(tmp_path)
+    wait_for(lambda: runs_of(database, status="running"))
+    # The parent dies; its worker finishes the frame it has and goes.
+    process.kill()
+    process.communicate()
+    again = _command(tmp_path, "--jobs", "2")
+    out, err = again.communicate(timeout=120)
+    assert again.returncode == 0, out + err
+    assert len(runs_of(database, status="succeeded")) == 3
+    assert not list(folder_of(tmp_path).glob(".*part*"))
+
+
+def _write_records(url, number, queue):
+    database = connect(url)
+    model = {"name": "m", "architecture": "deepcr", "sha256": "ab" * 32}
+    try:
+        for i in range(8):
+            path = f"/night/{number}-{i}.fits"
+            run = records.queue_run(
+                database, path, model, f"{path}.out", threshold=0.5, engine="float32", version="0", options={}
+            )
+            with records.claimed(database, run) as job:
+                job.record.run["hits"] = i
+            with records.recorded_run(database, path, model, threshold=0.5, engine="float32", version="0") as record:
+                record.run["hits"] = i
+        queue.put("done")
+    except Exception as error:
+        queue.put(repr(error))
+
+
+def test_eight_processes_write_to_sqlite_at_once(url, database):
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    children = [context.Process(target=_write_records, args=(url, number, queue)) for number in range(8)]
+    for child in children:
+        child.start()
+    assert [queue.get(timeout=120) for _ in children] == ["done"] * 8
+    for child in children:
+        child.join()
+    runs = runs_of(database)
+    assert len(runs) == 8 * 8 * 2 and {run.status for run in runs} == {"succeeded"}
+
+
+def test_usage_errors(tmp_path):
+    assert reprocess(tmp_path / "missing").exit_code == 2
+    assert crattn("reprocess", "--night", "20131345", "--root", tmp_path).exit_code == 2
+    assert "no frames of night" in reprocess(tmp_path).stderr
+    assert crattn("qa").exit_code == 2
+
+
+def test_an_unknown_model_is_one_line(tmp_path):
+    write_frame(tmp_path, 1)
+    result = reprocess(tmp_path, "--model", "nonesuch")
+    assert result.exit_code == 1 and "unknown model" in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_a_registered_model_that_has_changed_is_refused(tmp_path, database):
+    write_frame(tmp_path, 1)
+    model = describe_model()
+    registry.register(database, {**model, "sha256": "0" * 64})
+    result = reprocess(tmp_path)
+    assert result.exit_code == 1 and "another sha256" in result.stderr
+
+
+def test_reports(tmp_path, database):
+    for number in range(4):
+        write_frame(tmp_path, number)
+    write_bad_frames(tmp_path)
+    reprocess(tmp_path)
+    page, numbers = tmp_path / "night.html", tmp_path / "night.json"
+    result = crattn("qa", "--night", NIGHT, "--html", page, "--json", numbers)
+    assert result.exit_code == 1 and "4 PASS, 0 WARN, 6 FAIL" in result.stdout
+    report = json.loads(numbers.read_text())
+    assert report["counts"] == {"PASS": 4, "WARN": 0, "FAIL": 6}
+    assert all(frame["reasons"] for frame in report["frames"] if frame["verdict"] == "FAIL")
+    text = page.read_text()
+    assert "data:image/png;base64," in text and 'src="http' not in text and "no good pixel" in text
+
+
+def test_files_are_checked_against_themselves_and_the_database(tmp_path, database):
+    path = write_frame(tmp_path, 1)
+    assert crattn("qa", path).exit_code == 1
+    reprocess(tmp_path)
+    (output,) = folder_of(tmp_path).glob("*-crmask.fits")
+    assert crattn("qa", output).exit_code == 0
+    assert str(path) in crattn("trace", output).stdout
+    with fits.open(output, mode="update") as hdus:
+        hdus["BPM"].data[0, 0] |= 8
+    changed = crattn("qa", "--headers-only", output)
+    assert changed.exit_code == 1 and "its mask has" in changed.stdout
+    with fits.open(output, mode="update") as hdus:
+        hdus["BPM"].data[0, 0] &= 0xF7
+        hdus[0].header["OBJECT"] = "touched"
+    assert crattn("qa", "--headers-only", output).exit_code == 0
+    assert "the database does not know this file" in crattn("qa", output).stdout
+    assert crattn("trace", output).exit_code == 1
+
+
+def test_a_relative_root_is_the_same_place(tmp_path, database, monkeypatch):
+    write_frame(tmp_path / "data", 1)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert reprocess("../data").exit_code == 0
+    assert "nothing is due" in reprocess("../data").stdout
+    assert "nothing is due" in reprocess(tmp_path / "data").stdout
+
+
+def test_an_output_never_replaces_its_frame(tmp_path, database):
+    path = write_frame(tmp_path, 1)
+    before = path.read_bytes()
+    result = reprocess(tmp_path, "--output-root", tmp_path, "--overwrite")
+    assert result.exit_code == 1 and "no frames" in result.stderr
+    (tmp_path / "link").symlink_to(tmp_path)
+    linked = reprocess(tmp_path, "--output-root", tmp_path / "link", "--overwrite")
+    assert linked.exit_code == 1 and "would replace it" in linked.stderr
+    assert path.read_bytes() == before
+
+
+def test_outputs_below_the_root_are_no_frames(tmp_path, database):
+    write_frame(tmp_path, 1)
+    arguments = ("--pattern", "**/*.fits", "--output-root", tmp_path / "masked")
+    assert reprocess(tmp_path, *arguments).exit_code == 0
+    assert "nothing is due" in reprocess(tmp_path, *arguments).stdout
+    assert len(list((tmp_path / "masked").rglob("*.fits"))) == 1
+
+
+def test_a_default_that_was_retired_as_bad_is_not_used(tmp_path, database):
+    write_frame(tmp_path, 1)
+    assert reprocess(tmp_path).exit_code == 0
+    assert crattn("models", "retire", DEFAULT, "--bad", "--reason", "a mistake").exit_code == 0
+    refused = reprocess(tmp_path)
+    assert refused.exit_code == 1 and "was retired as bad" in refused.stderr
+    assert "a mistake, bad" in crattn("models", "history").stdout
+
+
+def test_an_older_request_does_not_follow_a_newer_one(tmp_path, database):
+    """Model A is asked for, then B is used, then A again: what A was asked for first is off."""
+    write_frame(tmp_path, 1)
+    (first,) = queued(database, tmp_path)
+    assert reprocess(tmp_path, "--model", OTHER).exit_code == 0
+    with pytest.raises(records.Over):
+        execute(database, first)
+    assert reprocess(tmp_path).exit_code == 0
+    assert [run.status for run in runs_of(database)] == ["superseded", "succeeded", "succeeded"]
+    assert crattn("qa", "--night", NIGHT).exit_code == 0
+
+
+def test_a_worker_that_woke_too_late_writes_nothing(tmp_path, database):
+    write_frame(tmp_path, 1)
+    (run,) = queued(database, tmp_path)
+    with pytest.raises(records.Locked), records.claimed(database, run, lease=1000) as job:
+        with Session(database) as session, session.begin():
+            session.execute(update(Frame).values(locked_by="another"))
+        records.begin_output(database, job, {"x": "y"})
+    assert runs_of(database)[0].outputs is None
+
+
+def test_runs_of_another_database_are_told_apart(tmp_path, database):
+    write_frame(tmp_path, 1)
+    (run,) = queued(database, tmp_path)
+    for number, path in ((run, "/another/frame.fits"), (4711, None)):
+        with pytest.raises(records.UnknownRun, match="in this database"):
+            execute(database, number, path=path)

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+
+from crattn_stage.quality.summary import Summary, count_hits, header_cards, total
+
+
+def test_touching_pixels_are_one_hit():
+    mask = np.zeros((20, 20), bool)
+    mask[2, 2] = mask[3, 3] = mask[10, 10] = True
+    assert count_hits(mask) == 2
+
+
+def test_rates_fractions_and_totals():
+    one = Summary(pixels=50, searched=10_000, hits=6, area=0.02, stars=10, stars_flagged=1)
+    both = total([one, Summary(pixels=0, searched=10_000, hits=0, area=0.02)])
+    assert one.fraction == 0.005 and one.star_fraction == 0.1
+    assert one.rate(60) == pytest.approx(300) and both.rate(120) == pytest.approx(75)
+    assert one.rate(None) is None
+    assert total([one, Summary(area=None)]).area is None
+
+
+@pytest.mark.parametrize(
+    ("summary", "verdict"),
+    [
+        (Summary(pixels=10, searched=10_000), ("PASS", "")),
+        (Summary(pixels=200, searched=10_000), ("WARN", "masked 2.0% of pixels")),
+        (Summary(pixels=900, searched=10_000), ("FAIL", "masked 9.0% of pixels")),
+        (Summary(searched=10, stars=100, stars_flagged=5), ("WARN", "masked 5.0% of star cores")),
+        (Summary(searched=10, stars=100, stars_flagged=30), ("FAIL", "masked 30.0% of star cores")),
+        (Summary(searched=10, stars=5, stars_flagged=5), ("PASS", "")),
+        (Summary(), ("FAIL", "no good pixel")),
+    ],
+)
+def test_verdicts(summary, verdict):
+    assert summary.verdict() == verdict
+
+
+def test_cards_fit_a_header():
+    provenance = {"model": "m", "sha256": "ab" * 32, "threshold": 0.4, "engine": "float32", "version": "1"}
+    cards = header_cards(Summary(pixels=1, searched=1000, hits=1), None, provenance)
+    assert cards["CRMODSHA"][0] == "ab" * 8 and cards["CRRATE"][0] is None and cards["CRSTAR"][0] is None
+    assert header_cards(Summary(), 1, provenance)["L1STATCR"][0] == 0
+    from astropy.io import fits
+
+    header = fits.Header()
+    header.update(cards)
+    assert len(header) == len(cards) and all(len(str(card)) == 80 for card in header.cards)

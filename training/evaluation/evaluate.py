@@ -1,0 +1,328 @@
+"""Measure detectors side by side on scenes with exact truth."""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import find_objects, label, maximum_filter, sum_labels
+
+from crattn_stage.simulation.simulate import expose, simulate_sky
+from training.data.scenes import Scene, Skies, Sky, contaminate, large_galaxy
+from training.evaluation.metrics import at_rates, at_setting, bootstrap, operating_points, threshold_at
+
+#: Hits per million pixels in test scenes.
+DENSITY = 70
+#: Sky levels of the validation scenes on which thresholds are set, ADU.
+LEVELS = (30, 100, 300, 1000, 2000, 4000)
+#: Side of the regions that are drawn anew for the intervals, pixels.
+REGION = 128
+#: Bins of the completeness by object: charge in electrons, and length in pixels.
+CHARGES, LENGTHS = (0, 500, 1000, 3000, 10000, np.inf), (0, 4, 8, 16, np.inf)
+#: Charges, in units of the sky's noise, and the S/N of a hit, from which something can be seen.
+MULTIPLES, FAINTEST = (1, 2, 3), 5
+#: Seeing of the star scenes, FWHM in pixels, and the least S/N of a star that counts.
+SEEINGS, LEAST_SN = (1.2, 1.6, 2.2, 3.2, 5.0, 8.0), 20
+#: Sky (ADU), gain (e/ADU), read noise (e) and noise (ADU) of simulated fields.
+LEVEL, GAIN, READ_NOISE = 300.0, 4.0, 7.0
+NOISE = np.sqrt(LEVEL * GAIN + READ_NOISE**2) / GAIN
+_AROUND = np.ones((3, 3))
+
+
+def make_scenes(skies, name, count, seed=0):
+    """Make scenes with footprints as they are, about `DENSITY` per million pixels.
+
+    Parameters
+    ----------
+    skies : `training.data.scenes.Skies`
+        Of the validation or test split.
+    name : str
+        "r": the held-out rows of the DECam CCD, sky 282 ADU; "z": the held-out
+        columns of the coadd, exposed at 2090 ADU; "coadd:LEVEL": at another;
+        "stars:FWHM": a simulated star field of that seeing, in pixels; "galaxies": a
+        simulated sky of which large galaxies light up a quarter.
+    count : int
+        Realisations of hits (and of noise, for the coadd).
+    seed : int
+
+    Returns
+    -------
+    list of `training.data.scenes.Scene`
+    """
+    scenes = []
+    for realisation in range(count):
+        rng = np.random.default_rng([seed, realisation, len(name)])
+        if name == "r":
+            ccd = skies.ccd
+            sky = Sky(ccd.image.copy(), ccd.bad.copy(), ccd.level, ccd.sigma, ccd.gain)
+        elif name.startswith("stars:"):
+            sky, _ = _star_field(rng, float(name.partition(":")[2]), 1024)
+        elif name == "galaxies":
+            sky = _galaxy_field(rng, 1024)
+        else:
+            level = 2090.0 if name == "z" else float(name.partition(":")[2])
+            sky = skies.exposed_coadd(rng, level)
+        hits = rng.integers(0, len(skies.hits), round(DENSITY * sky.image.size / 1e6))
+        scenes.append(contaminate(sky, [skies.hits[i] for i in hits], rng, spread=0))
+    return scenes
+
+
+def _star_field(rng, fwhm, size):
+    """Simulate a star field: a `training.data.scenes.Sky`, and row, column and charge of the stars."""
+    plane, stars = simulate_sky((size, size), rng, fwhm=fwhm, stars=3000, galaxies=0, faintest=1000 * fwhm)
+    return _exposed(plane, rng, fwhm), stars
+
+
+def _galaxy_field(rng, size, fwhm=4.4):
+    """Simulate a sky with 16 large galaxies in a megapixel: a `training.data.scenes.Sky`."""
+    plane, _ = simulate_sky((size, size), rng, fwhm=fwhm)
+    for _ in range(round(16 * size**2 / 1e6)):
+        plane += large_galaxy(rng, size) * np.float32(NOISE * GAIN)
+    return _exposed(plane, rng, fwhm)
+
+
+def _exposed(plane, rng, fwhm):
+    """Expose a noiseless plane in electrons under a dark sky: a `training.data.scenes.Sky`."""
+    image = expose(plane, LEVEL * GAIN, READ_NOISE, GAIN, rng)
+    return Sky(image, np.zeros(image.shape, bool), LEVEL, NOISE, GAIN, fwhm, READ_NOISE)
+
+
+def star_scenes(size=400, seed=20224):
+    """Simulate star fields without a hit, one for each of `SEEINGS`.
+
+    Parameters
+    ----------
+    size : int
+        Side of the fields, pixels.
+    seed : int
+
+    Returns
+    -------
+    scenes : list of `training.data.scenes.Scene`
+    stars : list of `numpy.ndarray`
+        (n, 2) int: row and column of the cores of stars of S/N above `LEAST_SN`.
+    """
+    scenes, stars = [], []
+    for number, fwhm in enumerate(SEEINGS):
+        sky, found = _star_field(np.random.default_rng([seed, number]), fwhm, size)
+        scenes.append(Scene(sky, sky.image, np.zeros(sky.image.shape, bool)))
+        core, charge = np.rint(found[:, :2]).astype(int), found[:, 2]
+        # Noise of a matched filter: over an area of 4 pi sigma^2 pixels.
+        noise = np.sqrt(charge + 4 * np.pi * (fwhm / 2.355) ** 2 * (sky.sigma * sky.gain) ** 2)
+        inside = ((core >= 0) & (core < size)).all(1)
+        stars.append(core[inside & (charge > LEAST_SN * noise)])
+    return scenes, stars
+
+
+@dataclass
+class Objects:
+    """The hits of scenes, one by one: numbered planes, charge in electrons and length in pixels."""
+
+    numbers: list
+    charge: np.ndarray
+    length: np.ndarray
+
+    @classmethod
+    def of(cls, scenes):
+        """Find the connected objects of the truth of scenes, numbered from 1 on through all of them."""
+        numbers, charges, lengths, first = [], [], [], 0
+        for scene in scenes:
+            plane, count = label(scene.truth & ~scene.sky.bad, _AROUND)
+            added = (scene.image - scene.sky.image) * np.float32(scene.sky.gain)
+            charges.append(sum_labels(added, plane, np.arange(1, count + 1)))
+            # The dilation of the truth is a pixel on each side.
+            lengths += [np.hypot(*(max(s.stop - s.start - 2, 1) for s in box)) for box in find_objects(plane)]
+            numbers.append(np.where(plane > 0, plane + first, 0))
+            first += count
+        return cls(numbers, np.concatenate(charges), np.array(lengths))
+
+    def found(self, masks):
+        """Return, for each object, whether any of its pixels is masked."""
+        flags = np.zeros(len(self.charge) + 1, bool)
+        for plane, mask in zip(self.numbers, masks, strict=True):
+            flags[plane[mask]] = True
+        return flags[1:]
+
+
+def visible(scenes):
+    """Return how much of the truth can be told from noise at all.
+
+    Hits and the extent of hits are known from dark frames or footprints; on a bright
+    sky their faint parts drown in its noise, for every detector.
+
+    Parameters
+    ----------
+    scenes : list of `training.data.scenes.Scene`
+        With the clean sky in `training.data.scenes.Scene.sky`.
+
+    Returns
+    -------
+    touching : list of float
+        Share of the cosmic-ray pixels, dilated as they are, that touch charge above each of
+        `MULTIPLES` of the sky's noise.
+    bright : float
+        Share of them in hits of a S/N above `FAINTEST`, by a filter that knows the hit.
+    """
+    touching, bright, total = np.zeros(len(MULTIPLES)), 0, 0
+    for scene, numbers in zip(scenes, Objects.of(scenes).numbers, strict=True):
+        charge = (scene.image - scene.sky.image) / scene.sky.sigma
+        truth = scene.truth & ~scene.sky.bad
+        total += truth.sum()
+        touching += np.greater.outer(maximum_filter(charge, 3)[truth], MULTIPLES).sum(0)
+        squares = sum_labels(charge**2, numbers, np.arange(numbers.max() + 1))
+        bright += (squares[numbers[truth]] > FAINTEST**2).sum()
+    return list(map(float, touching / total)), float(bright / total)
+
+
+def completeness(values, found, edges):
+    """Return the share of objects found, and their number, in each bin of a property.
+
+    Parameters
+    ----------
+    values : `numpy.ndarray`
+        Charge or length of each object.
+    found : `numpy.ndarray` of bool
+    edges : sequence of float
+
+    Returns
+    -------
+    list of (float, int)
+    """
+    bins = [(values > low) & (values <= high) for low, high in itertools.pairwise(edges)]
+    return [(float(found[b].mean()) if b.any() else float("nan"), int(b.sum())) for b in bins]
+
+
+def regions(shape, first=0):
+    """Number the regions of an image that are drawn anew for the intervals.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    first : int
+        Number of the first one.
+
+    Returns
+    -------
+    `numpy.ndarray` of int
+        2-D.
+    """
+    rows, columns = (np.arange(n) // REGION for n in shape)
+    return first + rows[:, None] * (columns[-1] + 1) + columns[None, :]
+
+
+@dataclass
+class Result:
+    """How one detector did on one set of scenes.
+
+    Attributes
+    ----------
+    scenes, detector : str
+    row : dict of str to float
+        Rates as in `training.evaluation.metrics`; ``objects``: the share of hits of which a pixel was found.
+    samples : dict of str to `numpy.ndarray`
+        Draws of the rates, from `training.evaluation.metrics.bootstrap`.
+    by_charge, by_length : list of (float, int)
+        From `completeness`, in `CHARGES` and `LENGTHS`.
+    seconds : float
+        Per million pixels.
+    points : tuple of `numpy.ndarray`
+        FPR, TPR, purity and threshold, thinned.
+    masks : list of `numpy.ndarray` of bool
+    """
+
+    scenes: str
+    detector: str
+    row: dict
+    samples: dict
+    by_charge: list
+    by_length: list
+    seconds: float
+    points: tuple
+    masks: list
+
+
+def measure(name, scenes, peer, replicates=200):
+    """Score one detector on scenes.
+
+    Parameters
+    ----------
+    name : str
+        Of the scenes.
+    scenes : list of `training.data.scenes.Scene`
+    peer : `training.evaluation.peers.Peer`
+    replicates : int
+        Draws for the intervals of the tables; none with 0.
+
+    Returns
+    -------
+    `Result`
+    """
+    planes, seconds = peer.scores(scenes)
+    objects = Objects.of(scenes)
+    units, first = [], 0
+    for scene, numbers in zip(scenes, objects.numbers, strict=True):
+        unit = regions(scene.image.shape, first)
+        first = unit[-1, -1] + 1
+        units.append(np.where(scene.truth, numbers, unit)[~scene.sky.bad])
+    values = np.concatenate([p[~s.sky.bad] for p, s in zip(planes, scenes, strict=True)])
+    truth = np.concatenate([s.truth[~s.sky.bad] for s in scenes])
+    points = operating_points(values, truth)
+    masks = [plane > peer.threshold for plane in planes]
+    found = objects.found(masks)
+    thin = np.unique(np.searchsorted(points[0], np.append(0, np.geomspace(1e-7, 1, 2000))).clip(0, len(points[0]) - 1))
+    return Result(
+        name,
+        peer.name,
+        at_rates(points) | at_setting(values > peer.threshold, truth) | {"objects": float(found.mean())},
+        bootstrap(values, truth, np.concatenate(units), peer.threshold, replicates) if replicates else {},
+        completeness(objects.charge, found, CHARGES),
+        completeness(objects.length, found, LENGTHS),
+        seconds / sum(scene.image.size for scene in scenes) * 1e6,
+        tuple(array[thin] for array in points),
+        masks,
+    )
+
+
+def flagged_stars(peer, scenes, stars):
+    """Return, for each scene, the share of star cores that a detector masks.
+
+    Parameters
+    ----------
+    peer : `training.evaluation.peers.Peer`
+    scenes, stars
+        From `star_scenes`.
+
+    Returns
+    -------
+    list of float
+    """
+    planes, _ = peer.scores(scenes)
+    return [float((p[tuple(s.T)] > peer.threshold).mean()) for p, s in zip(planes, stars, strict=True)]
+
+
+def calibrate(detector, data, fpr=1e-4):
+    """Find the threshold that gives a false positive rate on validation scenes.
+
+    Parameters
+    ----------
+    detector : `crattn_stage.detection.model.CosmicRayModel`
+    data : path-like
+    fpr : float
+
+    Returns
+    -------
+    threshold : float
+        Geometric mean of those of the sky levels, in odds.
+    by_level : dict
+        Scene set -> (its own threshold, its FPR at the common one).
+    """
+    skies = Skies("validation", data)
+    points = {}
+    for name in ("r", *(f"coadd:{level}" for level in LEVELS)):
+        scenes = make_scenes(skies, name, 2, seed=1)
+        values = [detector.predict(s.image, s.sky.bad)[~s.sky.bad] for s in scenes]
+        points[name] = operating_points(np.concatenate(values), np.concatenate([s.truth[~s.sky.bad] for s in scenes]))
+    own = {name: np.clip(threshold_at(p, fpr), 1e-6, 1 - 1e-6) for name, p in points.items()}
+    odds = np.exp(np.mean([np.log(t / (1 - t)) for t in own.values()]))
+    common = float(odds / (1 + odds))
+    reached = {name: p[0][p[3] > common][-1] if (p[3] > common).any() else 0.0 for name, p in points.items()}
+    return common, {name: (float(own[name]), float(reached[name])) for name in own}
