@@ -6,7 +6,8 @@ import numpy as np
 from astropy.io import fits
 
 from crattn_stage.fits.header import edited
-from crattn_stage.simulation.simulate import expose, scatter_hits, simulate_hit, simulate_sky
+from crattn_stage.simulation.hits import scatter_hits, simulate_hit
+from crattn_stage.simulation.skies import expose, simulate_sky
 
 SHAPE = (4096, 2048)
 SKY, GAIN, READ_NOISE = 1100.0, 4.0, 7.0

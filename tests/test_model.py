@@ -10,7 +10,8 @@ from conftest import sky_image, with_track
 from scipy.ndimage import binary_dilation
 
 from crattn_stage import detect_cosmics, load_model
-from crattn_stage.simulation.simulate import expose, simulate_hit, simulate_sky
+from crattn_stage.simulation.hits import simulate_hit
+from crattn_stage.simulation.skies import expose, simulate_sky
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,8 @@ import pytest
 from scipy.ndimage import binary_dilation, binary_propagation, maximum_filter
 
 from crattn_stage.detection.stars import _parts, saturated_stars, spare_stars, star_cores
-from crattn_stage.simulation.simulate import expose, scatter_hits, simulate_hit, simulate_sky
+from crattn_stage.simulation.hits import scatter_hits, simulate_hit
+from crattn_stage.simulation.skies import expose, simulate_sky
 
 
 def star_field(fwhm):

@@ -21,14 +21,8 @@ from scipy.ndimage import binary_dilation
 
 from crattn_stage.models import cards as models
 from crattn_stage.models.networks import build, restore
-from crattn_stage.simulation.simulate import (
-    FAINTEST_PIXEL,
-    expose,
-    moffat_psf,
-    scatter_hits,
-    simulate_hit,
-    simulate_sky,
-)
+from crattn_stage.simulation.hits import FAINTEST_PIXEL, scatter_hits, simulate_hit
+from crattn_stage.simulation.skies import expose, moffat_psf, simulate_sky
 from training.__main__ import main
 from training.data.hits import hits_of_darks, read_footprints, turned, write_footprints
 from training.data.scenes import (

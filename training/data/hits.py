@@ -11,7 +11,7 @@ from scipy.ndimage import binary_dilation, find_objects, label
 
 from crattn_stage.detection.preprocessing import sky_statistics
 from crattn_stage.fits.atomic import replacing
-from crattn_stage.simulation.simulate import simulate_hit
+from crattn_stage.simulation.hits import simulate_hit
 
 #: Last digit of a footprint's number -> the split it belongs to; all others train.
 HELD_OUT = {8: "validation", 9: "test"}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import find_objects, label, maximum_filter, sum_labels
 
-from crattn_stage.simulation.simulate import expose, simulate_sky
+from crattn_stage.simulation.skies import expose, simulate_sky
 from training.data.scenes import Scene, Skies, Sky, contaminate, large_galaxy
 from training.evaluation.metrics import at_rates, at_setting, bootstrap, operating_points, threshold_at
 
