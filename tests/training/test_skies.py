@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from astropy.io import fits
+from scipy.ndimage import binary_dilation
 from training_support import few_planes_fixture, skies_fixture  # noqa: F401
 
 from crattn_stage import load_model
@@ -43,13 +44,18 @@ def test_streaks_of_satellites_are_as_wide_as_stars():
 @pytest.mark.parametrize("fwhm", [4.0, 1.7])
 def test_a_cleaned_sky_has_lost_its_hits_and_kept_its_stars(fwhm):
     rng = np.random.default_rng(3)
-    plane, _ = simulate_sky((150, 150), rng, fwhm=fwhm, stars=1500, galaxies=0, faintest=3000)
+    plane, stars = simulate_sky((150, 150), rng, fwhm=fwhm, stars=1500, galaxies=0, faintest=3000)
     clean = expose(plane, 800, 7, 4, rng)
     charge, truth = scatter_hits(clean.shape, [simulate_hit(rng, "track") for _ in range(8)], rng)
     sky = Sky(clean + charge / 4, np.zeros(clean.shape, bool), 200.0, 7.3, 4.0)
     result = cleaned(sky, load_model("fast", "float32"))
     assert np.abs(result.image - clean)[truth].mean() < 0.1 * np.abs(sky.image - clean)[truth].mean()
-    assert (result.image == sky.image).mean() > 0.95 and sky.image is not result.image
+    changed = result.image != sky.image
+    assert changed.mean() < 0.05 and sky.image is not result.image
+    # Astro-SCRAPPY takes most undersampled stars for hits.
+    cores = tuple(np.rint(stars[stars[:, 2] > 8000, :2]).astype(int).clip(0, 149).T)
+    clear = ~binary_dilation(truth, iterations=3)[cores]
+    assert clear.sum() > 10 and not changed[cores][clear].any()
 
 
 def test_large_galaxies_light_up_a_part_of_the_sky(skies):

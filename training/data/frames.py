@@ -4,13 +4,11 @@ import logging
 from dataclasses import replace
 
 import numpy as np
-from scipy.ndimage import binary_dilation
 
 from crattn_stage.cameras.instruments import saturation
 from crattn_stage.detection.preprocessing import sky_statistics
 from crattn_stage.detection.stars import saturated_stars
 from crattn_stage.fits.frame import ObservationFrame
-from training.data.scenes import DILATION
 from training.data.skies import Sky
 
 log = logging.getLogger(__name__)
@@ -87,7 +85,8 @@ def cleaned(sky, model):
     """
     if sky.bad.all():
         return sky
-    found = binary_dilation(model.detect(sky.image, sky.bad), DILATION)
+    # Not dilated: our models mask the dilated hit.
+    found = model.detect(sky.image, sky.bad)
     holes = np.pad(np.where(found | sky.bad, np.nan, sky.image), 2, constant_values=np.nan)
     around = np.lib.stride_tricks.sliding_window_view(holes, (5, 5))[found].reshape(-1, 25)
     seen = np.isfinite(around).any(1)
