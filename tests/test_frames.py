@@ -410,7 +410,9 @@ def test_flags_of_an_unknown_camera_are_bad_pixels_and_left_alone(tmp_path, name
     flags[50, 50:53] = 40, 2, 1024
     fits.HDUList([fits.PrimaryHDU(sky_image()), fits.ImageHDU(flags, name=name)]).writeto(path)
     with ObservationFrame(path) as frame:
-        assert frame.notes == [f"flags of {name} are not known: all of its pixels that are not 0, 0.03%, are taken for bad"]
+        assert frame.notes == [
+            f"flags of {name} are not known: all of its pixels that are not 0, 0.03%, are taken for bad"
+        ]
         assert np.array_equal(next(frame.ccds())[1].mask, flags != 0)
         mark(frame)
         frame.write(out)

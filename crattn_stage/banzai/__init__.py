@@ -298,7 +298,9 @@ def detectors(hdus):
 
 
 def _search(masker, image, detector):
-    pieces = [(a.section, a.hdu.data[a.pixels], _banzai_flags().bad_pixels(a.hdu.mask[a.pixels])) for a in detector.amplifiers]
+    pieces = [
+        (a.section, a.hdu.data[a.pixels], _banzai_flags().bad_pixels(a.hdu.mask[a.pixels])) for a in detector.amplifiers
+    ]
     if len(pieces) == 1:
         # It is the detector: not copied.
         ((_, plane, bad),) = pieces

@@ -380,7 +380,10 @@ def _set_mask(extension, hdu, order, count, layout, hdus, companion, pixels):
         )
         writable = writable and not floats
     elif not convention.fits(_dtype_of(plane)):
-        writable, note = False, f"mask plane {plane.name} of {8 * _dtype_of(plane).itemsize} bits has no room for cosmic rays"
+        writable, note = (
+            False,
+            f"mask plane {plane.name} of {8 * _dtype_of(plane).itemsize} bits has no room for cosmic rays",
+        )
     if note:
         layout.notes.append(note)
     extension.flags = source, plane.index, convention

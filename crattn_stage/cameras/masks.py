@@ -165,7 +165,9 @@ def _convention_of(block, plane, headers):
     if "names" in block:
         values = _named_bits(block["names"], [plane, *headers])
         if block["cosmic_ray"] not in values:
-            raise FrameError(f"mask plane: no card {block['names']}{block['cosmic_ray']} says which bit a cosmic ray has")
+            raise FrameError(
+                f"mask plane: no card {block['names']}{block['cosmic_ray']} says which bit a cosmic ray has"
+            )
     words = {int(value): text for value, text in block.get("flags", {}).items()}
     words.update({value: name for name, value in values.items()})
 

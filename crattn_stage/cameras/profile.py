@@ -332,7 +332,8 @@ def profiles():
     files = tuple(
         (path, path.stat().st_mtime_ns)
         for folder in [*folders(), SHIPPED]
-        if folder.is_dir()
+        # Not Path.is_dir, which fails where a folder above may not be read.
+        if os.path.isdir(folder)
         for path in sorted(folder.glob("*.toml"))
     )
     return _profiles(files)
@@ -359,9 +360,7 @@ def _profiles(files):
         return built[name]
 
     everything = [build(name) for name in contents]
-    return sorted(
-        everything, key=lambda p: (p.name == "generic", p.path.parent == SHIPPED, -p.priority, p.name)
-    )
+    return sorted(everything, key=lambda p: (p.name == "generic", p.path.parent == SHIPPED, -p.priority, p.name))
 
 
 def find_profile(name):

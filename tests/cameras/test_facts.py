@@ -78,7 +78,12 @@ def test_pixel_areas_know_their_units_and_binning():
 
 
 def test_sections_that_the_community_pipeline_left_behind_are_no_error():
-    cards = {"INSTRUME": "DECam", "DATASECA": "[1025:2048,1:4096]", "DATASECB": "[1:1024,1:4096]", "PROCTYPE": "InstCal"}
+    cards = {
+        "INSTRUME": "DECam",
+        "DATASECA": "[1025:2048,1:4096]",
+        "DATASECB": "[1:1024,1:4096]",
+        "PROCTYPE": "InstCal",
+    }
     header = fits.Header(cards)
     (whole,), notes = read_amplifiers(header, (4094, 2046), profile_of(header))
     assert whole.section == (slice(0, 4094), slice(0, 2046)) and not notes
