@@ -16,7 +16,7 @@ BOX = 16
 MOST_VALUES = 64
 #: Planes are the same exposure, one made from the other, above this correlation of their neighbour differences.
 RELATED = 0.3
-#: Noise over level below which a plane is a map, not an exposure: a hundred million electrons a pixel would have so little.
+#: Noise over level below which a plane is a map: an exposure would need a hundred million electrons a pixel.
 SMOOTH = 1e-4
 
 #: EXTNAMEs that number detectors or amplifiers.

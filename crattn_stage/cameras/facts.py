@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from crattn_stage.cameras.matching import filled, first_value, match
 from crattn_stage.cameras.sections import number, read_binning
@@ -177,6 +177,12 @@ def _start(header, profile):
                 break
             hours = None
         return day, hours
+    for card in profile.keywords.get("mjd", ()):
+        days, _ = number(header, [card], low=10_000, high=100_000)
+        if days is not None:
+            # Modified Julian date 0.
+            began = datetime(1858, 11, 17) + timedelta(days=days)
+            return began.strftime("%Y%m%d"), began.hour + began.minute / 60 + began.second / 3600
     return None
 
 
@@ -214,7 +220,7 @@ def longitude(header, profile):
             value = text and _angle(text)
             # Exactly 0 is what software writes that was never told.
             if value and -360 < value < 360:
-                return sign * value
+                return (sign * value + 180) % 360 - 180
     return profile.values.get("longitude")
 
 
@@ -233,8 +239,6 @@ def night(header, profile):
     -------
     str or None
     """
-    from datetime import datetime
-
     for card in profile.keywords.get("night", ()):
         digits = _digits(first_value([header], card) or "")
         if digits:

@@ -17,7 +17,7 @@ from crattn_stage.errors import CameraError
 SHIPPED = Path(__file__).parent / "profiles"
 ROLES = ("science", "mask", "variance", "weight", "other")
 #: Ways to write a section, see `crattn_stage.cameras.sections`.
-FORMS = ("x1:x2,y1:y2", "x1,y1:x2,y2", "x1:x2,y1:y2 zero-based", "limits", "counts")
+FORMS = ("x1:x2,y1:y2", "x1,y1:x2,y2", "x1:x2,y1:y2 zero-based", "limits", "counts", "extent")
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ _FIELDS = {
         name: _TEXTS
         for name in (
             *("gain", "read_noise", "saturation", "exposure", "pixel_size", "binning", "type", "camera", "site"),
-            *("night", "date", "time", "longitude", "longitude_west"),
+            *("night", "date", "time", "mjd", "longitude", "longitude_west"),
         )
     }
     | {"pixel_size_binned": (lambda v: isinstance(v, bool), "true or false")},

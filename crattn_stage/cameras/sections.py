@@ -199,7 +199,7 @@ def read_binning(header, profile):
     numbers = []
     for card in profile.keywords.get("binning", ()):
         found = [int(n) for n in re.findall(r"\d+", str(header.get(card, "")))]
-        if len(found) == 2 and not numbers and 0 < min(found) and max(found) <= 64:
+        if len(found) == 2 and not numbers and min(found) > 0 and max(found) <= 64:
             return tuple(found)
         if len(found) == 1 and 0 < found[0] <= 64:
             numbers += found
@@ -276,7 +276,11 @@ def _limits(header, rules, name, shape):
             continue
         if not all(type(value) is int and value >= 0 for value in values):
             return None
-        first, last = values if rules["form"] == "limits" else (values[0] + 1, values[0] + values[1])
+        first, last = values
+        if rules["form"] != "limits":
+            # Pixels before it, or the first one, and how many there are.
+            first += rules["form"] == "counts"
+            last = first + values[1] - 1
         # Some limits lie beyond the edge.
         pairs.append((max(1, min(first, last)), min(size, max(first, last))))
     return Section(*pairs) if all(low <= high for low, high in pairs) else None
@@ -320,7 +324,7 @@ def _sections(header, shape, rules, profile, notes):
         if name in fixed:
             section, overscan = Section.parse(fixed[name], "fixed"), None
             keywords[name] = "the profile's section"
-        elif rules.get("form") in ("limits", "counts"):
+        elif rules.get("form") in ("limits", "counts", "extent"):
             section, overscan = _limits(header, rules, name, shape), None
             keywords.setdefault(name, rules["columns"][0].replace("{name}", name))
         else:

@@ -181,6 +181,8 @@ class ObservationFrame(OpenFrame):
         FrameError
             If the pixels cannot be read.
         """
+        if not self.extensions:
+            return
         following = None
         for extension, after in zip(self.extensions, [*self.extensions[1:], None], strict=True):
             ccd = following.result() if following else self._read(extension)
@@ -194,7 +196,10 @@ class ObservationFrame(OpenFrame):
         image, mask = self._pixels("frame", extension.index), None
         if extension.flags:
             which, index, convention = extension.flags
-            plane = self.source(which).read_integers(index).reshape(extension.shape)
+            plane = self._pixels(which, index)
+            if plane.dtype.kind == "f":
+                # A mask of floats, or one with BLANK.
+                plane = np.nan_to_num(plane).astype(np.int64)
             mask = convention.bad_pixels(plane)
         named = self.profile.settings.get("bad_pixels")
         if named:

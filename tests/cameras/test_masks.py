@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
+from astropy.io import fits
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-
-from astropy.io import fits
 
 from crattn_stage.cameras import masks
 from crattn_stage.cameras.profile import find_profile
