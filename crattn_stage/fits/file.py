@@ -190,6 +190,8 @@ class FitsFile:
             If they cannot be read.
         """
         place = self.places[index]
+        if not place.size or not place.shape:
+            raise FrameError(f"HDU {index} has no pixels")
         size = place.data + place.size - place.start
         content = read_at(self._plain, place.start, size)
         if len(content) < size:
@@ -200,8 +202,6 @@ class FitsFile:
             try:
                 # A new HDU each time: astropy changes an HDU when it reads it, and keeps the pixels.
                 data = _new_hdu(place, content).data
-                if data is None:
-                    raise FrameError(f"HDU {index} has no pixels")
                 if data.shape != place.shape:
                     raise FrameError(f"the pixels of HDU {index} are not of the shape in its header")
                 return np.array(data, dtype=data.dtype.newbyteorder("="))
