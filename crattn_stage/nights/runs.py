@@ -13,10 +13,11 @@ from calibration_dbs.records import UNREACHABLE, Transient
 from crattn_stage import __version__
 from crattn_stage.errors import CrattnError, FrameError, ModelError
 from crattn_stage.fits.atomic import clear_parts, sha256
+from crattn_stage.fits.names import output_path
 from crattn_stage.models.cards import WEIGHTS, find, read_card
 from crattn_stage.nights.find import FrameInfo
 from crattn_stage.nights.isolation import mask_in_subprocess
-from crattn_stage.process import Outcome, mask_file, output_path
+from crattn_stage.process import Outcome, mask_file
 
 #: After so many workers that did not come back, a frame is masked in a process of its own: is it to blame?
 LOSSES = 2
