@@ -6,7 +6,7 @@ import os
 import numpy as np
 from astropy.nddata import NDData
 
-from crattn_stage.detection.engines import base as engines
+from crattn_stage.detection.engines.choice import choose
 from crattn_stage.detection.model import CosmicRayModel, unwrapped
 from crattn_stage.detection.preprocessing import fill, sky_statistics
 from crattn_stage.models import cards
@@ -39,7 +39,7 @@ def load_model(model=None, engine="auto", threads=None):
     """
     card, tensors = cards.load(model)
     if engine == "auto":
-        engine = engines.choose(cards.find(model), card.sha256, threads)
+        engine = choose(cards.find(model), card.sha256, threads)
     return CosmicRayModel(card, tensors, engine, threads)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from astropy.nddata import NDData
 
-from crattn_stage.detection.engines import base as engines
+from crattn_stage.detection import engines
 from crattn_stage.detection.preprocessing import fill, scale, sky_statistics
 from crattn_stage.detection.stars import spare_stars
 from crattn_stage.detection.tiling import even_tile, run_tiled
