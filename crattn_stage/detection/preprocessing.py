@@ -3,6 +3,8 @@
 How the input is scaled belongs to the model and is written on its card.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 #: The ways in which a model can want its input, see `scale`.
@@ -70,7 +72,47 @@ def sky_statistics(image, good=None):
     return float(level), float(max(sigma, 1e-6 * abs(level), 1e-6))
 
 
-def sky_subtracted(image, sections, good=None):
+class Sky(NamedTuple):
+    """Sky of an amplifier, in the unit of the image.
+
+    Attributes
+    ----------
+    level, sigma : float
+        As from `sky_statistics`.
+    """
+
+    level: float
+    sigma: float
+
+
+def measure_sky(image, bad, sections):
+    """Measure the sky of each amplifier.
+
+    Parameters
+    ----------
+    image : `numpy.ndarray`
+        2-D, ADU or electron, of any real dtype.
+    bad : `numpy.ndarray` of bool
+        True on bad pixels; those that are not finite are bad in any case.
+    sections : list of tuple of `slice`
+        Rows and columns of each amplifier.
+
+    Returns
+    -------
+    list of `Sky`
+        None for an amplifier without a good pixel.
+    """
+    result = []
+    for section in sections:
+        # In float32, as the network sees it; a value beyond that is a bad pixel.
+        with np.errstate(over="ignore"):
+            pixels = image[section].astype(np.float32, copy=False)
+        good = ~bad[section] & np.isfinite(pixels)
+        result.append(Sky(*sky_statistics(pixels, good)) if good.any() else None)
+    return result
+
+
+def sky_subtracted(image, sections, good=None, sky=None):
     """Return a detector with the sky of each amplifier at 0.
 
     Parameters
@@ -81,6 +123,8 @@ def sky_subtracted(image, sections, good=None):
         Of its amplifiers.
     good : `numpy.ndarray` of bool, optional
         As for `sky_statistics`.
+    sky : list of `Sky`, optional
+        From `measure_sky`; measured on the good pixels if None.
 
     Returns
     -------
@@ -88,13 +132,15 @@ def sky_subtracted(image, sections, good=None):
         Float32, in the unit of the image; NaN outside the amplifiers and in
         one without a good pixel.
     """
-    good = np.isfinite(image) if good is None else good
+    if sky is None:
+        good = np.isfinite(image) if good is None else good
+        sky = measure_sky(image, ~good, sections)
     result = np.full(image.shape, np.nan, np.float32)
-    for section in sections:
-        if good[section].any():
+    for section, own in zip(sections, sky, strict=True):
+        if own is not None:
             with np.errstate(over="ignore"):
                 result[section] = image[section]
-            result[section] -= sky_statistics(image[section], good[section])[0]
+            result[section] -= own.level
     return result
 
 

@@ -9,7 +9,6 @@ as in the paper's Table 3; att-deepcr 472,695, as in the checkpoint the authors 
 the table says.
 """
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -220,6 +219,7 @@ def tensor_shapes(architecture, channels=32):
 
     Examples
     --------
+    >>> import math
     >>> shapes = tensor_shapes("cosmic-conn")
     >>> shapes["encoder1.0.weight"]
     (32, 1, 3, 3)

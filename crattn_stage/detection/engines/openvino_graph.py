@@ -1,6 +1,7 @@
 """A network as an OpenVINO graph, from its description in `crattn_stage.models.architectures`."""
 
 import sys
+
 import numpy as np
 
 # OpenVINO reports its import to its makers, from a forked process at that; without the client it cannot.

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, binary_propagation, maximum_filter
 
-from crattn_stage.detection.stars import _parts, saturated_stars, spare_stars, star_cores
+from crattn_stage.detection.saturation import saturated_stars
+from crattn_stage.detection.stars import _parts, spare_stars
+from crattn_stage.quality.star_cores import star_cores
 from crattn_stage.simulation.simulate import expose, scatter_hits, simulate_hit, simulate_sky
 
 
