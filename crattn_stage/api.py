@@ -225,15 +225,15 @@ def _earlier_bad_pixels(ccd, own):
 
 def _found_without(model, image, own, further, threshold):
     """Return what is found without the mask of an image if that is what its mask holds."""
-    good = own & ~further
-    if not good.any() or further.all():
+    earlier = own & ~further
+    if not earlier.any() or further.all():
         return None
-    # The mask of bad columns and dead pixels is told at once: cosmic rays are brighter than the sky.
+    # Most masks of bad pixels are told apart without a network: cosmic rays are brighter than the sky.
     level, sigma = sky_statistics(as_float32(image), ~further)
-    if np.median(image[good]) < level + sigma:
+    if np.percentile(image[earlier], 90) < level + 3 * sigma:
         return None
     found = model.detect(image, further, threshold)
-    return found if np.count_nonzero(good ^ found) <= _SAME_MASK * np.count_nonzero(found) else None
+    return found if np.count_nonzero(earlier ^ found) <= _SAME_MASK * np.count_nonzero(found) else None
 
 
 def _cleaned(ccd, found, bad):

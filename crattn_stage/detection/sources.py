@@ -52,13 +52,14 @@ def extract(image, bad, area):
 
 def _extract(image, bad, noise, area):
     """Extract sources with room for as many pixels as the image needs, whatever other images had before."""
-    # An eighth of the pixels is enough for all but the most crowded fields.
-    for room in (max(300_000, image.size // 8), image.size):
+    # All of them, and a row to spare; an eighth is enough for all but the most crowded fields.
+    most = image.size + image.shape[1]
+    for room in (max(300_000, image.size // 8), most):
         _make_room(room)
         try:
             return sep.extract(image, SIGNIFICANCE, err=noise, mask=bad, minarea=area, deblend_cont=1.0)
         except Exception as error:
-            if "pixel buffer" not in str(error) or room >= image.size:
+            if "pixel buffer" not in str(error) or room >= most:
                 raise
 
 
