@@ -15,3 +15,7 @@ class ModelError(CrattnError):
 
 class EngineError(CrattnError, ValueError):
     """An engine that is unknown or cannot run here."""
+
+
+class CameraError(CrattnError):
+    """A camera profile that cannot be read or does not keep to the format."""

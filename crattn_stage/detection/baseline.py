@@ -1,5 +1,8 @@
 """Astro-SCRAPPY behind the interface of a model, to compare with."""
 
+import ctypes
+import os
+
 import numpy as np
 from scipy.ndimage import binary_dilation
 
@@ -13,7 +16,7 @@ class AstroScrappyModel:
     It is given the image with the sky at 0, a gain of 1 and the noise of the sky as read noise:
     gain and read noise are not known to a model, and this is their sum on the sky.  In pixels much
     brighter than the sky its noise is that of counts in electrons.  Its mask is grown by a pixel on
-    all sides, as the networks' is by their training.
+    all sides, as the networks' is by their training.  Safe to share between threads and across a fork.
 
     Parameters
     ----------
@@ -30,6 +33,7 @@ class AstroScrappyModel:
         self.card = card
         self._settings = dict(card.training["settings"])
         self._grow = self._settings.pop("grow")
+        self._maker = os.getpid()
         self.engine = f"astroscrappy {card.code_version}"
 
     def predict(self, image, mask=None, amplifiers=None, sky=None):
@@ -76,6 +80,8 @@ class AstroScrappyModel:
     def _search(self, image, mask, amplifiers, sky):
         import astroscrappy
 
+        if os.getpid() != self._maker:
+            _use_one_thread()
         image, bad = check_image(image, mask)
         sections = check_sections(amplifiers, image.shape)
         sky = measure_sky(image, bad, sections) if sky is None else sky
@@ -97,3 +103,14 @@ class AstroScrappyModel:
             )
             found[section] = binary_dilation(hits, np.ones((self._grow, self._grow)))
         return found & ~bad
+
+
+def _use_one_thread():
+    """Keep Astro-SCRAPPY in a forked child from waiting for OpenMP's threads, which are the parent's."""
+    from astroscrappy.utils import median_utils
+
+    try:
+        ctypes.CDLL(median_utils.__file__).omp_set_num_threads(1)
+    except (AttributeError, OSError):
+        # It was built without OpenMP, so there are no threads.
+        pass

@@ -83,3 +83,25 @@ def test_it_imports_no_network():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
+
+
+FORKING = """
+import os, sys
+import numpy as np
+from crattn_stage import load_model
+image = np.random.default_rng(0).normal(300, 8, (400, 400))
+image[50, 20:40] += 900
+model = load_model("astroscrappy")
+here = model.detect(image)
+child = os.fork()
+if child == 0:
+    os._exit(7 if np.array_equal(model.detect(image), here) else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_forked_child_does_not_hang(monkeypatch):
+    # With two threads or more, whose pool is the parent's.
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    out = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True, check=True, timeout=60)
+    assert out.stdout.strip() == "7"
