@@ -1,5 +1,6 @@
 """Astro-SCRAPPY behind the interface of a model, to compare with."""
 
+import contextlib
 import ctypes
 import os
 
@@ -109,8 +110,6 @@ def _use_one_thread():
     """Keep Astro-SCRAPPY in a forked child from waiting for OpenMP's threads, which are the parent's."""
     from astroscrappy.utils import median_utils
 
-    try:
+    # Built without OpenMP, it has no threads and no such function.
+    with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(median_utils.__file__).omp_set_num_threads(1)
-    except (AttributeError, OSError):
-        # It was built without OpenMP, so there are no threads.
-        pass
