@@ -94,7 +94,7 @@ def _parts(numbers, peaks):
 
 
 def _alike(image, places, peaks, stars, sigma):
-    """Tell which places look like stars by the pixels that are nearer to them than to another peak."""
+    """Tell which places look like stars, by the pixels that are nearer to them than to any other peak."""
     side = 2 * RADIUS + 1
     around = np.argwhere(np.ones((side, side))) - RADIUS
     own = cKDTree(peaks).query(places[:, None] + around)[0] > np.linalg.norm(around, axis=1) - 1e-6
@@ -113,7 +113,7 @@ def _alike(image, places, peaks, stars, sigma):
             turned = np.rot90(squares[:, :: 1 - 2 * way], turns, (1, 2)).reshape(best.shape[1], -1)
             lengths = np.sqrt(own[some] @ (turned**2).T) * length[some, None]
             np.maximum(best, own_stamps[some] @ turned.T / lengths, out=best)
-        # The second best: a lone source may be no star.
+        # The second best match: a single reference source may be no star.
         cosine[some] = np.partition(best, -2)[:, -2]
     distance = np.sqrt(np.maximum(0, 2 - 2 * cosine))
     return (distance < np.hypot(TOLERANCE, NOISE * noise)) & (own.sum(1) >= LEAST_OWN)
@@ -134,5 +134,5 @@ def _stamps_of_stars(image, cosmic_rays, bad):
 
 
 def _sharpness(stars):
-    """Return the typical share of light in a star's peak pixel."""
+    """Return the typical fraction of light in a star's peak pixel."""
     return np.median(stars.max(1) / stars.sum(1))

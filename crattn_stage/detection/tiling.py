@@ -122,7 +122,7 @@ def run_tiled(plane, function, tile, halo, batch=4, out=None):
 
     @lru_cache(1)
     def strip(row):
-        """Return what the tiles beside each other are cut from; there is no copy of the whole plane."""
+        """Return the padded rows that a row of tiles is cut from, so that the whole plane is not copied."""
         return np.pad(plane[rows[row : row + height]], ((0, 0), beside), mode="reflect")
 
     for first in range(0, len(slices), batch):

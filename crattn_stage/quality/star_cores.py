@@ -9,20 +9,22 @@ from crattn_stage.detection.sources import TooCrowded, extract, inside, stamps
 def star_cores(image, cosmic_rays, bad=None, sections=None, sky=None):
     """Count the stars of an image, and those whose cores are masked.
 
-    A star is a round source of S/N above 20, as wide as the narrowest common
-    width of the sources that are not masked, and no more peaked than they are;
-    where nothing unmasked is left to tell, than all are.  None of the four pixels
-    around its peak has, beyond noise, less than half the share of the peak that the
-    darkest of the four typically has: what ends so abruptly is a hit, though it be as
-    round and wide as a star.  Galaxies are wider, and a star that a cosmic ray has
-    crossed is more peaked: masking that one is no error.
+    A star is a round source of S/N above 20 whose width is between 0.75 and 1.35 of the
+    seeing, and which is not much more peaked than the others.  The seeing is the lower
+    quartile of the widths of the sources that are not masked, or of all of them where
+    fewer than five are not.  None of the four pixels beside a star's peak is, beyond
+    noise, fainter than half of what the faintest of the four typically is: a source that
+    ends so abruptly on a side is a cosmic ray, although as round and wide as a star.
+    Galaxies are wider.  A star crossed by a cosmic ray is more peaked; masking it is no error.
 
     Parameters
     ----------
     image : `numpy.ndarray`
         2-D, ADU or electron.
     cosmic_rays : `numpy.ndarray` of bool
+        The mask that is judged.
     bad : `numpy.ndarray` of bool, optional
+        True on bad pixels; those that are not finite are bad in any case.
     sections : list of tuple of `slice`, optional
         Of the amplifiers, whose sky levels may differ; the whole image if None.
     sky : list of `crattn_stage.detection.preprocessing.Sky`, optional

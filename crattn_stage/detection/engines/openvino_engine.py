@@ -10,13 +10,13 @@ from crattn_stage.detection.engines.base import Engine, thread_count
 from crattn_stage.errors import EngineError
 from crattn_stage.models.architectures import ARCHITECTURES
 
-#: More would hold more tiles in memory than they gain.
+#: Most tiles side by side; more would take memory and gain little.
 MOST_STREAMS = 4
-#: Shapes of tiles for which a compiled model is kept.
+#: Most tile shapes for which a compiled model is kept.
 MOST_SHAPES = 4
-#: Side of a tile: larger ones gain 5% of time, and take 100 MB more.
+#: Side of a tile, pixels; larger ones save 5% of the time and take 100 MB more.
 TILE = 624
-#: Models that have threads.
+#: Compiled models, which have threads.
 _threaded = weakref.WeakSet()
 
 
@@ -31,6 +31,7 @@ def openvino(card, tensors, threads):
     card, tensors
         From `crattn_stage.models.cards.load`.
     threads : int or None
+        CPU threads, as for `crattn_stage.detection.engines.base.thread_count`.
 
     Returns
     -------
@@ -39,7 +40,7 @@ def openvino(card, tensors, threads):
     Raises
     ------
     crattn_stage.errors.EngineError
-        If OpenVINO is not installed.
+        If OpenVINO cannot be imported.
     """
     try:
         # First, as it keeps openvino from reporting its import.
@@ -57,7 +58,7 @@ def openvino(card, tensors, threads):
     compiled, maker = {}, os.getpid()
 
     def model_for(shape):
-        # Its threads do not survive a fork; and a fixed shape takes less memory and time.
+        # Threads do not survive a fork, and a fixed shape takes less memory and time.
         key = os.getpid(), shape
         model = compiled.get(key)
         if model is None:
@@ -65,9 +66,9 @@ def openvino(card, tensors, threads):
             settings = {
                 "INFERENCE_PRECISION_HINT": "bf16" if low else "f32",
                 "INFERENCE_NUM_THREADS": count,
-                # Or each of several processes takes the first cores for itself.
+                # Pinned, several processes would all take the first cores.
                 "ENABLE_CPU_PINNING": False,
-                # Each stream runs a tile of its own: two cores on two tiles wait less than both on one.
+                # A tile for each stream: two cores on two tiles wait less than both on one.
                 "NUM_STREAMS": min(count, MOST_STREAMS),
             }
             fixed = graph.clone()

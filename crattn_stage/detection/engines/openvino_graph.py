@@ -36,8 +36,8 @@ def write_graph(card, tensors, ranges, margin):
     ranges : dict
         As `crattn_stage.models.cards.ModelCard.input_ranges`; empty for float arithmetic.
     margin : int
-        By how much the result is smaller than its input on each side, pixels: what is in the halo is
-        not wanted, and the way up is not calculated there.
+        By how much the result is smaller than its input on each side, pixels: the decoder is not
+        calculated in the halo, which is discarded anyway.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def _operands(x, kernel, limits, axis):
         return x, _constant(kernel)
     lowest, highest = limits
     if lowest < 0:
-        # Zero, with which the borders are padded, has to be an integer.
+        # Zero, with which the borders are padded, must be a whole step.
         highest = max(highest, -lowest)
         lowest = -highest * 128 / 127
     most = np.abs(kernel).max(tuple({0, 1, 2, 3} - {axis}), keepdims=True) + np.float32(1e-12)
@@ -147,8 +147,8 @@ def _group_normalised(x, channels):
 def _group_means(x, channels):
     """Return for each channel the mean over its group.
 
-    Channel by channel first: normalising by `mvn`, which has no groups, takes two changes of the
-    layout in memory, and as long as the convolutions.
+    The means of the channels come first: `mvn`, which has no groups, changes the layout in memory
+    twice, which takes as long as the convolutions.
     """
     count = groups(channels)
     means = ops.reshape(ops.reduce_mean(x, [2, 3], True), [1, count, -1], False)

@@ -23,7 +23,7 @@ def folded(network):
     Returns
     -------
     `torch.nn.Module`
-        Equal but for rounding; one with group normalisation as it was.
+        Equal to within rounding; a network with group normalisation is not changed.
     """
     network = copy.deepcopy(network)
     for sequence in network.modules():
@@ -37,12 +37,12 @@ def folded(network):
 def bfloat16_in_hardware():
     """Tell whether torch calculates in bfloat16 faster than in float32 on this processor.
 
-    Without instructions of its own it is many times slower.
+    Without hardware support it is many times slower.
 
     Returns
     -------
     bool
-        False where an older torch does not tell: float32 is safe.
+        False where an older torch cannot tell: float32 is safe.
     """
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
