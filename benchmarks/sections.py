@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import inputs
+from crattn_stage.detection.engines.base import available_cores
 from crattn_stage.models.cards import DEFAULT, load, shipped
 from training.evaluation.isolation import run_isolated
 from training.evaluation.peer_runner import METHODS, OURS, peak_megabytes
@@ -22,8 +23,6 @@ from training.evaluation.peer_runner import METHODS, OURS, peak_megabytes
 #: The default and the fullest network of the paper, whose cost is looked at closely.
 MODELS = tuple(dict.fromkeys((DEFAULT, "att-deepcr")))
 
-#: Cores that this process may use.
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 #: Sections that start our code in processes of their own find it there.
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -117,7 +116,7 @@ def scaling(options, sides=(512, 1024, 2048, 4096, 8192)):
 def workers(options):
     """Throughput of 1 to all cores, one worker of one thread each."""
     image, rows = inputs.frame(), {}
-    for count in range(1, CORES + 1):
+    for count in range(1, available_cores() + 1):
         reports = [None] * count
 
         def work(i, reports=reports):
@@ -321,7 +320,7 @@ def machine(options):
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
-    return {"processor": name, "cores": CORES, "threads": options["threads"], "torch": torch.__version__}
+    return {"processor": name, "cores": available_cores(), "threads": options["threads"], "torch": torch.__version__}
 
 
 SECTIONS = {f.__name__: f for f in (detectors, scaling, workers, exposure, startup, limits, gpu)}

@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 import click
 
 from crattn_stage import __version__
-from crattn_stage.cli import db, frames, models, nights, quality
+from crattn_stage.cli import cameras, db, frames, models, nights, quality
 
 #: Entry points of this group are commands, too: other packages join the command line with them.
 COMMANDS = "crattn_stage.commands"
@@ -56,11 +56,13 @@ def main(verbose):
 
 for command in (
     frames.run,
+    cameras.inspect,
     nights.reprocess,
     nights.worker,
     quality.qa,
     quality.trace,
     models.models,
+    cameras.cameras,
     db.db,
     frames.demo,
 ):

@@ -5,9 +5,9 @@ import pytest
 from astropy.io import fits
 
 from crattn_stage import load_model
-from crattn_stage.detection.stars import star_cores
 from crattn_stage.models import cards as models
 from crattn_stage.models.networks import restore
+from crattn_stage.quality.star_cores import star_cores
 from training import checkpoints
 from training.configuration import Configuration
 from training.data.library import Skies

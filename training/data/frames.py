@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from crattn_stage.cameras.instruments import saturation
 from crattn_stage.detection.preprocessing import sky_statistics
-from crattn_stage.detection.stars import saturated_stars
+from crattn_stage.detection.saturation import saturated_stars
 from crattn_stage.fits.frame import ObservationFrame
 from training.data.skies import Sky
 
@@ -27,44 +26,24 @@ def read_skies(path):
     Returns
     -------
     list of `training.data.skies.Sky`
-        Bad where the frame's mask says so and where stars saturate.  The gain is that of the
-        amplifier, else `header_gain`; the read noise of a header without any is `READ_NOISE`.
+        Bad where the frame's mask says so and where stars saturate.  Without a gain in the
+        header it is 1 electron per ADU, and a warning is logged; without a read noise, `READ_NOISE`.
     """
     skies = []
     with ObservationFrame(path) as frame:
         for extension, ccd in frame.ccds():
             bad = ~np.isfinite(ccd.data) | (False if ccd.mask is None else ccd.mask)
-            bad |= saturated_stars(ccd.data, saturation(extension.header))
+            bad |= saturated_stars(ccd.data, frame.saturation(extension))
             for amplifier in frame.amplifiers(extension):
                 image = np.ascontiguousarray(ccd.data[amplifier.section], np.float32)
                 where = bad[amplifier.section]
                 level, sigma = sky_statistics(image, ~where)
-                gain = 1.0 if ccd.unit == "electron" else amplifier.gain or header_gain(extension.header, path)
-                skies.append(Sky(image, where, level, sigma, gain, read_noise=amplifier.read_noise or READ_NOISE))
+                gain = 1.0 if ccd.unit == "electron" else amplifier.gain
+                if not gain:
+                    log.warning("%s: no gain in the header; 1 electron per ADU is assumed", path)
+                read_noise = amplifier.read_noise or READ_NOISE
+                skies.append(Sky(image, where, level, sigma, gain or 1.0, read_noise=read_noise))
     return skies
-
-
-def header_gain(header, path):
-    """Return the gain that a header gives outside its amplifier cards.
-
-    Parameters
-    ----------
-    header : `astropy.io.fits.Header`
-    path : path-like
-        Named in the warning.
-
-    Returns
-    -------
-    float
-        Electrons per ADU, of EGAIN, as SBIG's and other amateur cameras write it; 1 with a
-        logged warning where there is none.
-    """
-    for keyword in ("EGAIN", "E-GAIN"):
-        value = header.get(keyword)
-        if isinstance(value, (int, float)) and value > 0:
-            return float(value)
-    log.warning("%s: no gain in the header (GAIN or EGAIN); 1 electron per ADU is assumed", path)
-    return 1.0
 
 
 def cleaned(sky, model):
