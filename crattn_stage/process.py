@@ -5,9 +5,10 @@ The command ``run``, reprocessing and the Celery task all come through here.
 
 import os
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
-from calibration_dbs.records import Record, recorded_run
+from calibration_dbs.provenance import Record, recorded_run
 from crattn_stage.cameras.instruments import (
     calibration_type,
     camera_and_site,
@@ -16,9 +17,9 @@ from crattn_stage.cameras.instruments import (
     night,
     observation_type,
 )
-from crattn_stage.errors import FrameError
-from crattn_stage.fits.atomic import PACKERS, sha256
-from crattn_stage.fits.frame import ObservationFrame
+from crattn_stage.errors import FrameError, ModelError
+from crattn_stage.fits.atomic import PACKERS, clear_parts, sha256
+from crattn_stage.fits.frame import ObservationFrame, input_files
 from crattn_stage.quality.summary import total
 
 #: What marks an output that lies beside its input.
@@ -105,14 +106,15 @@ def mask_file(path, target, stage, record, overwrite=False, mask_extension=False
     ----------
     path, target, stage
         As for `process`.
-    record : `calibration_dbs.records.Record`
+    record : `calibration_dbs.provenance.Record`
         Filled as far as it goes, whatever happens.
     overwrite, mask_extension, preview
         As for `process`.
     known : collection of tuple of str
         (path, sha256) of existing files that are replaced in any case.
     ready : callable, optional
-        As for `crattn_stage.fits.atomic.replacing`.
+        As for `crattn_stage.fits.atomic.replacing`.  It says that nobody else
+        writes to the target: parts of files that a killed process left there are removed.
 
     Returns
     -------
@@ -124,14 +126,16 @@ def mask_file(path, target, stage, record, overwrite=False, mask_extension=False
         If the frame cannot be read, masked or written.
     """
     path, target = Path(path), Path(target)
-    record.run["input_sha256"] = sha256(path)
+    record.run["input_sha256"] = sha256(*input_files(path))
     with ObservationFrame(path) as frame:
-        # A night that the header does not say is known from elsewhere, or not at all.
-        record.frame.update({k: v for k, v in description(frame.header).items() if v is not None})
+        # A night that the header does not give is known from elsewhere, or not at all.
+        record.frame.update({k: v for k, v in frame_columns(frame.header).items() if v is not None})
         if calibration_type(frame.header):
             record.status = "skipped"
             return Outcome(f"skipped, {calibration_type(frame.header)} frame")
         picture = [preview_path(target)] if preview else []
+        for output in frame.outputs(target) if ready is not None else ():
+            clear_parts(output)
         for planned in (*frame.outputs(target), *picture):
             # Known before the work, not after it.
             if os.path.lexists(planned) and not overwrite and (str(planned), sha256(planned)) not in known:
@@ -169,8 +173,36 @@ def mask_file(path, target, stage, record, overwrite=False, mask_extension=False
         return Outcome(f"{hits}, {summary.fraction:.3%} of pixels, {verdict}{notes}", [*outputs, *picture])
 
 
+@lru_cache(2)
+def stage_of(digest, **context):
+    """Return the stage of a model, loaded once per process, since that takes longer than a small frame.
+
+    Parameters
+    ----------
+    digest : str
+        Sha256 of the model's weights.
+    **context
+        Of `crattn_stage.stage.RuntimeContext`.
+
+    Returns
+    -------
+    `crattn_stage.stage.AttentionCRStage`
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be loaded or is another one.
+    """
+    from crattn_stage.stage import AttentionCRStage, RuntimeContext
+
+    stage = AttentionCRStage(RuntimeContext(**context))
+    if stage.model.card.sha256 != digest:
+        raise ModelError(f"{context['model']}: has another sha256 than the run was queued with")
+    return stage
+
+
 def run_identity(stage):
-    """Return what `calibration_dbs.records.recorded_run` is to know of a stage.
+    """Return what `calibration_dbs.provenance.recorded_run` is told of a stage.
 
     Parameters
     ----------
@@ -185,7 +217,7 @@ def run_identity(stage):
     return model, {key: provenance[key] for key in ("threshold", "engine", "version")}
 
 
-def description(header):
+def frame_columns(header):
     """Return the columns of `calibration_dbs.tables.Frame` that a header gives.
 
     Parameters
@@ -195,13 +227,14 @@ def description(header):
     Returns
     -------
     dict
+        None where the header does not say.
     """
     instrument = identify(header)
     return {
         "instrument": instrument.name,
         **camera_and_site(header),
         "night": night(header, instrument),
-        "observation_type": observation_type(header),
+        "observation_type": observation_type(header) or None,
         "exposure_time": exposure_time(header),
     }
 
@@ -211,7 +244,7 @@ def record_detections(record, detections, seconds):
 
     Parameters
     ----------
-    record : `calibration_dbs.records.Record`
+    record : `calibration_dbs.provenance.Record`
     detections : list of `crattn_stage.quality.summary.Detection`
     seconds : float or None
         Exposure time.

@@ -229,7 +229,7 @@ def test_a_killer_is_set_aside_and_the_night_goes_on(redis, observatory, deadly)
     killer = write_frame(night.root, 2)
     night.start_worker(**deadly)
     assert night.reprocess("--celery").wait(120) == 1
-    check(night, good, {killer: "kills whoever masks it: signal SIGKILL"})
+    check(night, good, {killer: "crashed the worker (signal SIGKILL)"})
     assert "2 succeeded, 1 failed" in night.log.read_text()
 
 
@@ -343,7 +343,7 @@ def test_migrations_on_postgresql(postgresql):
 def test_two_commands_at_once_ask_for_each_frame_once(postgresql):
     from concurrent.futures import ThreadPoolExecutor
 
-    from calibration_dbs.records import queue_run
+    from calibration_dbs.runs import Request, queue_runs
 
     database = connect(postgresql)
     upgrade(database)
@@ -351,7 +351,8 @@ def test_two_commands_at_once_ask_for_each_frame_once(postgresql):
 
     def ask(number):
         path = f"/night/{number // 4}.fits"
-        return queue_run(database, path, model, f"{path}.out", threshold=0.5, engine="float32", version="0", options={})
+        columns = {"threshold": 0.5, "engine": "float32", "version": "0", "options": {}}
+        return queue_runs(database, [Request(path, f"{path}.out", model, columns)], NIGHT)[0]
 
     with ThreadPoolExecutor(8) as pool:
         runs = list(pool.map(ask, range(80)))

@@ -1,4 +1,4 @@
-"""Nights on this machine: what is due, who does it, and what happens when someone is killed."""
+"""Nights on this machine: what is out of date, which worker does it, and what happens when one is killed."""
 
 import json
 import multiprocessing
@@ -16,18 +16,19 @@ from astropy.io import fits
 from click.testing import CliRunner
 from night import NIGHT, folder_of, write_bad_frames, write_frame
 from services import wait_for
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from calibration_dbs import records, registry
+from calibration_dbs import provenance, registry, runs
 from calibration_dbs.database import connect, open_database
 from calibration_dbs.tables import Batch, Frame, Run
 from crattn_stage import __version__
 from crattn_stage.cli import main
 from crattn_stage.fits.atomic import sha256
 from crattn_stage.models.cards import DEFAULT
+from crattn_stage.nights.execute import execute
 from crattn_stage.nights.find import find_frames
-from crattn_stage.nights.runs import describe_model, execute, plan, submit
+from crattn_stage.nights.plan import describe_model, plan, submit
 
 OTHER = "att-cosmic-conn"
 
@@ -67,7 +68,7 @@ def test_a_night_is_done_once(tmp_path, database):
     bad = write_bad_frames(tmp_path)
 
     table = reprocess(tmp_path, "--dry-run")
-    assert table.exit_code == 0 and "9 of 10 frames are due" in table.stdout
+    assert table.exit_code == 0 and "9 of 10 frames are out of date" in table.stdout
     assert "-0060-e91.fits: of night 20130104, not of 20130105" in table.stderr
     assert not runs_of(database) and not outputs(tmp_path)
 
@@ -87,10 +88,10 @@ def test_a_night_is_done_once(tmp_path, database):
     for path in bad:
         path.unlink()
     rest = reprocess(tmp_path)
-    assert rest.exit_code == 0 and "nothing is due" in rest.stdout
+    assert rest.exit_code == 0 and "nothing is out of date" in rest.stdout
 
 
-def test_what_makes_a_frame_due(tmp_path, database):
+def test_what_makes_a_frame_out_of_date(tmp_path, database):
     path = write_frame(tmp_path, 1)
     assert reprocess(tmp_path).exit_code == 0
     (output,) = folder_of(tmp_path).glob("*-crmask.fits")
@@ -147,7 +148,7 @@ def test_models_are_chosen_by_rule(tmp_path, database):
     )
 
     due = reprocess(tmp_path, "--dry-run").stdout
-    assert "1 of 2 frames are due" in due and re.search(rf"-0001-e91.fits +mask +{OTHER}", due)
+    assert "1 of 2 frames are out of date" in due and re.search(rf"-0001-e91.fits +mask +{OTHER}", due)
     assert reprocess(tmp_path).exit_code == 0
     new = outputs(tmp_path)
     assert [name for name in new if new[name] != old[name]] == [f"lsc1m005-fa15-{NIGHT}-0001-e91-crmask.fits"]
@@ -206,7 +207,7 @@ def test_nights_by_pattern(tmp_path):
         found, mentioned = find_frames(root, NIGHT, pattern=pattern)
         assert {frame.path for frame in found} == {inside, label_wins, broken}
         assert [frame.path for frame in mentioned] == [neighbour]
-    assert not find_frames(root, NIGHT, instrument="fa16", pattern="**/*0001*.fits")[0]
+    assert not find_frames(root, NIGHT, instruments=["fa16"], pattern="**/*0001*.fits")[0]
     assert not find_frames(root, NIGHT, site="coj")[0]
 
 
@@ -220,29 +221,29 @@ def test_the_nights_of_real_decam(data, tmp_path):
 
 def queued(database, root):
     frames, _ = find_frames(root, NIGHT)
-    return submit(database, [plan(database, frame) for frame in frames], NIGHT)
+    return submit(database, plan(database, frames), NIGHT)
 
 
 def test_a_frame_is_locked_and_its_lock_expires(tmp_path, database):
     write_frame(tmp_path, 1)
     (run,) = queued(database, tmp_path)
-    # A worker that is killed says nothing more.
-    records._claim(database, run, lease=60)
-    with pytest.raises(records.Locked, match="is being masked by"):
+    # A worker that is killed gives no more sign of life.
+    runs._claim(database, run, lease=60)
+    with pytest.raises(runs.Locked, match="is being masked by"):
         execute(database, run)
     with Session(database) as session, session.begin():
         session.execute(update(Frame).values(locked_until=datetime.now(UTC)))
     execute(database, run)
     (row,) = runs_of(database)
     assert (row.status, row.losses) == ("succeeded", 1)
-    with pytest.raises(records.Over):
+    with pytest.raises(runs.Over):
         execute(database, run)
 
 
 def test_a_worker_that_was_taken_for_dead_records_nothing(tmp_path, database):
     write_frame(tmp_path, 1)
     (run,) = queued(database, tmp_path)
-    with pytest.raises(records.Locked, match="taken over"), records.claimed(database, run, lease=1000) as job:
+    with pytest.raises(runs.Locked, match="taken over"), runs.claimed(database, run, lease=1000) as job:
         with Session(database) as session, session.begin():
             session.execute(update(Frame).values(locked_by="another"))
         job.record.run["hits"] = 77
@@ -253,9 +254,9 @@ def test_a_worker_that_was_taken_for_dead_records_nothing(tmp_path, database):
 def test_a_sign_of_life_keeps_the_lock(tmp_path, database):
     write_frame(tmp_path, 1)
     (run,) = queued(database, tmp_path)
-    with records.claimed(database, run, lease=0.4):
+    with runs.claimed(database, run, lease=0.4):
         time.sleep(1.0)
-        with pytest.raises(records.Locked):
+        with pytest.raises(runs.Locked):
             execute(database, run)
 
 
@@ -263,29 +264,30 @@ def test_what_a_lost_worker_left_is_ours(tmp_path, database):
     """Killed between the file and the record: the file is there, and nobody has said so."""
     path = write_frame(tmp_path, 1)
     (run,) = queued(database, tmp_path)
-    job = records._claim(database, run, lease=0.0)
+    job = runs._claim(database, run, lease=0.0)
     target = Path(job.target)
     target.write_bytes(b"whole, but never recorded")
-    records.begin_output(database, job, {str(target): sha256(target)})
+    runs.begin_output(database, job, {str(target): sha256(target)})
     part = target.with_name(f".{target.name}.123.part")
     part.write_bytes(b"half")
     time.sleep(0.01)
     execute(database, run)
     assert not part.exists() and fits.getval(target, "L1STATCR") == 1
-    assert (str(target), sha256(target)) in records.known_digests(database, str(target))
+    assert (str(target), sha256(target)) in provenance.known_digests(database, str(target))
     assert path.exists()
 
 
-def test_another_night_of_work_is_one_batch(tmp_path, database):
+def test_frames_asked_for_twice_are_one_batch_which_closes(tmp_path, database):
     write_frame(tmp_path, 1)
-    runs, same = queued(database, tmp_path), queued(database, tmp_path)
-    assert list(runs) == list(same)
-    execute(database, *runs)
-    second = records.close_batch(database, *runs)
-    assert second == 2
-    assert records.close_batch(database, *runs) is None
+    first, same = queued(database, tmp_path), queued(database, tmp_path)
+    assert list(first) == list(same)
+    assert runs.close_batches(database, first) == []
+    execute(database, *first)
+    (batch,) = runs.close_batches(database, first)
+    assert runs.close_batches(database, first) == []
     with Session(database) as session:
-        assert session.get_one(Batch, second).finished is not None
+        assert [b.id for b in session.scalars(select(Batch).where(Batch.finished.is_not(None)))] == [batch]
+        assert session.scalar(select(func.count()).select_from(Batch)) == 1
 
 
 @pytest.fixture
@@ -305,7 +307,7 @@ def test_a_frame_that_kills_its_worker_is_set_aside(tmp_path, database, killer):
     result = reprocess(tmp_path)
     assert result.exit_code == 1 and "2 succeeded, 1 failed" in result.stdout
     (run,) = runs_of(database, status="failed")
-    assert run.losses == 2 and "kills whoever masks it: signal SIGKILL" in run.error
+    assert run.losses == 2 and "crashed the worker (signal SIGKILL)" in run.error
     assert not list(folder_of(tmp_path).glob(".*part*"))
     killer("nothing")
     assert reprocess(tmp_path).exit_code == 0
@@ -355,12 +357,11 @@ def _write_records(url, number, queue):
     try:
         for i in range(8):
             path = f"/night/{number}-{i}.fits"
-            run = records.queue_run(
-                database, path, model, f"{path}.out", threshold=0.5, engine="float32", version="0", options={}
-            )
-            with records.claimed(database, run) as job:
+            columns = {"threshold": 0.5, "engine": "float32", "version": "0", "options": {}}
+            (run,) = runs.queue_runs(database, [runs.Request(path, f"{path}.out", model, columns)], NIGHT)
+            with runs.claimed(database, run) as job:
                 job.record.run["hits"] = i
-            with records.recorded_run(database, path, model, threshold=0.5, engine="float32", version="0") as record:
+            with provenance.recorded_run(database, path, model, threshold=0.5, engine="float32", version="0") as record:
                 record.run["hits"] = i
         queue.put("done")
     except Exception as error:
@@ -376,8 +377,8 @@ def test_eight_processes_write_to_sqlite_at_once(url, database):
     assert [queue.get(timeout=120) for _ in children] == ["done"] * 8
     for child in children:
         child.join()
-    runs = runs_of(database)
-    assert len(runs) == 8 * 8 * 2 and {run.status for run in runs} == {"succeeded"}
+    written = runs_of(database)
+    assert len(written) == 8 * 8 * 2 and {run.status for run in written} == {"succeeded"}
 
 
 def test_usage_errors(tmp_path):
@@ -440,8 +441,8 @@ def test_a_relative_root_is_the_same_place(tmp_path, database, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert reprocess("../data").exit_code == 0
-    assert "nothing is due" in reprocess("../data").stdout
-    assert "nothing is due" in reprocess(tmp_path / "data").stdout
+    assert "nothing is out of date" in reprocess("../data").stdout
+    assert "nothing is out of date" in reprocess(tmp_path / "data").stdout
 
 
 def test_an_output_never_replaces_its_frame(tmp_path, database):
@@ -459,7 +460,7 @@ def test_outputs_below_the_root_are_no_frames(tmp_path, database):
     write_frame(tmp_path, 1)
     arguments = ("--pattern", "**/*.fits", "--output-root", tmp_path / "masked")
     assert reprocess(tmp_path, *arguments).exit_code == 0
-    assert "nothing is due" in reprocess(tmp_path, *arguments).stdout
+    assert "nothing is out of date" in reprocess(tmp_path, *arguments).stdout
     assert len(list((tmp_path / "masked").rglob("*.fits"))) == 1
 
 
@@ -477,7 +478,7 @@ def test_an_older_request_does_not_follow_a_newer_one(tmp_path, database):
     write_frame(tmp_path, 1)
     (first,) = queued(database, tmp_path)
     assert reprocess(tmp_path, "--model", OTHER).exit_code == 0
-    with pytest.raises(records.Over):
+    with pytest.raises(runs.Over):
         execute(database, first)
     assert reprocess(tmp_path).exit_code == 0
     assert [run.status for run in runs_of(database)] == ["superseded", "succeeded", "succeeded"]
@@ -487,10 +488,10 @@ def test_an_older_request_does_not_follow_a_newer_one(tmp_path, database):
 def test_a_worker_that_woke_too_late_writes_nothing(tmp_path, database):
     write_frame(tmp_path, 1)
     (run,) = queued(database, tmp_path)
-    with pytest.raises(records.Locked), records.claimed(database, run, lease=1000) as job:
+    with pytest.raises(runs.Locked), runs.claimed(database, run, lease=1000) as job:
         with Session(database) as session, session.begin():
             session.execute(update(Frame).values(locked_by="another"))
-        records.begin_output(database, job, {"x": "y"})
+        runs.begin_output(database, job, {"x": "y"})
     assert runs_of(database)[0].outputs is None
 
 
@@ -498,5 +499,5 @@ def test_runs_of_another_database_are_told_apart(tmp_path, database):
     write_frame(tmp_path, 1)
     (run,) = queued(database, tmp_path)
     for number, path in ((run, "/another/frame.fits"), (4711, None)):
-        with pytest.raises(records.UnknownRun, match="in this database"):
+        with pytest.raises(runs.UnknownRun, match="in this database"):
             execute(database, number, path=path)

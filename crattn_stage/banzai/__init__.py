@@ -122,9 +122,9 @@ class CosmicRayDetector(Stage):
         """Mask an image and record it; what goes wrong is recorded before it is raised or passed over."""
         from sqlalchemy.exc import SQLAlchemyError
 
-        from calibration_dbs.records import recorded_run
+        from calibration_dbs.provenance import recorded_run
         from crattn_stage import __version__
-        from crattn_stage.process import description, run_identity
+        from crattn_stage.process import frame_columns, run_identity
 
         failure = None
         engine, threshold = self._setting("CRATTN_ENGINE"), self._setting("CRATTN_THRESHOLD")
@@ -138,7 +138,7 @@ class CosmicRayDetector(Stage):
         try:
             # BANZAI knows a frame by the name of its file, not by its folder.
             with recorded_run(database, image.filename, model, **options) as record:
-                record.frame.update(description(image.meta))
+                record.frame.update(frame_columns(image.meta))
                 if failure:
                     raise failure
                 self._mask(image, masker, record)

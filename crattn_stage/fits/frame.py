@@ -135,11 +135,14 @@ class ObservationFrame:
         """Close the files."""
         self._stack.close()
 
+    @property
+    def inputs(self):
+        """The files that the frame is read from, a list of `pathlib.Path`: its own and its companion mask file."""
+        return input_files(self.path)
+
     def _find_companion(self):
-        if "_ooi_" not in self.path.name:
-            return None
-        sibling = self.path.with_name(self.path.name.replace("_ooi_", "_ood_"))
-        if not sibling.exists():
+        sibling = next(iter(input_files(self.path)[1:]), None)
+        if sibling is None:
             return None
         try:
             return self._stack.enter_context(FitsFile(sibling))
@@ -452,3 +455,20 @@ class ObservationFrame:
             hdu = fits.ImageHDU(plane, header, convention.extension)
         hdu.ver = extension.version
         return self._file.rendered(hdu, like)
+
+
+def input_files(path):
+    """Return the files of a frame, without opening any.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    list of `pathlib.Path`
+        The frame and, beside a DECam ``_ooi_`` image, its ``_ood_`` mask file where there is one.
+    """
+    path = Path(path)
+    sibling = path.with_name(path.name.replace("_ooi_", "_ood_"))
+    return [path, sibling] if sibling != path and sibling.exists() else [path]

@@ -23,6 +23,7 @@ import numpy as np
 from crattn_stage import __version__
 from crattn_stage.errors import EngineError
 from crattn_stage.fits.atomic import replacing
+from crattn_stage.processors import available_cpus
 
 logger = logging.getLogger(__name__)
 
@@ -88,8 +89,7 @@ def thread_count(threads=None, maker=None):
         return 1
     if threads is None and os.environ.get("OMP_NUM_THREADS", "").isdigit():
         threads = int(os.environ["OMP_NUM_THREADS"])
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return threads or cores or 1
+    return threads or available_cpus()
 
 
 def start(engine, card, tensors, threads=None):
