@@ -19,6 +19,10 @@ class EngineError(CrattnError, ValueError):
     """An engine that is unknown or cannot run here."""
 
 
+class CameraError(CrattnError):
+    """A camera profile that cannot be read or does not keep to the format."""
+
+
 def printable(text):
     """Return a text that is safe on terminals and in logs: control characters as escapes.
 

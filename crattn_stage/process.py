@@ -9,17 +9,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from calibration_dbs.provenance import Record, recorded_run
-from crattn_stage.cameras.instruments import (
-    calibration_type,
-    camera_and_site,
-    exposure_time,
-    identify,
-    night,
-    observation_type,
-)
+from crattn_stage.cameras.facts import read_exposure
+from crattn_stage.cameras.profile import recognise
 from crattn_stage.errors import FrameError, ModelError
 from crattn_stage.fits.atomic import PACKERS, clear_parts, sha256
-from crattn_stage.fits.frame import ObservationFrame, input_files
+from crattn_stage.fits.frame import ObservationFrame
 from crattn_stage.quality.summary import total
 
 #: What marks an output that lies beside its input.
@@ -126,13 +120,15 @@ def mask_file(path, target, stage, record, overwrite=False, mask_extension=False
         If the frame cannot be read, masked or written.
     """
     path, target = Path(path), Path(target)
-    record.run["input_sha256"] = sha256(*input_files(path))
+    record.run["input_sha256"] = sha256(path)
     with ObservationFrame(path) as frame:
+        if len(frame.inputs) > 1:
+            record.run["input_sha256"] = sha256(*frame.inputs)
         # A night that the header does not give is known from elsewhere, or not at all.
-        record.frame.update({k: v for k, v in frame_columns(frame.header).items() if v is not None})
-        if calibration_type(frame.header):
+        record.frame.update({k: v for k, v in frame_columns(frame.exposure).items() if v is not None})
+        if frame.exposure.calibration_type:
             record.status = "skipped"
-            return Outcome(f"skipped, {calibration_type(frame.header)} frame")
+            return Outcome(f"skipped, {frame.exposure.calibration_type} frame")
         picture = [preview_path(target)] if preview else []
         for output in frame.outputs(target) if ready is not None else ():
             clear_parts(output)
@@ -166,7 +162,7 @@ def mask_file(path, target, stage, record, overwrite=False, mask_extension=False
             outputs={os.path.abspath(output): digest for output, digest in digests.items()},
             output_sha256=sha256(*outputs) if len(digests) > 1 else digests[str(target)],
         )
-        summary = record_detections(record, frame.detections, exposure_time(frame.header))
+        summary = record_detections(record, frame.detections, frame.exposure.exposure_time)
         verdict, reason = record.run["verdict"], record.run["reason"]
         notes = "".join(f"; {note}" for note in [*frame.notes, reason] if note)
         hits = "1 cosmic ray" if summary.hits == 1 else f"{summary.hits} cosmic rays"
@@ -217,7 +213,7 @@ def run_identity(stage):
     return model, {key: provenance[key] for key in ("threshold", "engine", "version")}
 
 
-def frame_columns(header):
+def description(header):
     """Return the columns of `calibration_dbs.tables.Frame` that a header gives.
 
     Parameters
@@ -227,16 +223,24 @@ def frame_columns(header):
     Returns
     -------
     dict
+    """
+    return frame_columns(read_exposure(header, recognise([header])[0]))
+
+
+def frame_columns(exposure):
+    """Return the columns of `calibration_dbs.tables.Frame` for an exposure.
+
+    Parameters
+    ----------
+    exposure : `crattn_stage.cameras.facts.Exposure`
+
+    Returns
+    -------
+    dict
         None where the header does not say.
     """
-    instrument = identify(header)
-    return {
-        "instrument": instrument.name,
-        **camera_and_site(header),
-        "night": night(header, instrument),
-        "observation_type": observation_type(header) or None,
-        "exposure_time": exposure_time(header),
-    }
+    names = ("instrument", "camera", "site", "night", "observation_type", "exposure_time")
+    return {name: None if getattr(exposure, name) == "" else getattr(exposure, name) for name in names}
 
 
 def record_detections(record, detections, seconds):

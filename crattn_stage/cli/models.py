@@ -138,12 +138,13 @@ def register_model(model, url, new_instrument, **validity):
 
 
 def _check_instrument(cameras, name):
-    from crattn_stage.cameras.instruments import INSTRUMENTS
+    from crattn_stage.cameras.profile import profiles
 
-    known = {instrument.name for instrument in INSTRUMENTS} | cameras
-    if name.lower() not in known:
+    families = {profile.family for profile in profiles()}
+    if name.lower() not in families | cameras:
+        known = f"known cameras are {', '.join(sorted(cameras))}" if cameras else "no camera is known yet"
         raise CrattnError(
-            f"unknown instrument {name!r}; known are {', '.join(sorted(known))}.  --new-instrument accepts it"
+            f"unknown instrument {name!r}: no camera family (see `cameras`), and {known}; --new-instrument accepts it"
         )
 
 

@@ -76,9 +76,10 @@ def _execute(database, job, threads):
     target, options = Path(job.target), dict(job.options)
     force, refused = options.pop("force", False), options.pop("refused", None)
     options.pop("model", None)
+    inputs = options.pop("inputs", None) or [job.path]
     if refused:
         raise FrameError(refused)
-    if not force and _is_done(database, job):
+    if not force and _is_done(database, job, inputs):
         job.record.status = "superseded"
         return Outcome("already done")
     if job.losses >= MOST_LOSSES:
@@ -96,7 +97,7 @@ def _execute(database, job, threads):
     return mask_file(job.path, target, stage_of(job.sha256, **context), job.record, **options)
 
 
-def _is_done(database, job):
+def _is_done(database, job, inputs):
     """Tell whether the same has been done since the frame was found out of date."""
     done = provenance.succeeded(database, job.path, job.sha256, job.threshold, job.target)
-    return bool(done) and not what_changed(job.path, done)
+    return bool(done) and not what_changed(inputs, done)

@@ -9,20 +9,22 @@ import io
 import lzma
 import multiprocessing
 import os
-import re
 import resource
 import time
+import zlib
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import prod
 from multiprocessing.connection import wait
 from pathlib import Path
 
 from astropy.io import fits
 
-from crattn_stage.cameras.instruments import calibration_type, identify
+from crattn_stage.cameras import layout
+from crattn_stage.cameras.facts import read_exposure
 from crattn_stage.errors import FrameError, one_line
-from crattn_stage.fits.frame import ObservationFrame, input_files
+from crattn_stage.fits.frame import OpenFrame
 from crattn_stage.fits.header import readable
 from crattn_stage.process import frame_columns
 from crattn_stage.processors import available_cpus
@@ -49,7 +51,7 @@ class FrameInfo:
     ut_date : str
         YYYYMMDD of ``DATE-OBS``; "" where it is missing.
     calibration_type : str
-        As `crattn_stage.cameras.instruments.calibration_type`.
+        As `crattn_stage.cameras.facts.calibration_type`.
     megapixels : float
         Of a packed file, those of its first image.
     inputs : list of `pathlib.Path`
@@ -92,20 +94,10 @@ def read_frame_info(path):
             start = stream.read(6)
         opener = next((opener for magic, opener in PACKED.items() if start.startswith(magic)), None)
         if opener is not None:
-            header, pixels = _packed_header(opener, path)
-            instrument = identify(header)
-        else:
-            with ObservationFrame(path) as frame:
-                header, instrument = frame.header, frame.instrument
-                pixels = sum(extension.shape[0] * extension.shape[1] for extension in frame.extensions)
-        return FrameInfo(
-            path,
-            {**frame_columns(header), "instrument": instrument.name},
-            ut_date=re.sub(r"\D", "", str(header.get("DATE-OBS", ""))[:10]),
-            calibration_type=calibration_type(header),
-            megapixels=pixels / 1e6,
-            inputs=input_files(path),
-        )
+            return _packed_info(opener, path)
+        with OpenFrame(path, look=False) as frame:
+            pixels = sum(prod(extension.shape) for extension in frame.layout.extensions)
+            return _info(path, frame.layout.exposure, pixels, frame.inputs, frame.layout.refusal)
     except FrameError as error:
         return FrameInfo(path, error=one_line(error))
     except OSError as error:
@@ -117,32 +109,42 @@ def read_frame_info(path):
         return FrameInfo(path, error=f"{type(error).__name__}: {one_line(error)}")
 
 
-def _packed_header(opener, path):
-    """Return the first headers of a packed file as one, and the number of pixels of its first image."""
+def _info(path, exposure, pixels, inputs, error=""):
+    calibration = exposure.calibration_type
+    return FrameInfo(path, frame_columns(exposure), exposure.ut_date, calibration, pixels / 1e6, inputs, error)
+
+
+def _packed_info(opener, path):
+    """Return what the primary header of a packed file says, and that of the image behind it if the first has none."""
     try:
         with opener(path) as packed:
             stream = io.BytesIO(packed.read(_HEAD))
-    except (EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise FrameError(f"truncated or damaged: {one_line(error)}") from error
-    except OSError as error:
-        raise FrameError(f"truncated or damaged: {one_line(error.strerror or error)}") from error
+    except (EOFError, lzma.LZMAError, zlib.error, OSError) as error:
+        raise FrameError(f"truncated or damaged: {one_line(getattr(error, 'strerror', None) or error)}") from error
+    hdus = []
     try:
-        header = image = readable(fits.Header.fromfile(stream))
-        if not header.get("NAXIS"):
-            # Some pipelines write what was observed on the image alone.
-            with suppress(EOFError):
-                image = readable(fits.Header.fromfile(stream))
-                header = header.copy()
-                header.extend(image, unique=True, strip=True, end=True)
-        return header, _pixels(image)
+        while not hdus or (len(hdus) == 1 and not hdus[0].shape):
+            header = readable(fits.Header.fromfile(stream))
+            hdus.append(
+                layout.Hdu(len(hdus), header, header.get("EXTNAME", ""), header.get("EXTVER", 1), _shape(header))
+            )
     except (OSError, EOFError, ValueError, TypeError, fits.VerifyError) as error:
-        raise FrameError(f"not a FITS file: {one_line(error)}") from error
+        if not hdus:
+            raise FrameError(f"not a FITS file: {one_line(error)}") from error
+    identified = layout.identify(hdus, path.name)
+    names = layout.companion_name(identified[0], path.name, hdus[0].header)
+    companion = next((path.with_name(name) for name in names if path.with_name(name).exists()), None)
+    header = hdus[0].header.copy()
+    for hdu in hdus[1:]:
+        header.extend(hdu.header, unique=True, strip=True, end=True)
+    exposure = read_exposure(header, identified[0], [hdu.header for hdu in hdus], path.name, [hdu.name for hdu in hdus])
+    return _info(path, exposure, prod(hdus[-1].shape or (0,)), [path, *([companion] if companion else [])])
 
 
-def _pixels(header):
-    sides = [header.get(f"{z}NAXIS{axis}", 0) for z in ("Z", "") for axis in (1, 2)]
-    width, height = sides[:2] if all(sides[:2]) else sides[2:]
-    return width * height if isinstance(width, int) and isinstance(height, int) else 0
+def _shape(header):
+    sides = [header.get(f"{z}NAXIS{axis}", 0) for z in ("Z", "") for axis in (2, 1)]
+    sides = sides[:2] if all(sides[:2]) else sides[2:]
+    return tuple(sides) if all(isinstance(side, int) and side > 0 for side in sides) else ()
 
 
 def read_headers(paths, seconds=SECONDS, memory=MEMORY, processes=None):

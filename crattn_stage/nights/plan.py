@@ -14,7 +14,6 @@ from calibration_dbs.tables import LONGEST_PATH
 from crattn_stage import __version__
 from crattn_stage.errors import FrameError, ModelError, one_line
 from crattn_stage.fits.atomic import sha256
-from crattn_stage.fits.frame import input_files
 from crattn_stage.models.cards import WEIGHTS, find, read_card
 from crattn_stage.nights.headers import FrameInfo
 from crattn_stage.process import output_path
@@ -166,17 +165,17 @@ def _compare(database, planned):
     done = provenance.succeeded(database, path, planned.model["sha256"], planned.threshold, target)
     if not done:
         return True, _difference(provenance.last_run(database, path), planned)
-    why = what_changed(path, done)
+    why = what_changed(planned.frame.inputs, done)
     return (True, why) if why else (False, f"done {done[0].finished:%Y-%m-%d %H:%M}")
 
 
-def what_changed(path, done):
+def what_changed(inputs, done):
     """Return why the runs that masked a frame do not count any more.
 
     Parameters
     ----------
-    path : path-like
-        Of the frame.
+    inputs : list of path-like
+        The frame and its companion mask file, where it has one.
     done : list of `calibration_dbs.tables.Run`
         As from `calibration_dbs.provenance.succeeded`, at least one.
 
@@ -190,10 +189,10 @@ def what_changed(path, done):
     FrameError
         If the frame cannot be read.
     """
-    digest = sha256(*input_files(path))
+    digest = sha256(*inputs)
     same = [run for run in done if run.input_sha256 == digest]
     if not same:
-        return "the frame has changed" if len(input_files(path)) == 1 else "the frame or its mask file has changed"
+        return "the frame has changed" if len(inputs) == 1 else "the frame or its mask file has changed"
     if not any(_major(run.version) == _major(__version__) for run in same):
         return f"masked by version {same[0].version}"
     if not any(_is_as_recorded(run) for run in same):
@@ -269,7 +268,8 @@ def _queued(database, steps, night, request):
 
 def _request(step, night, engine, options):
     frame = step.frame
-    options = {**options, "model": step.model["path"], "force": step.reason == "forced"}
+    inputs = [str(path) for path in frame.inputs]
+    options = {**options, "model": step.model["path"], "force": step.reason == "forced", "inputs": inputs}
     if frame.is_hostile:
         options["refused"] = frame.error
     return runs.Request(
