@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -16,15 +15,12 @@ from conftest import need
 from night import NIGHT, copy_real_frames, folder_of, write_bad_frames, write_frame
 from services import (
     AMQP,
-    POSTGRESQL,
     REDIS,
     PrivatePostgres,
     PrivateRabbit,
     PrivateRedis,
     broker_answers,
-    database_answers,
     installed,
-    scratch_database,
     wait_for,
 )
 from sqlalchemy import func, select
@@ -36,15 +32,6 @@ from crattn_stage.cli import main
 
 #: Seconds without a sign of life after which the tests take a worker for dead.
 LEASE = 3
-
-
-@pytest.fixture
-def folder():
-    """A folder that a server's own user can enter."""
-    path = Path(tempfile.mkdtemp(prefix="crattn-test-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture
@@ -67,18 +54,6 @@ def redis(folder):
     server = PrivateRedis(folder)
     yield server.url
     server.stop()
-
-
-@pytest.fixture
-def postgresql(folder):
-    server = None
-    if not database_answers(POSTGRESQL):
-        need(installed("initdb"), "needs PostgreSQL: CRATTN_TEST_POSTGRESQL, or initdb to make one")
-        server = PrivatePostgres(folder / "postgres")
-    with scratch_database(server.url if server else POSTGRESQL) as url:
-        yield url
-    if server:
-        server.stop()
 
 
 class Observatory:

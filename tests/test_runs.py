@@ -1,33 +1,44 @@
 """Nights on this machine: what is out of date, which worker does it, and what happens when one is killed."""
 
+import hashlib
+import io
 import json
+import logging
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from astropy.io import fits
 from click.testing import CliRunner
+from conftest import sky_image, with_track
 from night import NIGHT, folder_of, write_bad_frames, write_frame
 from services import wait_for
 from sqlalchemy import func, select, update
+from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session
 
 from calibration_dbs import provenance, registry, runs
-from calibration_dbs.database import connect, open_database
-from calibration_dbs.tables import Batch, Frame, Run
+from calibration_dbs.database import connect, open_database, reading, upgrade, without_password, writing
+from calibration_dbs.tables import Amplifier, Batch, Frame, Run
 from crattn_stage import __version__
 from crattn_stage.cli import main
+from crattn_stage.cli import nights as cli_nights
+from crattn_stage.errors import PrintableFormatter
 from crattn_stage.fits.atomic import sha256
 from crattn_stage.models.cards import DEFAULT
+from crattn_stage.nights import follow as follow_module
 from crattn_stage.nights.execute import execute
 from crattn_stage.nights.find import find_frames
+from crattn_stage.nights.follow import Tally, follow
 from crattn_stage.nights.plan import describe_model, plan, submit
 
 OTHER = "att-cosmic-conn"
@@ -175,20 +186,18 @@ def test_models_are_chosen_by_rule(tmp_path, database):
 )
 def test_the_rule(database, instruments, night, expected):
     def register(name, **validity):
-        model = {"name": name, "architecture": "deepcr", "sha256": f"{hash(name) & 0xFFFF:04x}{name}", "path": name}
-        registry.register(database, model, **validity)
+        model = {"name": name, "architecture": "deepcr", "sha256": hashlib.sha256(name.encode()).hexdigest()}
+        registry.register(database, {**model, "path": name}, **validity)
 
-    register("for-fa15", instrument="fa15", first_night="20130101", last_night="20131231")
     register("old-any")
     register("newest-any")
+    register("for-fa15", instrument="fa15", first_night="20130101", last_night="20131231")
     register("old-decam", instrument="decam")
     register("bad-decam", instrument="decam")
-    register("for-decam", supersedes="old-decam")
+    register("for-decam", instrument="decam", supersedes="old-decam")
+    register("newer-decam", instrument="decam", last_night="20130101")
     registry.retire(database, "bad-decam", is_bad=True)
-    register("newest-any")
-    chosen = registry.choose(database, instruments, night)
-    # The general successor of a model for DECam goes before it there; the newest general one is chosen.
-    assert chosen.name == ("newest-any" if expected == "for-decam" else expected)
+    assert registry.choose(database, instruments, night).name == expected
     registry.retire(database, "for-decam")
     assert registry.choose(database, ("decam",), None).name == "old-decam"
 
@@ -501,3 +510,436 @@ def test_runs_of_another_database_are_told_apart(tmp_path, database):
     for number, path in ((run, "/another/frame.fits"), (4711, None)):
         with pytest.raises(runs.UnknownRun, match="in this database"):
             execute(database, number, path=path)
+
+
+def test_the_night_of_any_header_and_path_is_submitted(tmp_path, either_url):
+    """Long types, long paths: cut, stored or refused, and the other frames are done."""
+    database = open_database(either_url)
+    write_frame(tmp_path, 1)
+    write_frame(tmp_path, 2, OBSTYPE="a type of observation that is longer than sixty characters")
+    deep = folder_of(tmp_path)
+    for _ in range(5):
+        deep /= "d" * 230
+    deep.mkdir(parents=True)
+    far = deep / "far.fits"
+    shutil.copy(write_frame(tmp_path, 3), far)
+    for _ in range(5):
+        deep /= "e" * 230
+    deep.mkdir(parents=True)
+    too_far = deep / "too-far.fits"
+    shutil.copy(far, too_far)
+    result = reprocess(tmp_path, "--pattern", "**/*.fits", "--output-root", tmp_path / "out")
+    assert result.exit_code == 1 and "4 succeeded, 0 failed" in result.stdout, result.output
+    assert f"{too_far}: its path has" in result.stderr and "Traceback" not in result.output
+    with Session(database) as session:
+        types = set(session.scalars(select(Frame.observation_type)))
+        assert str(far) in session.scalars(select(Frame.path)).all()
+    assert types == {"EXPOSE", "a type of observation that is longer than sixty cha"[:50]}
+    database.dispose()
+
+
+def test_long_names_of_extensions_are_stored(either_url):
+    database = open_database(either_url)
+    model = {"name": "m" * 200, "architecture": "deepcr", "sha256": "ab" * 32}
+    rows = [
+        {"extension": "E" * 300 + end, "name": "amplifier " * 5, "pixels": 1, "searched": 2, "hits": 1} for end in "AB"
+    ]
+    with provenance.recorded_run(
+        database, "/x\udcff\0.fits", model, threshold=0.5, engine="x" * 99, version="0"
+    ) as record:
+        record.amplifiers = rows
+        record.run["reason"] = "a\0b"
+    (run,) = runs_of(database)
+    assert run.status == "succeeded" and run.reason == "a\\x00b"
+    database.dispose()
+
+
+def test_a_frame_that_the_database_refuses_costs_no_other(tmp_path, database, monkeypatch):
+    for number in range(4):
+        write_frame(tmp_path, number)
+    original = runs.queue_runs
+
+    def refuse(database, requests, night):
+        if any("-0002-" in request.path for request in requests):
+            raise DataError("insert", {}, ValueError("value too long"))
+        return original(database, requests, night)
+
+    monkeypatch.setattr("crattn_stage.nights.plan.runs.queue_runs", refuse)
+    result = reprocess(tmp_path)
+    assert result.exit_code == 1 and "3 succeeded" in result.stdout
+    assert "-0002-e91.fits: the database refuses it: value too long" in result.stderr
+
+
+def test_a_changed_companion_mask_makes_its_frame_out_of_date(tmp_path, database):
+    image, _ = with_track(sky_image())
+    primary = fits.PrimaryHDU()
+    primary.header.update(
+        INSTRUME="DECam", OBSTYPE="object", PRODTYPE="image", PROCTYPE="InstCal", DTCALDAT="2013-01-05"
+    )
+    fits.HDUList([primary, fits.CompImageHDU(image, name="N4")]).writeto(folder_of(tmp_path) / "c4d_ooi_r.fits.fz")
+    companion = folder_of(tmp_path) / "c4d_ood_r.fits.fz"
+    primary.header["PRODTYPE"] = "dqmask"
+
+    def write_mask(value):
+        plane = np.zeros(image.shape, np.int16)
+        plane[3, 3] = value
+        fits.HDUList([primary, fits.CompImageHDU(plane, name="N4")]).writeto(companion, overwrite=True)
+
+    write_mask(0)
+    arguments = ("--output-root", tmp_path / "out")
+    assert reprocess(tmp_path, *arguments).exit_code == 0
+    assert "nothing is out of date" in reprocess(tmp_path, *arguments).stdout
+    write_mask(1)
+    assert "the frame or its mask file has changed" in reprocess(tmp_path, *arguments, "--dry-run").stdout
+    assert reprocess(tmp_path, *arguments).exit_code == 0
+    assert "nothing is out of date" in reprocess(tmp_path, *arguments).stdout
+
+
+def test_no_runs_are_no_error(database):
+    assert runs.open_runs(database, []) == [] and not runs.any_held(database, runs.RunIds())
+    assert runs.next_run(database, runs.RunIds()) == (None, False)
+    assert runs.ended_runs(database, runs.RunIds())[0] == []
+
+
+def test_the_summary_counts_what_was_skipped(tmp_path, database):
+    write_frame(tmp_path, 1)
+    assert "1 succeeded, 0 failed;" in reprocess(tmp_path).stdout
+    write_frame(tmp_path, 2)
+    write_frame(tmp_path, 3, OBSTYPE="BIAS")
+    assert "1 succeeded, 0 failed, 2 skipped" in reprocess(tmp_path).stdout
+    assert "nothing is out of date; 3 skipped" in reprocess(tmp_path).stdout
+
+
+def test_a_run_that_ends_between_plan_and_submit_is_not_repeated(tmp_path, either_url):
+    """Another command masks the frame after this one found it out of date."""
+    database = open_database(either_url)
+    write_frame(tmp_path, 1)
+    frames, _ = find_frames(tmp_path, NIGHT)
+    steps = plan(database, frames)
+    assert reprocess(tmp_path).exit_code == 0
+    (output,) = folder_of(tmp_path).glob("*-crmask.fits")
+    before = output.stat().st_mtime_ns
+    (run,) = submit(database, steps, NIGHT)
+    assert execute(database, run).message == "already done"
+    assert output.stat().st_mtime_ns == before
+    assert [r.status for r in runs_of(database)] == ["succeeded", "superseded"]
+    assert Tally().summary() == "0 succeeded, 0 failed"
+    assert runs.close_batches(database, [run]) == [2]
+    database.dispose()
+
+
+def test_two_models_at_once_and_the_first_command_says_so(tmp_path, either_url):
+    """The frames of the first command are asked for again with another model: it fails, and its batch ends."""
+    database = open_database(either_url)
+    for number in range(2):
+        write_frame(tmp_path, number)
+    frames, _ = find_frames(tmp_path, NIGHT)
+    first = submit(database, plan(database, frames), NIGHT)
+    second = submit(database, plan(database, frames, OTHER), NIGHT)
+    assert not set(first) & set(second)
+    tally = Tally()
+    for run in follow(database, first, lambda left: True):
+        tally.add(run)
+    assert tally.replaced == 2 and tally.summary() == "0 succeeded, 0 failed, 2 superseded by another command"
+    with Session(database) as session:
+        assert [batch.finished is not None for batch in session.scalars(select(Batch).order_by(Batch.id))] == [
+            True,
+            False,
+        ]
+    database.dispose()
+
+
+def test_a_command_whose_frames_were_taken_over_exits_with_1(tmp_path, database, monkeypatch):
+    write_frame(tmp_path, 1)
+    original = cli_nights._here
+
+    def late(url, database, wanted, tally, jobs):
+        frames, _ = find_frames(tmp_path, NIGHT)
+        submit(database, plan(database, frames, OTHER), NIGHT)
+        return original(url, database, wanted, tally, jobs)
+
+    monkeypatch.setattr(cli_nights, "_here", late)
+    result = reprocess(tmp_path)
+    assert result.exit_code == 1 and "1 superseded by another command" in result.stdout
+    assert "superseded, another command asked for this frame with another model" in result.stdout
+
+
+def test_a_worker_whose_clock_is_fast_takes_over_nothing(tmp_path, postgresql, monkeypatch):
+    database = connect(postgresql)
+    upgrade(database)
+    write_frame(tmp_path, 1)
+    (run,) = queued(database, tmp_path)
+    with runs.claimed(database, run, lease=60):
+
+        class Fast(datetime):
+            @classmethod
+            def now(cls, tz=None):
+                return super().now(tz) + timedelta(hours=1)
+
+        for module in ("database", "tables"):
+            monkeypatch.setattr(f"calibration_dbs.{module}.datetime", Fast)
+        assert runs.next_run(database, runs.RunIds([run])) == (None, True)
+        with pytest.raises(runs.Locked):
+            execute(database, run)
+    database.dispose()
+
+
+def test_a_read_only_output_is_one_line_for_each_frame(tmp_path, database):
+    write_frame(tmp_path, 1)
+    (tmp_path / "file").write_bytes(b"")
+    result = _command(tmp_path, "--output-root", str(tmp_path / "file" / "deeper"))
+    out, err = result.communicate(timeout=120)
+    assert result.returncode == 1
+    (line,) = [line for line in err.splitlines() if "frame" in line or "Error" in line or "fits" in line]
+    assert line.endswith("Not a directory"), err
+    assert "Traceback" not in err
+
+
+def test_control_characters_never_reach_the_terminal(tmp_path, database):
+    write_frame(tmp_path, 1)
+    with Session(database) as session, session.begin():
+        session.add(Frame(path="/x", locked_by=None))
+    path = folder_of(tmp_path) / "a\x1b[31mred.fits"
+    path.write_bytes(b"")
+    result = reprocess(tmp_path)
+    assert "\x1b" not in result.output and r"a\x1b[31mred.fits" in result.output
+    log = io.StringIO()
+    handler = logging.StreamHandler(log)
+    handler.setFormatter(PrintableFormatter(logging.Formatter("%(message)s")))
+    logger = logging.Logger("x")
+    logger.addHandler(handler)
+    logger.warning("%s", "a\x1b[31m\x9b\u202eb")
+    assert log.getvalue() == "a\\x1b[31m\\x9b\\u202eb\n"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql+psycopg://me:secret@host/db", "postgresql+psycopg://me:***@host/db"),
+        ("postgresql+psycopg://host/db?user=me&password=secret", "postgresql+psycopg://host/db?***"),
+        ("postgresql+psycopg://me:sec@ret@host/db", "postgresql+psycopg://me:***@host/db"),
+        ("postgresql+psycopg://host/db?password=sec@ret", "postgresql+psycopg://***"),
+        ("amqp://me:sec@ret@host//", "amqp://me:***@host//"),
+        ("redis://:secret@host/0;redis://:secret@other/0", "redis://:***@host/0;redis://:***@other/0"),
+        ("sqlite:////home/me@here/x.sqlite", "sqlite:////home/me@here/x.sqlite"),
+        ("secret", "***"),
+    ],
+)
+def test_passwords_are_never_printed(url, shown):
+    assert without_password(url) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://me:secret@nowhere@127.0.0.1:1/db",
+        "postgresql+psycopg://127.0.0.1:1/db?password=secret",
+        "secret",
+        "x://me:y@host:secret/db",
+    ],
+)
+def test_errors_of_a_database_do_not_quote_its_password(tmp_path, url):
+    write_frame(tmp_path, 1)
+    result = reprocess(tmp_path, "--db", url)
+    assert result.exit_code == 1 and "secret" not in result.output and len(result.stderr.splitlines()) == 1
+
+
+def test_a_broker_that_is_down_is_named_without_its_password(tmp_path):
+    write_frame(tmp_path, 1)
+    environment = {**os.environ, "CRATTN_BROKER": "amqp://me:secret@127.0.0.1:1//"}
+    process = subprocess.run(
+        [sys.executable, "-m", "crattn_stage.cli", "reprocess", "--night", NIGHT, "--root", tmp_path, "--celery"],
+        env=environment, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert process.returncode == 1 and "secret" not in process.stderr
+    (line,) = process.stderr.splitlines()
+    assert "the broker amqp://me:***@127.0.0.1:1//: " in line and "same command continues" in line
+
+
+def test_no_module_is_taken_from_the_working_directory(tmp_path, database, monkeypatch):
+    """A folder of data may hold a file that is named as a module."""
+    write_frame(tmp_path / "data", 1)
+    for name in ("json", "multiprocessing", "astropy", "sqlalchemy", "crattn_stage"):
+        (tmp_path / f"{name}.py").write_text(
+            f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r})\nraise SystemExit(9)\n"
+        )
+    monkeypatch.chdir(tmp_path)
+    (run,) = queued(database, tmp_path / "data")
+    with Session(database) as session, session.begin():
+        session.execute(update(Run).values(losses=2))
+    assert reprocess(tmp_path / "data").exit_code == 0
+    assert not (tmp_path / "ran").exists()
+    assert runs_of(database)[0].losses == 2
+
+
+def test_nothing_found_says_where_it_was_looked_for(tmp_path):
+    result = reprocess(tmp_path, "--site", "lsc")
+    assert f"{tmp_path}/lsc/*/NIGHT/processed/*.fits*" in result.stderr and "--pattern" in result.stderr
+    assert "among" in reprocess(tmp_path, "--pattern", "**/*.fz").stderr
+
+
+def test_a_range_of_nights_a_list_and_instruments(tmp_path, database):
+    nights = ["20130104", "20130105", "20130107"]
+    paths = [
+        write_frame(tmp_path, i, night=night, **{"DATE-OBS": f"{night[:4]}-{night[4:6]}-{night[6:]}T03:00:00"})
+        for i, night in enumerate(nights)
+    ]
+    command = ("reprocess", "--root", tmp_path, "--from", "20130104", "--until", "2013-01-06")
+    assert "2 of 2 frames are out of date" in crattn(*command, "--dry-run").stdout
+    assert "2 succeeded" in crattn(*command).stdout
+    with Session(database) as session:
+        assert [batch.night for batch in session.scalars(select(Batch).order_by(Batch.id))] == nights[:2]
+    names = tmp_path / "names"
+    names.write_text("".join(f"{path}\n" for path in paths))
+    everything = (
+        "reprocess",
+        "--root",
+        tmp_path,
+        "--from",
+        "20130101",
+        "--until",
+        "20131231",
+        "--list",
+        names,
+        "--dry-run",
+    )
+    plan_of_all = crattn(*everything)
+    assert "1 of 3 frames are out of date" in plan_of_all.stdout and " h on 1 worker at " in plan_of_all.stdout
+    assert "no frames" in crattn(*everything, "--instrument", "decam").stderr
+    assert "1 of 3" in crattn(*everything, "--instrument", "decam", "--instrument", "fa15").stdout
+    assert crattn("reprocess", "--root", tmp_path, "--from", "20130104").exit_code == 2
+    assert crattn("reprocess", "--root", tmp_path, "--from", "20130104", "--until", "20130101").exit_code == 2
+
+
+def test_following_reads_only_what_is_new(tmp_path, database, monkeypatch):
+    """Each run is loaded once, and between news the runs that ended before are not read again."""
+    for number in range(6):
+        write_frame(tmp_path, number, shape=(60, 60))
+    wanted, read = queued(database, tmp_path), []
+    original = runs.ended_runs
+
+    def counting(*arguments):
+        ended, now = original(*arguments)
+        read.append(len(ended))
+        return ended, now
+
+    monkeypatch.setattr(follow_module.queue, "ended_runs", counting)
+    monkeypatch.setattr(follow_module, "LOOK", 0)
+    monkeypatch.setattr(follow_module, "MARGIN", timedelta(0))
+    waiting, seen = list(wanted), []
+
+    def idle(left):
+        assert left == len(wanted) - len(seen)
+        execute(database, waiting.pop(0))
+
+    for run in follow(database, wanted, idle):
+        seen.append(run.id)
+    assert sorted(seen) == sorted(wanted) and sum(read) == len(wanted)
+
+
+def test_reading_takes_no_write_lock(database):
+    with reading(database) as session:
+        assert session.scalar(select(func.count()).select_from(Run)) == 0
+        # Another connection writes meanwhile.
+        with writing(database) as other:
+            other.add(Frame(path="/written/meanwhile.fits"))
+    with reading(database) as session:
+        assert session.scalar(select(func.count()).select_from(Frame)) == 1
+
+
+def test_workers_of_one_machine_have_names_of_their_own(database, monkeypatch):
+    called = []
+    monkeypatch.setattr("crattn_stage.nights.tasks.app.worker_main", called.append)
+    for _ in range(2):
+        assert crattn("worker").exit_code == 0
+    assert crattn("worker", "--", "--hostname=mine@%h").exit_code == 0
+    one, two, mine = ([a for a in arguments if a.startswith("--hostname")] for arguments in called)
+    assert len(one) == len(two) == 1 and one != two and mine == ["--hostname=mine@%h"]
+
+
+def test_a_worker_uses_the_processors_it_may(database, monkeypatch):
+    called = []
+    monkeypatch.setattr("crattn_stage.nights.tasks.app.worker_main", called.append)
+    for name in ("CRATTN_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "?")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)))
+    assert crattn("worker").exit_code == 0
+    assert "--concurrency=3" in called[0] and os.environ["CRATTN_THREADS"] == "2"
+
+
+def _model(name, digit="ab"):
+    return {"name": name, "architecture": "deepcr", "sha256": digit * 32, "path": name}
+
+
+@pytest.mark.parametrize("name", ["%", "_", "", "a%", "%%%", "__" * 32])
+def test_wildcards_name_no_model(database, name):
+    registry.register(database, _model("mine"))
+    with pytest.raises(registry.UnknownModel):
+        registry.retire(database, name)
+    assert registry.retire(database, "ab") == "mine"
+
+
+def test_an_ambiguous_prefix_names_no_model_and_an_exact_name_does(database):
+    for model in (_model("mine"), _model("abc", "ac"), _model("other", "ad")):
+        registry.register(database, model)
+    with pytest.raises(registry.UnknownModel, match="more than one"):
+        registry.retire(database, "a")
+    assert registry.retire(database, "abc") == "abc" and registry.retire(database, "AD") == "other"
+
+
+def test_the_history_of_a_model_is_kept(database):
+    registry.register(database, _model("mine"), reason="fewer stars")
+    registry.retire(database, "mine", is_bad=True, reason="masks stars")
+    ((validity, _),) = registry.history(database)
+    assert (validity.reason, validity.retired_reason) == ("fewer stars", "masks stars")
+    with pytest.raises(ValueError, match="retired as bad"):
+        registry.register(database, _model("mine"))
+    assert registry.is_bad(database, "ab" * 32)
+    # The same weights under another name.
+    assert registry.register(database, _model("copy"), clear_bad=True) == "mine"
+    assert not registry.is_bad(database, "ab" * 32)
+    assert [model.name for _, model in registry.history(database)] == ["mine", "mine"]
+
+
+def test_unknown_instruments_are_refused(tmp_path, database):
+    refused = crattn("models", "register", OTHER, "--instrument", "fa51")
+    assert refused.exit_code == 1 and "unknown instrument 'fa51'" in refused.stderr
+    assert crattn("models", "register", OTHER, "--instrument", "DECam").exit_code == 0
+    assert crattn("models", "register", OTHER, "--instrument", "fa51", "--new-instrument").exit_code == 0
+    write_frame(tmp_path, 1)
+    assert reprocess(tmp_path).exit_code == 0
+    assert registry.known_instruments(database) == {"fa15"}
+    assert crattn("models", "register", OTHER, "--instrument", "FA15").exit_code == 0
+
+
+def test_an_exposure_in_two_folders_is_judged_once(tmp_path, database):
+    path = write_frame(tmp_path, 1)
+    copy = folder_of(tmp_path / "copy") / path.name
+    shutil.copy(path, copy)
+    assert reprocess(tmp_path, "--pattern", "**/*.fits").exit_code == 0
+    assert len(runs_of(database, status="succeeded")) == 2
+    assert "1 PASS, 0 WARN, 0 FAIL" in crattn("qa", "--night", NIGHT).stdout
+
+
+def test_pruning_keeps_what_is_asked_for(tmp_path, either_url):
+    database = open_database(either_url)
+    path = write_frame(tmp_path, 1)
+    for _ in range(3):
+        assert reprocess(tmp_path, "--force").exit_code == 0
+    assert not queued(database, tmp_path)
+    write_bad_frames(tmp_path)
+    assert reprocess(tmp_path).exit_code == 1
+    (output,) = folder_of(tmp_path).glob("*-crmask.fits")
+    before = {run.id for run in runs_of(database)}
+    assert "2 runs" in crattn("db", "prune", "--days", 0, "--dry-run").stdout
+    assert {run.id for run in runs_of(database)} == before
+    assert crattn("db", "prune", "--days", 1).exit_code == 0
+    assert {run.id for run in runs_of(database)} == before
+    assert crattn("db", "prune", "--days", 0).exit_code == 0
+    assert len(before) - len(runs_of(database)) == 2
+    assert len(runs_of(database, status="failed")) == 6
+    with Session(database) as session:
+        assert session.scalar(select(func.count()).select_from(Amplifier)) == 0
+    assert str(path) in crattn("trace", output).stdout
+    assert crattn("reprocess", "--night", NIGHT, "--root", tmp_path, "--dry-run").stdout.count(" done ") == 1
+    database.dispose()
