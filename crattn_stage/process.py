@@ -106,6 +106,7 @@ def mask_file(path, target, stage, record, overwrite=False, mask_extension=False
         stage.do_stage(frame)
         # What really ran, where the user left the choice to us.
         record.run.update({key: stage.provenance[key] for key in ("engine", "version")})
+        record.run["threshold"] = stage.threshold_for(frame.profile)
         if preview:
             from crattn_stage.products.preview import write_preview
 
