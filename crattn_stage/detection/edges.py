@@ -15,7 +15,7 @@ NOISIER = 4.0
 #: Pixels of a line that are looked at, and lines of the interior.
 SAMPLES, INTERIOR = 256, 256
 #: Side of the blocks of which vignetted corners are made, pixels.
-BLOCK = 32
+BLOCK = 16
 
 
 def unexposed(image, bad, sections):
@@ -40,7 +40,7 @@ def unexposed(image, bad, sections):
     found, notes = None, []
     for section in sections:
         piece = image[section]
-        if min(piece.shape) < 4 * BLOCK:
+        if min(piece.shape) < 8 * BLOCK:
             continue
         borders = _borders(piece, bad[section])
         corners = None if any(borders.values()) else _corners(piece, bad[section])
@@ -119,7 +119,7 @@ def _corners(piece, bad):
     height, width = (n - n % BLOCK for n in piece.shape)
     blocks = piece[:height, :width].reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK)
     unusable = bad[:height, :width].reshape(blocks.shape)
-    flat = np.where(unusable, np.nan, blocks).swapaxes(1, 2).reshape(height // BLOCK, width // BLOCK, -1)[:, :, ::7]
+    flat = np.where(unusable, np.nan, blocks).swapaxes(1, 2).reshape(height // BLOCK, width // BLOCK, -1)[:, :, ::3]
     usable = np.isfinite(flat).any(2)
     flat[~usable] = 0
     level = np.nanmedian(flat, axis=2)
