@@ -20,6 +20,10 @@ class EngineError(CrattnError, ValueError):
     """An engine that is unknown or cannot run here."""
 
 
+class CameraError(CrattnError):
+    """A camera profile that cannot be read or does not keep to the format."""
+
+
 def printable(text):
     """Escape the characters of a text that would break a line or control a terminal.
 

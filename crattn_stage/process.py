@@ -8,14 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from calibration_dbs.records import Record, recorded_run
-from crattn_stage.cameras.instruments import (
-    calibration_type,
-    camera_and_site,
-    exposure_time,
-    identify,
-    night,
-    observation_type,
-)
+from crattn_stage.cameras.facts import read_exposure
+from crattn_stage.cameras.profile import recognise
 from crattn_stage.fits.atomic import check_targets, sha256
 from crattn_stage.fits.frame import ObservationFrame
 from crattn_stage.fits.names import preview_path
@@ -102,10 +96,10 @@ def mask_file(path, target, stage, record, overwrite=False, mask_extension=False
     record.run["input_sha256"] = sha256(path)
     with ObservationFrame(path) as frame:
         # A night that the header does not say is known from elsewhere, or not at all.
-        record.frame.update({k: v for k, v in description(frame.header).items() if v is not None})
-        if calibration_type(frame.header):
+        record.frame.update({k: v for k, v in columns(frame.exposure).items() if v is not None})
+        if frame.exposure.calibration_type:
             record.status = "skipped"
-            return Outcome(f"skipped, {calibration_type(frame.header)} frame")
+            return Outcome(f"skipped, {frame.exposure.calibration_type} frame")
         picture = [preview_path(target)] if preview else []
         # Checked before the work, not after it.
         check_targets([*frame.outputs(target), *picture], overwrite, known)
@@ -134,7 +128,7 @@ def mask_file(path, target, stage, record, overwrite=False, mask_extension=False
             outputs={os.path.abspath(output): digest for output, digest in digests.items()},
             output_sha256=sha256(*outputs) if len(digests) > 1 else digests[str(target)],
         )
-        summary = record_detections(record, frame.detections, exposure_time(frame.header))
+        summary = record_detections(record, frame.detections, frame.exposure.exposure_time)
         verdict, reason = record.run["verdict"], record.run["reason"]
         notes = "".join(f"; {note}" for note in [*frame.notes, reason] if note)
         hits = "1 cosmic ray" if summary.hits == 1 else f"{summary.hits} cosmic rays"
@@ -168,14 +162,22 @@ def description(header):
     -------
     dict
     """
-    instrument = identify(header)
-    return {
-        "instrument": instrument.name,
-        **camera_and_site(header),
-        "night": night(header, instrument),
-        "observation_type": observation_type(header),
-        "exposure_time": exposure_time(header),
-    }
+    return columns(read_exposure(header, recognise([header])[0]))
+
+
+def columns(exposure):
+    """Return the columns of `calibration_dbs.tables.Frame` for an exposure.
+
+    Parameters
+    ----------
+    exposure : `crattn_stage.cameras.facts.Exposure`
+
+    Returns
+    -------
+    dict
+    """
+    names = ("instrument", "camera", "site", "night", "observation_type", "exposure_time")
+    return {name: getattr(exposure, name) for name in names}
 
 
 def record_detections(record, detections, seconds):

@@ -9,7 +9,6 @@ from tqdm import tqdm
 
 from crattn_stage import __version__
 from crattn_stage.api import load_model
-from crattn_stage.cameras.instruments import calibration_type, exposure_time, pixel_area, saturation
 from crattn_stage.detection.stars import saturated_stars, star_cores
 from crattn_stage.errors import FrameError
 from crattn_stage.fits.frame import Marks
@@ -143,10 +142,10 @@ class AttentionCRStage(Stage):
             If a detector cannot be read, or none has a good pixel or more than one value.
         """
         frame.detections = []
-        if calibration_type(frame.header):
-            logger.info("%s: skipped, %s", frame.path, calibration_type(frame.header))
+        if frame.exposure.calibration_type:
+            logger.info("%s: skipped, %s", frame.path, frame.exposure.calibration_type)
             return frame
-        seconds = exposure_time(frame.header)
+        seconds = frame.exposure.exposure_time
 
         def finish(marks, judged):
             detection = judged.result()
@@ -161,13 +160,13 @@ class AttentionCRStage(Stage):
             for extension, ccd in bar:
                 amplifiers = frame.amplifiers(extension)
                 names = ", ".join(a.name for a in amplifiers if a.name) or "one"
-                logger.info("%s: %s %s, amplifiers %s", frame.path, frame.instrument.name, extension.name, names)
-                searched, found = self._seek(ccd.data, ccd.mask, amplifiers, saturation(extension.header))
+                logger.info("%s: %s %s, amplifiers %s", frame.path, frame.profile.name, extension.name, names)
+                searched, found = self._seek(ccd.data, ccd.mask, amplifiers, frame.saturation(extension))
                 if judged:
                     finish(*judged)
                 marks = Marks(np.flatnonzero(found).astype(np.int32))
                 frame.mark(extension, marks)
-                area = pixel_area(extension.header)
+                area = frame.pixel_area(extension)
                 judged = marks, pool.submit(judge, extension.name, ccd.data, amplifiers, area, searched, found)
             finish(*judged)
         summary = total(d.summary for d in frame.detections)

@@ -13,8 +13,9 @@ from banzai.logs import get_logger
 from banzai.stages import Stage
 from banzai.utils import qc
 
-from crattn_stage.cameras.instruments import calibration_type, exposure_time, pixel_area, saturation
-from crattn_stage.cameras.masks import BANZAI
+from crattn_stage.cameras import facts
+from crattn_stage.cameras.masks import convention
+from crattn_stage.cameras.profile import find_profile, recognise
 from crattn_stage.errors import FrameError
 
 logger = get_logger()
@@ -88,7 +89,7 @@ class CosmicRayDetector(Stage):
             Whatever kept the image from being masked, or the run from being
             recorded.
         """
-        kind = calibration_type(image.meta)
+        kind = facts.calibration_type([image.meta], _profile(image.meta))
         if kind:
             logger.info(f"No cosmic rays are looked for in a {kind} frame", image=image)
             return image
@@ -155,7 +156,7 @@ class CosmicRayDetector(Stage):
         from crattn_stage.process import record_detections
         from crattn_stage.quality.summary import header_cards
 
-        seconds = exposure_time(image.meta)
+        seconds = facts.exposure_time(image.meta, _profile(image.meta))
         found = [(detector, _search(masker, image, detector)) for detector in detectors(image.ccd_hdus)]
         summary = record_detections(record, [detection for _, detection in found], seconds)
         if not summary.searched:
@@ -167,7 +168,7 @@ class CosmicRayDetector(Stage):
             for amplifier in detector.amplifiers:
                 hits = np.zeros(amplifier.hdu.shape, bool)
                 hits[amplifier.pixels] = plane[amplifier.section]
-                amplifier.hdu.mask[:] = BANZAI.marked(amplifier.hdu.mask, hits)
+                amplifier.hdu.mask[:] = _banzai_flags().marked(amplifier.hdu.mask, hits)
                 _set(amplifier.hdu.meta, header_cards(detection.amplifiers[amplifier.name], seconds, masker.provenance))
         _set(image.meta, header_cards(summary, seconds, masker.provenance))
         _set_history(image.meta, summary, masker.provenance)
@@ -177,6 +178,16 @@ class CosmicRayDetector(Stage):
         logger.info("Masked cosmic rays", image=image, extra_tags={"CRQC": verdict, **numbers})
         results = {f"cosmic_rays.{name}": value for name, value in numbers.items()}
         qc.save_qc_results(self.runtime_context, results, image)
+
+
+@cache
+def _banzai_flags():
+    """Return the convention of BANZAI's masks, whatever the camera."""
+    return convention(find_profile("lco"), {})
+
+
+def _profile(header):
+    return recognise([header])[0]
 
 
 @cache
@@ -287,7 +298,9 @@ def detectors(hdus):
 
 
 def _search(masker, image, detector):
-    pieces = [(a.section, a.hdu.data[a.pixels], BANZAI.bad_pixels(a.hdu.mask[a.pixels])) for a in detector.amplifiers]
+    pieces = [
+        (a.section, a.hdu.data[a.pixels], _banzai_flags().bad_pixels(a.hdu.mask[a.pixels])) for a in detector.amplifiers
+    ]
     if len(pieces) == 1:
         # It is the detector: not copied.
         ((_, plane, bad),) = pieces
@@ -299,17 +312,18 @@ def _search(masker, image, detector):
             bad[section] = unusable
     header = detector.amplifiers[0].hdu.meta.copy()
     header.extend(image.meta, unique=True)
-    levels = [level for a in detector.amplifiers if (level := saturation(a.hdu.meta)) is not None]
+    profile = _profile(header)
+    levels = [level for a in detector.amplifiers if (level := facts.saturation(a.hdu.meta, profile)) is not None]
     # The lowest, as in BANZAI's mosaics.
     level = min(levels, default=None)
-    return masker.search(detector.name, plane, bad, detector.amplifiers, level, pixel_area(header))
+    return masker.search(detector.name, plane, bad, detector.amplifiers, level, facts.pixel_area(header, profile))
 
 
 def _mark_unmasked(image, reason):
     from crattn_stage.quality.summary import failure_cards
 
     for hdu in image.ccd_hdus:
-        hdu.mask[:] = BANZAI.marked(hdu.mask, np.zeros(hdu.shape, bool))
+        hdu.mask[:] = _banzai_flags().marked(hdu.mask, np.zeros(hdu.shape, bool))
         _set(hdu.meta, failure_cards(reason))
     _set(image.meta, failure_cards(reason))
 

@@ -8,10 +8,11 @@ from banzai.data import CCDData, HeaderOnly
 from banzai.lco import LCOFrameFactory, LCOObservationFrame
 from banzai.utils import fits_utils, image_utils
 
-from crattn_stage.cameras.instruments import DECAM, calibration_type, night, observation_type
+from crattn_stage.cameras import facts
+from crattn_stage.cameras.matching import match
+from crattn_stage.cameras.profile import find_profile
 from crattn_stage.cameras.sections import Section
 from crattn_stage.errors import FrameError
-from crattn_stage.fits.frame import AUXILIARY
 
 #: Where BANZAI's database is to know the camera.
 SITE = "ctio"
@@ -81,7 +82,7 @@ class DECamFrameFactory(LCOFrameFactory):
             # One CCD after the other goes to temporary files and out of memory.
             hdu = hdus.pop(0)
             is_image = hdu.is_image and hdu.data is not None and hdu.name not in planes
-            if is_image and not AUXILIARY.fullmatch(hdu.name) and DECAM.is_detector(hdu.name):
+            if is_image and _is_detector(hdu):
                 parts += _amplifiers(hdu, planes)
         frame = self.observation_frame_class(parts, filename, frame_id=frame_id)
         frame.instrument = self.get_instrument_from_header(primary, runtime_context.db_address)
@@ -89,14 +90,24 @@ class DECamFrameFactory(LCOFrameFactory):
         return frame if usable else None
 
 
+def _is_detector(hdu):
+    """Whether an image is of a science detector, not of a focus chip, and no mask or weight."""
+    for block in find_profile("decam").hdus:
+        table = {key: value for key, value in block.items() if key != "role"}
+        if match(table, [hdu.header]) is not None:
+            return block["role"] == "science"
+    return True
+
+
 def _complete(header):
     """Fill in what BANZAI asks of a primary header."""
-    is_standard = observation_type(header).upper() == "STANDARD"
-    header["OBSTYPE"] = calibration_type(header).upper() or ("STANDARD" if is_standard else "EXPOSE")
+    profile = find_profile("decam")
+    is_standard = facts.observation_type(header, profile).upper() == "STANDARD"
+    header["OBSTYPE"] = facts.calibration_type([header], profile).upper() or ("STANDARD" if is_standard else "EXPOSE")
     header.setdefault("SITEID", SITE)
     header.setdefault("PROPID", "unknown")
     header.setdefault("CCDSUM", "1 1")
-    header["DAY-OBS"] = night(header, DECAM)
+    header["DAY-OBS"] = facts.night(header, profile)
 
 
 def _amplifiers(hdu, planes):

@@ -1,11 +1,14 @@
 """How a mask plane says "cosmic ray": set it, clear it, read it.
 
-A plane is either of bits, which add up, or of codes, of which a pixel has one.
+A plane holds either bits, which add up, or codes, of which a pixel has one.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+
+from crattn_stage.cameras.matching import match
+from crattn_stage.errors import FrameError
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,10 @@ class MaskConvention:
         cosmic-ray flag.
     bits : bool
         Whether flags are bits or codes.
+    saturated : tuple of int
+        Those of `bad` that mean saturation.
+    words : dict of int to str
+        What each flag means.
     """
 
     extension: str
@@ -32,6 +39,21 @@ class MaskConvention:
     cosmic_ray: int
     bad: tuple | None
     bits: bool = True
+    saturated: tuple = ()
+    words: dict = field(default_factory=dict, compare=False)
+
+    def fits(self, dtype):
+        """Whether planes of an integer type can hold the cosmic-ray flag.
+
+        Parameters
+        ----------
+        dtype : `numpy.dtype`
+
+        Returns
+        -------
+        bool
+        """
+        return self.cosmic_ray <= np.iinfo(dtype).max
 
     def bad_pixels(self, plane):
         """Return where a plane marks pixels that are no use, as bool.
@@ -47,11 +69,14 @@ class MaskConvention:
         `numpy.ndarray` of bool
             The shape of the plane.
         """
-        if self.bad is None:
+        if self.bad is None and self.bits:
             return (plane & ~np.array(self.cosmic_ray, plane.dtype)) != 0
+        if self.bad is None:
+            return (plane != 0) & (plane != self.cosmic_ray)
         if self.bits:
             # A bit that the plane is too narrow for is not set in it.
-            return (plane & np.array(sum(self.bad) & np.iinfo(plane.dtype).max, plane.dtype)) != 0
+            bits = sum(set(self.bad)) & (2 ** (8 * plane.itemsize) - 1)
+            return (plane & np.array(bits, f"u{plane.itemsize}").astype(plane.dtype)) != 0
         return np.isin(plane, self.bad)
 
     def cosmic_rays(self, plane):
@@ -91,16 +116,122 @@ class MaskConvention:
         return marked
 
 
-#: BANZAI: 1 bad, 2 saturated, 4 low in the flat, 8 cosmic ray.
-BANZAI = MaskConvention("BPM", "uint8", 8, (1, 2, 4))
-#: DECam Community Pipeline from V3.5 on: 1 bad, 2 no value, 3 saturated, 4 bleed,
-#: 5 cosmic ray, 6 low weight, 7 transient, 8 streak.
-DECAM_CODES = MaskConvention("DQ", "int16", 5, (1, 2, 3, 4, 6), bits=False)
-#: DES, and the Community Pipeline before V3.5: 1 bad, 2 saturated, 4 interpolated,
-#: 8 bad amplifier, 16 cosmic ray, 32 near a star, 64 trail, 128 edge bleed, 256 crosstalk, 512 edge.
-DECAM_BITS = MaskConvention("BPM", "int16", 16, (1, 2, 4, 8, 64, 128, 512))
-#: astropy's CCDData: a uint8 plane in which anything but 0 is masked.  A bit
-#: of its own lets a later run tell its cosmic rays from bad pixels.
-GENERIC = MaskConvention("MASK", "uint8", 8, None)
+#: The plane of a camera whose masks are not known: bit 8 of a uint8 ``MASK``, which astropy's CCDData reads.
+GENERIC = MaskConvention("MASK", "uint8", 8, None, words={8: "cosmic ray"})
 #: The plane of cosmic rays alone that ``--mask-extension`` adds.
-CR_PLANE = MaskConvention("CRMASK", "uint8", 1, ())
+CR_PLANE = MaskConvention("CRMASK", "uint8", 1, (), words={1: "cosmic ray"})
+#: A plane of unknown flags that marks more of an image than this is not taken for bad pixels.
+MOST_UNKNOWN = 0.1
+#: More flags than this in a plane are none of a mask.
+MOST_FLAGS = 4096
+
+
+def convention(profile, header, plane=None, headers=()):
+    """Return the convention of a mask plane, or of one to be made, by a camera profile.
+
+    Parameters
+    ----------
+    profile : `crattn_stage.cameras.profile.Profile`
+    header : `astropy.io.fits.Header`
+        Of the image, with the primary's behind it.
+    plane : `astropy.io.fits.Header`, optional
+        Of the mask plane; None for one to be made.
+    headers : sequence of `astropy.io.fits.Header`
+        Behind that of the plane, such as the primary of a mask file.
+
+    Returns
+    -------
+    `MaskConvention` or None
+        None where the profile does not tell.
+
+    Raises
+    ------
+    FrameError
+        If the header cards that name the bits are not there.
+    """
+    for block in profile.masks:
+        if "when" in block and match(block["when"], [header]) is None:
+            continue
+        if plane is not None and "plane" in block and match(block["plane"], [plane]) is None:
+            continue
+        if plane is None and ("extension" not in block or "names" in block):
+            continue
+        return _convention_of(block, plane, headers)
+    return None
+
+
+def _convention_of(block, plane, headers):
+    values = {}
+    if "names" in block:
+        values = _named_bits(block["names"], [plane, *headers])
+        if block["cosmic_ray"] not in values:
+            raise FrameError(
+                f"mask plane: no card {block['names']}{block['cosmic_ray']} says which bit a cosmic ray has"
+            )
+    words = {int(value): text for value, text in block.get("flags", {}).items()}
+    words.update({value: name for name, value in values.items()})
+
+    def numbers(key):
+        flags = block.get(key)
+        return None if flags is None else tuple(values.get(f, f) for f in flags if f in values or type(f) is int)
+
+    cosmic_ray = values.get(block["cosmic_ray"], block["cosmic_ray"])
+    words.setdefault(cosmic_ray, "cosmic ray")
+    return MaskConvention(
+        block.get("extension", GENERIC.extension),
+        block.get("dtype", "int32" if values else "uint8"),
+        cosmic_ray,
+        numbers("bad"),
+        block["kind"] == "bits",
+        numbers("saturated") or (),
+        words,
+    )
+
+
+def _named_bits(prefix, headers):
+    """Return name -> bit value of the cards with a prefix, such as LSST's ``MP_SAT = 1`` for bit number 1."""
+    values = {}
+    for header in headers:
+        for card in list(header):
+            if card.startswith(prefix) and type(header[card]) is int and 0 <= header[card] < 63:
+                values.setdefault(card.removeprefix(prefix), 1 << header[card])
+    return values
+
+
+def convention_by_values(plane, name):
+    """Return the convention of a mask plane whose flags nobody explains, as far as its values tell.
+
+    Parameters
+    ----------
+    plane : `numpy.ndarray` of int
+    name : str
+        Its EXTNAME, for messages.
+
+    Returns
+    -------
+    convention : `MaskConvention`
+        For reading its bad pixels.
+    writable : bool
+        Whether cosmic rays may go into it, too.
+    note : str
+        What to tell the user; "" where the values are plain.
+
+    Raises
+    ------
+    FrameError
+        If it cannot be told which of its pixels are bad.
+    """
+    values = np.unique(plane)
+    others = values[values != 0]
+    if others.size <= 1 and GENERIC.cosmic_ray not in others:
+        # Good or bad, whatever the value for it is: 1, 255, True.
+        return MaskConvention(name, str(plane.dtype), GENERIC.cosmic_ray, None, bits=False), True, ""
+    marked = np.count_nonzero(plane) / plane.size
+    if others.size > MOST_FLAGS or marked > MOST_UNKNOWN:
+        shown = ", ".join(map(str, others[:6])) + (", ..." if others.size > 6 else "")
+        raise FrameError(
+            f"flags of the mask plane {name} are not known ({shown} in {marked:.0%} of its pixels); a camera profile "
+            f'with [[masks]] plane = {{ EXTNAME = "{name}" }}, kind = "bits", cosmic_ray = ..., bad = [...] settles it'
+        )
+    note = f"flags of {name} are not known: all of its pixels that are not 0, {marked:.2%}, are taken for bad"
+    return MaskConvention(name, str(plane.dtype), 0, None, bits=False), False, note

@@ -8,7 +8,7 @@ import logging
 import click
 
 from crattn_stage import __version__
-from crattn_stage.cli import db, frames, models, nights, quality
+from crattn_stage.cli import cameras, db, frames, models, nights, quality
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,11 +22,13 @@ def main(verbose):
 
 for command in (
     frames.run,
+    cameras.inspect,
     nights.reprocess,
     nights.worker,
     quality.qa,
     quality.trace,
     models.models,
+    cameras.cameras,
     db.db,
     frames.demo,
 ):

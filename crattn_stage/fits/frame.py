@@ -1,65 +1,18 @@
-"""Observation frames: FITS files in and out.
+"""Observation frames: a FITS file of one exposure, read a detector at a time."""
 
-A frame is read one detector extension at a time, as CCDData, and written by
-copying: the bytes of every HDU that has not changed, and the pixels of every
-science HDU, go from input to output as they are, compressed or not.  Only
-headers that got new cards and mask planes are made anew.
-"""
-
-import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache
 from pathlib import Path
 
 import numpy as np
-from astropy.io import fits
-from astropy.nddata import CCDData
 
-from crattn_stage.cameras import masks
-from crattn_stage.cameras.instruments import identify
+from crattn_stage.cameras import facts, layout
 from crattn_stage.errors import FrameError
-from crattn_stage.fits.atomic import replacing
-from crattn_stage.fits.file import COMPRESSION, FitsFile, shape_of
+from crattn_stage.fits import writer
+from crattn_stage.fits.file import FitsFile, shape_of
 from crattn_stage.fits.header import readable
-
-#: EXTNAMEs of image planes that are not science pixels, alone, numbered (``DQ_2``) or behind another name (``N4_DQ``).
-AUXILIARY = re.compile(
-    r"(.*_)?(BPM|MASK|DQ|CRMASK|FLAGS?|QUALITY|ERR|ERROR|UNCERT|UNCERTAINTY|SIGMA|RMS|VAR|VARIANCE|IVAR|WEIGHT|WGT|WHT"
-    r"|WTMAP|WMAP|PSF|PSFIMAGE|BKG|BACKGROUND)([_-]?\d+)?"
-)
-MASK_PLANES = ("BPM", "DQ", "MASK")
-
-
-@dataclass
-class Extension:
-    """A detector extension of a frame.
-
-    Attributes
-    ----------
-    index : int
-        Of its HDU in the file.
-    name : str
-        EXTNAME, with EXTVER where it is not 1; unique in the frame.
-    header : `astropy.io.fits.Header`
-        Of the image, uncompressed, with the cards of the primary HDU behind it.
-    shape : tuple of int
-    convention : `crattn_stage.cameras.masks.MaskConvention`
-        Of its mask plane.
-    mask : tuple of (str, int) or None
-        File ("frame" or "companion") and HDU index of its mask plane.
-    version : int
-        EXTVER of its mask plane.
-    """
-
-    index: int
-    name: str
-    header: fits.Header
-    shape: tuple
-    convention: masks.MaskConvention
-    mask: tuple | None
-    version: int
 
 
 @dataclass
@@ -78,49 +31,47 @@ class Marks:
     cards: dict = field(default_factory=dict)
 
 
-class ObservationFrame:
-    """A FITS file of one exposure.  Use it in a ``with`` block.
+class OpenFrame:
+    """The files of an exposure, open, and what is understood of them.  Use it in a ``with`` block.
 
     Parameters
     ----------
     path : path-like
-        Simple, multi-extension or fpack-compressed FITS, whole or packed by
-        gzip, bzip2 or xz.  Beside a DECam ``_ooi_`` image its ``_ood_`` mask
-        file is found and used.
+        Simple, multi-extension or fpack-compressed FITS, whole or packed by gzip, bzip2 or xz.  Where a camera
+        profile says so, its mask file is found beside it.
+    look : bool
+        Look at pixels where names and cards do not tell what an HDU is.
 
     Attributes
     ----------
     path : `pathlib.Path`
-    instrument : `crattn_stage.cameras.instruments.Instrument`
-    header : `astropy.io.fits.Header`
-        Of the primary HDU, with the cards of a lone science extension behind it.
-    extensions : list of `Extension`
-    marks : dict of int to `Marks`
-        By HDU index; what `write` will write.
-    detections : list of `crattn_stage.quality.summary.Detection`
-        What the stage found.
-    cards, history : dict, str
-        Cards for the primary header, and the HISTORY line.
-    notes : list of str
-        What was odd but no error.
+    file : `crattn_stage.fits.file.FitsFile`
+    companion : `crattn_stage.fits.file.FitsFile` or None
+        The mask file.
+    layout : `crattn_stage.cameras.layout.Layout`
 
     Raises
     ------
     FrameError
-        If the file cannot be read or holds no 2-D image.
+        If a file cannot be read, or it cannot be told what is in it.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, look=True):
         self.path = Path(path)
-        self.marks, self.cards, self.history, self.notes, self.detections = {}, {}, "", [], []
-        self._stack, self._made = ExitStack(), {}
+        self._stack = ExitStack()
         try:
             with self._stack:
-                self._file = self._stack.enter_context(FitsFile(self.path))
-                self._companion = self._find_companion()
-                self._describe()
-                # Reads ahead, and packs what is found, while the network runs; one thread, so that memory is bounded.
-                self._background = self._stack.enter_context(ThreadPoolExecutor(1))
+                self.file = self._stack.enter_context(FitsFile(self.path))
+                hdus = _described(self.file)
+                identified = layout.identify(hdus, self.path.name)
+                self.companion = self._find_companion(identified[0], hdus[0].header)
+                self.layout = layout.understand(
+                    hdus,
+                    self.path.name,
+                    _described(self.companion) if self.companion else None,
+                    self._pixels if look else None,
+                    identified,
+                )
                 self._stack = self._stack.pop_all()
         except OSError as error:
             raise FrameError(error.strerror or str(error)) from error
@@ -135,101 +86,92 @@ class ObservationFrame:
         """Close the files."""
         self._stack.close()
 
-    def _find_companion(self):
-        if "_ooi_" not in self.path.name:
-            return None
-        sibling = self.path.with_name(self.path.name.replace("_ooi_", "_ood_"))
-        if not sibling.exists():
-            return None
-        try:
-            return self._stack.enter_context(FitsFile(sibling))
-        except (FrameError, OSError) as error:
-            raise FrameError(f"its mask file {sibling.name}: {getattr(error, 'strerror', None) or error}") from error
+    def _find_companion(self, profile, header):
+        for name in layout.companion_name(profile, self.path.name, header):
+            sibling = self.path.with_name(name)
+            if sibling.exists():
+                try:
+                    return self._stack.enter_context(FitsFile(sibling))
+                except (FrameError, OSError) as error:
+                    raise FrameError(f"its mask file {name}: {getattr(error, 'strerror', None) or error}") from error
+        return None
 
-    def _describe(self):
-        hdus = self._file.hdus
-        primary = readable(hdus[0].header)
-        images = [i for i, hdu in enumerate(hdus) if hdu.is_image and hdu.header.get("NAXIS", 0) > 0]
-        science = [i for i in images if hdus[i].name == "SCI"]
-        science = science or [i for i in images if not AUXILIARY.fullmatch(hdus[i].name)]
-        self.header = primary.copy()
-        if science:
-            # Some pipelines write what was observed on the image alone.
-            self.header.extend(readable(hdus[science[0]].header), unique=True, strip=True, end=True)
-        self.instrument = identify(self.header)
-        science = [i for i in science if self.instrument.is_detector(hdus[i].name)]
-        filled = [i for i in science if 0 not in shape_of(hdus[i])]
-        if not filled:
-            raise FrameError("zero-sized image" if science else "no image in it")
-        flat = [i for i in filled if len(shape_of(hdus[i])) == 2]
-        for index in set(filled) - set(flat):
-            shape = shape_of(hdus[index])
-            text = f"HDU {index} is {len(shape)}-dimensional, of shape {shape}; only 2-D images are masked"
-            if not flat:
-                raise FrameError(text)
-            self.notes.append(text)
-        # What holds for the whole exposure stands in the primary; sections are each image's own.
-        del primary["DATASEC*"]
-        versions = [hdus[i].ver for i in flat]
-        by_version = len({hdus[i].name for i in flat}) == 1 and len(set(versions)) == len(versions)
-        self.extensions = []
-        for order, index in enumerate(flat, 1):
-            hdu = hdus[index]
-            header = readable(hdu.header)
-            header.extend(primary, unique=True, strip=True, end=True)
-            version = hdu.ver if by_version else order
-            mask = self._find_mask(hdu, version, order, len(flat))
-            plane = self._source(mask).hdus[mask[1]].header if mask else None
-            convention = self.instrument.convention(header, plane, self._companion is not None)
-            if convention is None:
-                self.notes.append(f"flags of {plane['EXTNAME']} are not known; it is left as it is")
-                mask, convention = None, masks.CR_PLANE
-            elif mask is None and any((h.name, h.ver) == (convention.extension, version) for h in hdus):
-                # A plane of that name is there and not to be used.
-                convention = masks.CR_PLANE
-            name = (hdu.name or f"HDU{index}") + (f",{hdu.ver}" if hdu.ver != 1 else "")
-            if any(e.name == name for e in self.extensions):
-                name += f"#{index}"
-            self.extensions.append(Extension(index, name, header, shape_of(hdu), convention, mask, version))
+    def source(self, which):
+        """Return the file of that name: "frame" or "companion"."""
+        return self.file if which == "frame" else self.companion
 
-    def _find_mask(self, image, version, order, count):
-        """Find the mask plane of a science HDU.
+    def _pixels(self, which, index):
+        data = self.source(which).read(index)
+        return data.reshape(data.shape[-2:]) if data.size == np.prod(data.shape[-2:]) else data
 
-        By EXTNAME in the companion file, by EXTVER in the frame; where that
-        does not tell, by order, if there are as many planes as detectors.
-        """
-        source = "companion" if self._companion else "frame"
-        hdus = (self._companion or self._file).hdus
-        planes = [i for i, h in enumerate(hdus) if h.is_image and h.header.get("NAXIS") == 2]
-        if self._companion:
-            found = [i for i in planes if hdus[i].name == image.name]
-        else:
-            planes = [i for i in planes if hdus[i].name in MASK_PLANES]
-            found = planes if count == len(planes) == 1 else [i for i in planes if hdus[i].ver == version]
-        if len(found) != 1:
-            found = [planes[order - 1]] if len(planes) == count else []
-        if not found:
-            if planes:
-                self.notes.append(f"no mask plane belongs to {image.name}")
-            return None
-        plane = hdus[found[0]]
-        if shape_of(plane) != shape_of(image):
-            self.notes.append(f"mask plane {plane.name} has another shape than {image.name}; not used")
-            return None
-        if plane.header["BITPIX"] < 0:
-            self.notes.append(f"mask plane {plane.name} is not of integers; not used")
-            return None
-        return source, found[0]
 
-    def _source(self, mask):
-        return self._file if mask[0] == "frame" else self._companion
+def _described(file):
+    """Return the HDUs of a file as `crattn_stage.cameras.layout.Hdu`."""
+    return [
+        layout.Hdu(index, readable(hdu.header), hdu.name, hdu.ver, _flat(shape_of(hdu)) if hdu.is_image else ())
+        for index, hdu in enumerate(file.hdus)
+    ]
+
+
+def _flat(shape):
+    """Return a shape without axes of length 1 before the last two: a cube of one plane is an image."""
+    while len(shape) > 2 and shape[0] == 1:
+        shape = shape[1:]
+    return shape
+
+
+class ObservationFrame(OpenFrame):
+    """A FITS file of one exposure that may be masked.  Use it in a ``with`` block.
+
+    Parameters
+    ----------
+    path : path-like
+        As for `OpenFrame`.
+
+    Attributes
+    ----------
+    path : `pathlib.Path`
+    profile : `crattn_stage.cameras.profile.Profile`
+        Of its camera or archive.
+    header : `astropy.io.fits.Header`
+        Of the primary HDU, with the cards of the first science extension behind it.
+    exposure : `crattn_stage.cameras.facts.Exposure`
+        What it says of itself.
+    extensions : list of `crattn_stage.cameras.layout.Extension`
+        Its detectors; none for a frame that is not of the sky.
+    marks : dict of int to `Marks`
+        By HDU index; what `write` will write.
+    detections : list of `crattn_stage.quality.summary.Detection`
+        What the stage found.
+    cards, history : dict, str
+        Cards for the primary header, and the HISTORY line.
+    notes : list of str
+        What was odd but no error.
+
+    Raises
+    ------
+    FrameError
+        If the file cannot be read, holds no image of a detector, or must not be masked.
+    """
+
+    def __init__(self, path):
+        super().__init__(path)
+        if self.layout.refusal:
+            self.close()
+            raise FrameError(self.layout.refusal)
+        self.marks, self.cards, self.history, self.detections = {}, {}, "", []
+        self.profile, self.header, self.exposure = self.layout.profile, self.layout.header, self.layout.exposure
+        self.extensions, self.notes = self.layout.extensions, list(self.layout.notes)
+        # Reads ahead, and packs what is found, while the network runs; one thread, so that memory is bounded.
+        self.background = self._stack.enter_context(ThreadPoolExecutor(1))
+        self.made = {}
 
     def ccds(self):
         """Read the detectors one after the other, each while the one before is worked on.
 
         Yields
         ------
-        extension : `Extension`
+        extension : `crattn_stage.cameras.layout.Extension`
         ccd : `astropy.nddata.CCDData`
             Pixels in native byte order, in ADU or electron; mask True on bad
             pixels (of its mask plane, cosmic rays left out), None without one.
@@ -239,53 +181,84 @@ class ObservationFrame:
         FrameError
             If the pixels cannot be read.
         """
+        if not self.extensions:
+            return
         following = None
         for extension, after in zip(self.extensions, [*self.extensions[1:], None], strict=True):
             ccd = following.result() if following else self._read(extension)
-            following = self._background.submit(self._read, after) if after else None
+            following = self.background.submit(self._read, after) if after else None
             yield extension, ccd
             del ccd
 
     def _read(self, extension):
-        image = self._file.read(extension.index)
-        mask = None
-        if extension.mask:
-            plane = self._source(extension.mask).read_integers(extension.mask[1])
-            mask = extension.convention.bad_pixels(plane)
-        unit = self.instrument.unit(extension.header)
-        return CCDData(image, unit=unit, mask=mask, meta=extension.header)
+        from astropy.nddata import CCDData
+
+        image, mask = self._pixels("frame", extension.index), None
+        if extension.flags:
+            which, index, convention = extension.flags
+            plane = self._pixels(which, index)
+            if plane.dtype.kind == "f":
+                # A mask of floats, or one with BLANK.
+                plane = np.nan_to_num(plane).astype(np.int64)
+            mask = convention.bad_pixels(plane)
+        named = self.profile.settings.get("bad_pixels")
+        if named:
+            more = bad_pixels(self.profile.path.parent / named, extension)
+            mask = more if mask is None else mask | more
+        return CCDData(image, unit=facts.unit(extension.header, self.profile), mask=mask, meta=extension.header)
 
     def mark(self, extension, marks):
         """Mark an extension, and start to pack its mask plane where that is work.
 
         Parameters
         ----------
-        extension : `Extension`
+        extension : `crattn_stage.cameras.layout.Extension`
         marks : `Marks`
             Its pixels are not to be changed any more.
         """
         self.marks[extension.index] = marks
-        if extension.mask and self._source(extension.mask).is_compressed(extension.mask[1]):
-            self._made[extension.index] = marks, self._background.submit(self._marked, extension)
+        if extension.mask and self.source(extension.mask[0]).is_compressed(extension.mask[1]):
+            self.made[extension.index] = marks, self.background.submit(writer.marked_plane, self, extension)
 
     def amplifiers(self, extension):
         """Return the amplifiers of an extension.
 
         Parameters
         ----------
-        extension : `Extension`
+        extension : `crattn_stage.cameras.layout.Extension`
 
         Returns
         -------
         list of `crattn_stage.cameras.sections.Amplifier`
             Gain in electron per ADU and read noise in electron, where known.
-
-        Raises
-        ------
-        FrameError
-            If a section keyword is malformed or does not fit.
         """
-        return self.instrument.amplifiers(extension.header, extension.shape)
+        return extension.amplifiers
+
+    def saturation(self, extension):
+        """Return the level at which a detector saturates, in the unit of its image, or None.
+
+        Parameters
+        ----------
+        extension : `crattn_stage.cameras.layout.Extension`
+
+        Returns
+        -------
+        float or None
+        """
+        return facts.saturation(extension.header, self.profile, [a.name for a in extension.amplifiers])
+
+    def pixel_area(self, extension):
+        """Return the area of a pixel in cm2, or None.
+
+        Parameters
+        ----------
+        extension : `crattn_stage.cameras.layout.Extension`
+
+        Returns
+        -------
+        float or None
+        """
+        return facts.pixel_area(extension.header, self.profile)
 
     def write(self, target, overwrite=False, mask_extension=False, ready=None):
         """Write the frame with its marks; nothing else changes.
@@ -313,20 +286,12 @@ class ObservationFrame:
         FrameError
             If a file exists or cannot be written.
         """
-        files = self.outputs(target)
-        edits = [self._edits(mask_extension)]
-        if self._companion:
-            planes = {
-                e.mask[1]: partial(self._mask_plane, e) for e in self.extensions if e.mask and e.index in self.marks
-            }
-            edits.append((planes, {}, []))
-        try:
-            with replacing(files, overwrite, ready) as streams:
-                for source, stream, changes in zip((self._file, self._companion), streams, edits, strict=False):
-                    source.copy(stream, *changes)
-        except (OSError, fits.VerifyError) as error:
-            raise FrameError(f"cannot write {files[0]}: {getattr(error, 'strerror', None) or error}") from error
-        return files
+        return writer.write(self, self.outputs(target), overwrite, mask_extension, ready)
+
+    @property
+    def inputs(self):
+        """The files that the frame was read from: the image and, where there is one, its mask file."""
+        return [self.path, *([self.companion.path] if self.companion else [])]
 
     def outputs(self, target):
         """Return the files that `write` will write.
@@ -343,53 +308,23 @@ class ObservationFrame:
         Raises
         ------
         FrameError
-            If a companion needs ``_ooi_`` in the name of the target, and it is not there.
+            If the name of the target does not tell that of its mask file.
         """
         target = Path(target)
-        if not self._companion:
+        if not self.companion:
             return [target]
-        if "_ooi_" not in target.name:
-            raise FrameError(f"{target}: needs _ooi_ in its name, for its _ood_ mask file")
-        return [target, target.with_name(target.name.replace("_ooi_", "_ood_"))]
-
-    def _edits(self, mask_extension):
-        """Return what `FitsFile.copy` is to change.  Planes come as functions, so that one is held at a time."""
-        planes, cards, extra = {}, {0: self.cards}, []
-        for extension in self.extensions:
-            marks = self.marks.get(extension.index)
-            if marks is None:
-                continue
-            cards[extension.index] = {**cards.get(extension.index, {}), **marks.cards}
-            if extension.mask and extension.mask[0] == "frame":
-                planes[extension.mask[1]] = partial(self._mask_plane, extension)
-            new = {} if extension.mask else {extension.convention.extension: extension.convention}
-            new[masks.CR_PLANE.extension] = masks.CR_PLANE
-            for name, convention in new.items():
-                old = self._own_plane(name, extension)
-                if old is not None:
-                    # Also without `mask_extension`: a CRMASK of an earlier run must not contradict the mask.
-                    planes[old] = partial(self._new_plane, extension, convention, old)
-                elif convention is extension.convention or mask_extension:
-                    extra.append(partial(self._new_plane, extension, convention))
-        primary = self._file.hdus[0].header
-        if extra and "NEXTEND" in primary:
-            count = len(self._file.hdus) - 1 + len(extra)
-            cards[0] = {**cards[0], "NEXTEND": (count, primary.comments["NEXTEND"])}
-        return planes, {index: (c, self.history) for index, c in cards.items() if c}, extra
-
-    def _own_plane(self, name, extension):
-        """Return the index of the plane of that name that an earlier run added for an extension, or None."""
-        for index, hdu in enumerate(self._file.hdus):
-            if (hdu.name, hdu.ver) == (name, extension.version) and hdu.header.get("CRIMAGE") == extension.name:
-                return index
-        return None
+        names = layout.companion_name(self.profile, target.name, self.header)
+        if not names:
+            finds = " or ".join(rule["find"] for rule in self.profile.companions if rule["role"] == "mask")
+            raise FrameError(f"{target}: needs {finds} in its name, for its mask file")
+        return [target, target.with_name(names[0])]
 
     def cosmic_rays(self, extension):
         """Return the cosmic rays marked on an extension.
 
         Parameters
         ----------
-        extension : `Extension`
+        extension : `crattn_stage.cameras.layout.Extension`
             With marks.
 
         Returns
@@ -411,7 +346,7 @@ class ObservationFrame:
 
         Parameters
         ----------
-        extension : `Extension`
+        extension : `crattn_stage.cameras.layout.Extension`
 
         Returns
         -------
@@ -424,31 +359,66 @@ class ObservationFrame:
         FrameError
             If the plane cannot be read.
         """
-        own = self._own_plane(masks.CR_PLANE.extension, extension)
+        own = writer.own_plane(self, layout.masks.CR_PLANE.extension, extension)
         if own is not None:
-            return masks.CR_PLANE.cosmic_rays(self._file.read_integers(own))
+            return layout.masks.CR_PLANE.cosmic_rays(self.file.read_integers(own))
         if extension.mask is None:
             return None
-        return extension.convention.cosmic_rays(self._source(extension.mask).read_integers(extension.mask[1]))
+        plane = self.source(extension.mask[0]).read_integers(extension.mask[1]).reshape(extension.shape)
+        return extension.convention.cosmic_rays(plane)
 
-    def _mask_plane(self, extension):
-        """Return the mask HDU of an extension as bytes, made now or in the background."""
-        marks, made = self._made.get(extension.index, (None, None))
-        return made.result() if marks is self.marks[extension.index] else self._marked(extension)
 
-    def _marked(self, extension):
-        file, index = self._source(extension.mask), extension.mask[1]
-        plane = extension.convention.marked(file.read_integers(index), self.cosmic_rays(extension))
-        return file.rendered(file.image_hdu(index, plane), index)
+def bad_pixels(path, extension):
+    """Return the bad pixels of a detector that a file of its own names.
 
-    def _new_plane(self, extension, convention, like=0):
-        """Return a new mask HDU for an extension as bytes."""
-        header = fits.Header([("CRIMAGE", extension.name, "the image that this plane is of")])
-        plane = np.zeros(extension.shape, convention.dtype)
-        plane = convention.marked(plane, self.cosmic_rays(extension))
-        if self._file.is_compressed(extension.index):
-            hdu = fits.CompImageHDU(plane, header, convention.extension, compression_type=COMPRESSION)
-        else:
-            hdu = fits.ImageHDU(plane, header, convention.extension)
-        hdu.ver = extension.version
-        return self._file.rendered(hdu, like)
+    Parameters
+    ----------
+    path : path-like
+        A FITS mask, in which anything but 0 is bad (by EXTNAME where it has several images), or a DS9 region file in
+        image coordinates.
+    extension : `crattn_stage.cameras.layout.Extension`
+
+    Returns
+    -------
+    `numpy.ndarray` of bool
+        The shape of the extension.
+
+    Raises
+    ------
+    FrameError
+        If the file cannot be read or does not fit the detector.
+    """
+    path = Path(path)
+    return _bad_pixels(path, path.stat().st_mtime_ns if path.exists() else None, extension.name, extension.shape)
+
+
+@cache
+def _bad_pixels(path, _, name, shape):
+    if path.suffix == ".reg":
+        return _region_mask(path, shape)
+    try:
+        with FitsFile(path) as file:
+            images = [i for i, h in enumerate(file.hdus) if h.is_image and _flat(shape_of(h)) == shape]
+            named = [i for i in images if file.hdus[i].name == name.split(",")[0]]
+            found = named if len(named) == 1 else images
+            if len(found) != 1:
+                raise FrameError(f"it has {len(found)} images of {shape[1]} x {shape[0]} for {name}")
+            return np.nan_to_num(file.read(found[0]), nan=1).reshape(shape) != 0
+    except (FrameError, OSError) as error:
+        raise FrameError(f"bad-pixel file {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _region_mask(path, shape):
+    from regions import PixelRegion, Regions
+
+    try:
+        mask = np.zeros(shape, bool)
+        for region in Regions.read(path, format="ds9"):
+            if not isinstance(region, PixelRegion):
+                raise FrameError("its regions are not in image coordinates")
+            mask |= region.to_mask(mode="subpixels", subpixels=1).to_image(shape) > 0
+        return mask
+    except FrameError as error:
+        raise FrameError(f"bad-pixel file {path}: {error}") from error
+    except Exception as error:
+        raise FrameError(f"bad-pixel file {path}: no DS9 region file: {' '.join(str(error).split())}") from error

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from crattn_stage.cameras.instruments import calibration_type, camera_and_site, exposure_time, night, observation_type
 from crattn_stage.errors import FrameError
-from crattn_stage.fits.frame import ObservationFrame
+from crattn_stage.fits.frame import OpenFrame
 from crattn_stage.fits.names import FITS_SUFFIXES, is_output
 
 logger = logging.getLogger(__name__)
@@ -26,16 +25,16 @@ class FrameInfo:
     path : `pathlib.Path`
         Absolute.
     night : str or None
-        YYYYMMDD, as `crattn_stage.cameras.instruments.night` has it.
+        YYYYMMDD, as `crattn_stage.cameras.facts.night` has it.
     ut_date : str
         YYYYMMDD of ``DATE-OBS``; "" where it is missing.
     instrument : str
         The camera family.
     camera, site : str or None
-        As `crattn_stage.cameras.instruments.camera_and_site`.
+        As `crattn_stage.cameras.facts.Exposure`.
     observation_type : str
     calibration_type : str
-        As `crattn_stage.cameras.instruments.calibration_type`.
+        As `crattn_stage.cameras.facts.calibration_type`.
     exposure_time : float or None
         Second.
     megapixels : float
@@ -69,20 +68,10 @@ def read_frame_info(path):
     """
     path = Path(os.path.abspath(path))
     try:
-        with ObservationFrame(path) as frame:
-            header, instrument = frame.header, frame.instrument
-            pixels = sum(extension.shape[0] * extension.shape[1] for extension in frame.extensions)
-            return FrameInfo(
-                path,
-                night=night(header, instrument),
-                ut_date=re.sub(r"\D", "", str(header.get("DATE-OBS", ""))[:10]),
-                instrument=instrument.name,
-                **camera_and_site(header),
-                observation_type=observation_type(header),
-                calibration_type=calibration_type(header),
-                exposure_time=exposure_time(header),
-                megapixels=pixels / 1e6,
-            )
+        with OpenFrame(path, look=False) as frame:
+            exposure, refusal = frame.layout.exposure, frame.layout.refusal
+            pixels = sum(extension.shape[0] * extension.shape[1] for extension in frame.layout.extensions)
+            return FrameInfo(path, **vars(exposure), megapixels=pixels / 1e6, error=refusal)
     except FrameError as error:
         return FrameInfo(path, error=str(error))
     except Exception as error:

@@ -14,7 +14,6 @@ import numpy as np
 from astropy.io import fits
 from scipy.ndimage import binary_dilation, gaussian_filter
 
-from crattn_stage.cameras.instruments import saturation
 from crattn_stage.detection.preprocessing import fill, scale, sky_statistics
 from crattn_stage.detection.stars import saturated_stars
 from crattn_stage.fits.frame import ObservationFrame
@@ -82,7 +81,7 @@ def read_skies(path):
     with ObservationFrame(path) as frame:
         for extension, ccd in frame.ccds():
             bad = ~np.isfinite(ccd.data) | (False if ccd.mask is None else ccd.mask)
-            bad |= saturated_stars(ccd.data, saturation(extension.header))
+            bad |= saturated_stars(ccd.data, frame.saturation(extension))
             for amplifier in frame.amplifiers(extension):
                 image = np.ascontiguousarray(ccd.data[amplifier.section], np.float32)
                 where = bad[amplifier.section]

@@ -1,0 +1,347 @@
+"""What a header says of an exposure: its type, its night, its length, its pixels."""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from crattn_stage.cameras.matching import filled, first_value, match
+from crattn_stage.cameras.sections import number, read_binning
+
+#: Units in brackets behind a card of a profile -> factor to seconds, or micrometres.
+_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "min": 60.0}
+_MICROMETRES = {"um": 1.0, "mm": 1e3, "m": 1e6, "cm": 1e4}
+#: Exposures of more than this many seconds are no exposure times.
+LONGEST_EXPOSURE = 1e6
+
+
+@dataclass
+class Exposure:
+    """What a header says of an exposure.
+
+    Attributes
+    ----------
+    instrument : str
+        The family of the camera profile.
+    camera, site : str or None
+        What the header calls them.
+    night : str or None
+        YYYYMMDD; None where it cannot be known.
+    ut_date : str
+        YYYYMMDD of the start; "" where it is missing.
+    observation_type : str
+        As the header says it; "" where it does not.
+    calibration_type : str
+        What the frame is of, if that is not the sky; "" if it is.
+    exposure_time : float or None
+        Second.
+    """
+
+    instrument: str
+    camera: str | None = None
+    site: str | None = None
+    night: str | None = None
+    ut_date: str = ""
+    observation_type: str = ""
+    calibration_type: str = ""
+    exposure_time: float | None = None
+
+
+def read_exposure(header, profile, headers=None, filename="", names=()):
+    """Return what a header says of an exposure.
+
+    Parameters
+    ----------
+    header : `astropy.io.fits.Header`
+        The primary header, with that of the first science image behind it.
+    profile : `crattn_stage.cameras.profile.Profile`
+    headers : list of `astropy.io.fits.Header`, optional
+        The primary header and those of the image HDUs, for `calibration_type`.
+    filename : str
+    names : iterable of str
+        The EXTNAMEs of the file.
+
+    Returns
+    -------
+    `Exposure`
+    """
+    start = _start(header, profile)
+    return Exposure(
+        instrument=profile.family,
+        camera=_named(header, profile, "camera"),
+        site=_named(header, profile, "site"),
+        night=night(header, profile),
+        ut_date=start[0] if start else "",
+        observation_type=observation_type(header, profile),
+        calibration_type=calibration_type(headers or [header], profile, filename, names),
+        exposure_time=exposure_time(header, profile),
+    )
+
+
+def _named(header, profile, fact):
+    text = next((t for c in profile.keywords.get(fact, ()) if (t := first_value([header], c))), None)
+    return (text or profile.values.get(fact) or "")[:50] or None
+
+
+def observation_type(header, profile):
+    """Return what a frame is of, as its header says; "" where it does not.
+
+    Parameters
+    ----------
+    header : `astropy.io.fits.Header`
+    profile : `crattn_stage.cameras.profile.Profile`
+
+    Returns
+    -------
+    str
+    """
+    return next((t for c in profile.keywords.get("type", ()) if (t := first_value([header], c))), "")
+
+
+def calibration_type(headers, profile, filename="", names=()):
+    """Return what a frame is of, if that is not the sky; "" if it is.
+
+    Parameters
+    ----------
+    headers : list of `astropy.io.fits.Header`
+        The primary header, then those of the image HDUs.
+    profile : `crattn_stage.cameras.profile.Profile`
+    filename : str
+    names : iterable of str
+        The EXTNAMEs of the file.
+
+    Returns
+    -------
+    str
+        The type of a bias, dark, flat, arc or lamp exposure, or of a mask or weight map in a file of its own.
+    """
+    types = profile.keywords.get("type", ())
+    for block in profile.calibration:
+        table = {key: value for key, value in block.items() if key != "kind"}
+        found = match(table, headers, filename, names, types=types)
+        if found is not None:
+            return filled(block["kind"], found, headers).lower() or "calibration"
+    return ""
+
+
+def refusal(headers, profile, filename="", names=()):
+    """Return why a frame must not be masked; "" if it may be.
+
+    Parameters
+    ----------
+    headers, profile, filename, names
+        As for `calibration_type`.
+
+    Returns
+    -------
+    str
+    """
+    types = profile.keywords.get("type", ())
+    for block in profile.refuse:
+        table = {key: value for key, value in block.items() if key != "why"}
+        found = match(table, headers, filename, names, types=types)
+        if found is not None:
+            return filled(block["why"], found, headers)
+    return ""
+
+
+def _digits(text):
+    """Return a date as YYYYMMDD, or None."""
+    if re.fullmatch(r"\d{2}/\d{2}/\d{2}", text):
+        # The form of dates before 2000.
+        text = f"19{text[6:]}{text[3:5]}{text[:2]}"
+    found = re.match(r"(\d{4})[-/.]?(\d{2})[-/.]?(\d{2})(?!\d)", text)
+    return "".join(found.groups()) if found else None
+
+
+def _clock(text):
+    """Return a time of day as hours, or None."""
+    found = re.match(r"\s*(\d{1,2}):(\d{2})(?::(\d{2}(?:\.\d*)?))?", text)
+    if not found:
+        return None
+    hours, minutes, seconds = int(found[1]), int(found[2]), float(found[3] or 0)
+    return hours + minutes / 60 + seconds / 3600 if hours < 24 and minutes < 60 and seconds < 61 else None
+
+
+def _start(header, profile):
+    """Return the UT date of an exposure as YYYYMMDD, and the hours into it or None."""
+    for card in profile.keywords.get("date", ()):
+        text = first_value([header], card)
+        day = text and _digits(text)
+        if not day:
+            continue
+        hours = _clock(text[text.index("T") + 1 :]) if "T" in text else _clock(text.partition(" ")[2])
+        for other in profile.keywords.get("time", ()) if hours is None else ():
+            value = first_value([header], other)
+            hours = value and (_clock(value.partition("T")[2] or value))
+            if hours is not None and hours != "":
+                break
+            hours = None
+        return day, hours
+    for card in profile.keywords.get("mjd", ()):
+        days, _ = number(header, [card], low=10_000, high=100_000)
+        if days is not None:
+            # Modified Julian date 0.
+            began = datetime(1858, 11, 17) + timedelta(days=days)
+            return began.strftime("%Y%m%d"), began.hour + began.minute / 60 + began.second / 3600
+    return None
+
+
+def _angle(text):
+    """Return an angle of a header in degrees: a number, or sexagesimal, with or without a hemisphere; else None."""
+    text = text.strip().upper()
+    east = -1 if text.startswith("W") or text.endswith("W") else 1
+    text = text.strip("EW ").strip()
+    found = re.fullmatch(r"([+-]?)(\d{1,3})[ :D°]+(\d{1,2})[ :M']+(\d{1,2}(?:\.\d*)?)[S\"']*", text)
+    if found:
+        value = int(found[2]) + int(found[3]) / 60 + float(found[4]) / 3600
+        return east * (-value if found[1] == "-" else value)
+    try:
+        return east * float(text)
+    except ValueError:
+        return None
+
+
+def longitude(header, profile):
+    """Return the longitude of a telescope in degrees east, or None.
+
+    Parameters
+    ----------
+    header : `astropy.io.fits.Header`
+    profile : `crattn_stage.cameras.profile.Profile`
+        Its ``longitude`` and ``longitude_west`` cards, then its value.
+
+    Returns
+    -------
+    float or None
+    """
+    for fact, sign in (("longitude", 1), ("longitude_west", -1)):
+        for card in profile.keywords.get(fact, ()):
+            text = first_value([header], card)
+            value = text and _angle(text)
+            # Exactly 0 is what software writes that was never told.
+            if value and -360 < value < 360:
+                return (sign * value + 180) % 360 - 180
+    return profile.values.get("longitude")
+
+
+def night(header, profile):
+    """Return the night of a frame as YYYYMMDD, or None where it cannot be known.
+
+    The observatory's own label, else the date at the last local noon before
+    the exposure began.
+
+    Parameters
+    ----------
+    header : `astropy.io.fits.Header`
+    profile : `crattn_stage.cameras.profile.Profile`
+
+    Returns
+    -------
+    str or None
+    """
+    for card in profile.keywords.get("night", ()):
+        digits = _digits(first_value([header], card) or "")
+        if digits:
+            return digits
+    start, east = _start(header, profile), longitude(header, profile)
+    if start is None or start[1] is None or east is None:
+        return None
+    try:
+        began = datetime.strptime(start[0], "%Y%m%d") + timedelta(hours=start[1])
+        return (began - timedelta(hours=12 - east / 15)).strftime("%Y%m%d")
+    except (ValueError, OverflowError):
+        return None
+
+
+def _with_unit(header, cards, units, high):
+    """Return the first usable number among cards such as ``EXPTIME`` or ``EXPTIME [ms]``."""
+    for card in cards:
+        keyword, _, unit = card.partition(" [")
+        value, _ = number(header, [keyword], high=high)
+        if value is not None:
+            return value * units.get(unit.rstrip("]"), 1.0)
+    return None
+
+
+def exposure_time(header, profile):
+    """Return the exposure time of a frame in seconds, or None.
+
+    Parameters
+    ----------
+    header : `astropy.io.fits.Header`
+    profile : `crattn_stage.cameras.profile.Profile`
+
+    Returns
+    -------
+    float or None
+        None where it is missing, no number or not positive.
+    """
+    value = _with_unit(header, profile.keywords.get("exposure", ()), _SECONDS, LONGEST_EXPOSURE)
+    return profile.values.get("exposure") if value is None else value
+
+
+def saturation(header, profile, names=("",)):
+    """Return the lowest saturation level a header gives, in the unit of the image, or None.
+
+    Parameters
+    ----------
+    header : `astropy.io.fits.Header`
+    profile : `crattn_stage.cameras.profile.Profile`
+    names : iterable of str
+        Of the amplifiers.
+
+    Returns
+    -------
+    float or None
+        ADU or electron.
+    """
+    for card in profile.keywords.get("saturation", ()):
+        levels = [number(header, [card], name)[0] for name in (names if "{name}" in card else ("",))]
+        levels = [level for level in levels if level is not None]
+        if levels:
+            return min(levels)
+    return profile.values.get("saturation")
+
+
+def pixel_area(header, profile):
+    """Return the area of one binned pixel in cm2, or None where the pixel size is unknown.
+
+    Parameters
+    ----------
+    header : `astropy.io.fits.Header`
+        Of the extension, with the primary's behind it.
+    profile : `crattn_stage.cameras.profile.Profile`
+        Its ``pixel_size`` cards in pairs, with their unit in brackets where that is not the micrometre.
+
+    Returns
+    -------
+    float or None
+        cm2.
+    """
+    binning, cards = read_binning(header, profile), profile.keywords.get("pixel_size", ())
+    for pair in zip(cards[::2], [*cards[1::2], *cards[-1:]], strict=False):
+        sides = [_with_unit(header, [card], _MICROMETRES, 1e3) for card in pair]
+        if all(side and 0.5 < side < 1000 for side in sides):
+            is_binned = profile.keywords.get("pixel_size_binned") or pair[0].startswith("XPIXSZ")
+            return sides[0] * sides[1] * 1e-8 * (1 if is_binned else binning[0] * binning[1])
+    side = profile.values.get("pixel_size")
+    return side and side**2 * 1e-8 * binning[0] * binning[1]
+
+
+def unit(header, profile):
+    """Return the unit of an image: "electron" or "adu".
+
+    Parameters
+    ----------
+    header : `astropy.io.fits.Header`
+    profile : `crattn_stage.cameras.profile.Profile`
+
+    Returns
+    -------
+    str
+        "adu", too, where the unit is another or not known: the network does not mind.
+    """
+    said = profile.values.get("unit")
+    if said:
+        return "electron" if said == "electron" else "adu"
+    return "electron" if (first_value([header], "BUNIT") or "").lower().startswith(("e", "photoe")) else "adu"

@@ -1,0 +1,143 @@
+"""Borders that saw no sky: overscan without a section, time stamps in pixels, garbage rows, vignetted corners.
+
+Found by their statistics, and conservatively: what is left out is not searched for cosmic rays.
+"""
+
+import numpy as np
+from scipy.ndimage import label, median_filter
+
+#: Widest border looked for, as a fraction of the side and in pixels.
+WIDEST, WIDEST_PIXELS = 0.12, 256
+#: A line of pixels is odd if its median is off by this many standard errors, beyond what the sky wanders.
+OFF = 12.0
+#: Or if its noise differs from the interior's by this factor.
+NOISIER = 4.0
+#: Pixels of a line that are looked at, and lines of the interior.
+SAMPLES, INTERIOR = 256, 256
+#: Side of the blocks of which vignetted corners are made, pixels.
+BLOCK = 32
+
+
+def unexposed(image, bad, sections):
+    """Find pixels at the borders of amplifiers that saw no sky.
+
+    Parameters
+    ----------
+    image : `numpy.ndarray`
+        2-D, ADU or electron.
+    bad : `numpy.ndarray` of bool
+        Pixels known to be no use.
+    sections : list of tuple of `slice`
+        The amplifiers.
+
+    Returns
+    -------
+    found : `numpy.ndarray` of bool, or None
+        The shape of the image; None where there is nothing to leave out.
+    notes : list of str
+        What was found.
+    """
+    found, notes = None, []
+    for section in sections:
+        piece = image[section]
+        if min(piece.shape) < 4 * BLOCK:
+            continue
+        borders = _borders(piece, bad[section])
+        corners = None if any(borders.values()) else _corners(piece, bad[section])
+        if not any(borders.values()) and corners is None:
+            continue
+        if found is None:
+            found = np.zeros(image.shape, bool)
+        view = found[section]
+        for side, width in borders.items():
+            if width:
+                view[_BORDERS[side](width)] = True
+                lines = "column" if side in ("left", "right") else "row"
+                plural = "s" if width > 1 else ""
+                notes.append(f"{width} {lines}{plural} at the {side} without sky left out")
+        if corners is not None:
+            view |= corners
+            notes.append(f"vignetted corners, {np.count_nonzero(corners) / corners.size:.1%} of the pixels, left out")
+    return found, list(dict.fromkeys(notes))
+
+
+_BORDERS = {
+    "bottom": lambda n: np.s_[:n, :],
+    "top": lambda n: np.s_[-n:, :],
+    "left": lambda n: np.s_[:, :n],
+    "right": lambda n: np.s_[:, -n:],
+}
+
+
+def _borders(piece, bad):
+    """Return side -> number of lines of pixels there that are unlike the interior."""
+    widths = {}
+    for axis, (low, high) in ((0, ("bottom", "top")), (1, ("left", "right"))):
+        lines = piece if axis == 0 else piece.T
+        unusable = bad if axis == 0 else bad.T
+        widths[low], widths[high] = (_odd_lines(lines[order], unusable[order]) for order in (np.s_[:], np.s_[::-1]))
+    return widths
+
+
+def _odd_lines(lines, bad):
+    """Return how many of the first lines are unlike those behind them."""
+    count = len(lines)
+    reach = min(int(WIDEST * count), WIDEST_PIXELS)
+    step = max(1, lines.shape[1] // SAMPLES)
+    near = np.where(bad[: reach + INTERIOR, ::step], np.nan, lines[: reach + INTERIOR, ::step]).astype(np.float64)
+    usable = np.isfinite(near).sum(1) > 0.5 * near.shape[1]
+    if np.count_nonzero(usable[reach:]) < min(reach, INTERIOR // 2):
+        return 0
+    with np.errstate(invalid="ignore"), np.testing.suppress_warnings() as quiet:
+        quiet.filter(RuntimeWarning)
+        level = np.nanmedian(near, axis=1)
+        spread = 1.4826 * np.nanmedian(np.abs(near - level[:, None]), axis=1)
+    inside = usable.copy()
+    inside[:reach] = False
+    typical, noise = np.median(level[inside]), np.median(spread[inside])
+    # The scatter of the medians, and how far the sky wanders.
+    room = OFF * 1.2533 * noise / np.sqrt(near.shape[1]) + 3 * np.percentile(np.abs(level[inside] - typical), 95)
+    odd = usable & (
+        (np.abs(level - typical) > room + 0.5 * noise)
+        | (spread > NOISIER * max(noise, 1e-9))
+        | (spread < noise / NOISIER)
+    )
+    width = 0
+    while width < reach and (odd[width] or (width + 1 < reach and odd[width + 1] and usable[width])):
+        width += 1
+    if width == 0 or width >= reach:
+        return 0
+    # The step is sharp: what lies behind is like the interior at once.
+    behind = level[width + 1 : width + 5]
+    sharp = np.all(np.abs(behind - typical) < room + 0.5 * noise)
+    return width if sharp else 0
+
+
+def _corners(piece, bad):
+    """Return the pixels of vignetted corners, or None."""
+    height, width = (n - n % BLOCK for n in piece.shape)
+    blocks = piece[:height, :width].reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK)
+    unusable = bad[:height, :width].reshape(blocks.shape)
+    flat = np.where(unusable, np.nan, blocks).swapaxes(1, 2).reshape(height // BLOCK, width // BLOCK, -1)[:, :, ::7]
+    with np.testing.suppress_warnings() as quiet:
+        quiet.filter(RuntimeWarning)
+        level = np.nanmedian(flat, axis=2)
+        spread = 1.4826 * np.nanmedian(np.abs(flat - level[..., None]), axis=2)
+    if not np.isfinite(level).any():
+        return None
+    typical, noise = np.nanmedian(level), np.nanmedian(spread)
+    if not noise:
+        return None
+    # In the dark the noise is the read-out's.
+    dark = (level < typical - 15 * noise) & (spread < 0.6 * noise)
+    dark = median_filter(dark.astype(np.uint8), 3, mode="nearest").astype(bool) & dark
+    groups, _ = label(dark)
+    chosen = {groups[i, j] for i in (0, -1) for j in (0, -1)} - {0}
+    if not chosen:
+        return None
+    corners = np.isin(groups, list(chosen))
+    if np.count_nonzero(corners) < 3 or corners.mean() > 0.4:
+        return None
+    found = np.zeros(piece.shape, bool)
+    found[:height, :width] = np.repeat(np.repeat(corners, BLOCK, 0), BLOCK, 1)
+    return found

@@ -1,0 +1,91 @@
+"""Straight lines along columns and rows are the detector's, not cosmic rays'."""
+
+import numpy as np
+
+#: A run of masked pixels in one column or row of at least this length is no cosmic ray: a track as straight would lie
+#: within a degree of the axis.
+LONG = 40
+#: A shorter run is none where its column is odd elsewhere, too, or where it lies along a border.
+SHORT = 10
+#: Pixels of a column, before and behind a run, that say whether it is odd; columns beside it that it is compared with.
+REACH, BESIDE = 256, (3, 4, 5, 6)
+#: The column's median is off by this many standard errors, and by this fraction of the noise.
+ODD, ODD_NOISE = 6.0, 0.3
+#: Pixels from a border within which a line along it is the border's.
+BORDER = 3
+
+
+def drop_lines(image, found, bad, sections):
+    """Take straight lines along columns and rows out of a mask.
+
+    Parameters
+    ----------
+    image : `numpy.ndarray`
+        2-D, ADU or electron.
+    found : `numpy.ndarray` of bool
+        Cosmic rays; changed in place.
+    bad : `numpy.ndarray` of bool
+        Pixels that are no use.
+    sections : list of tuple of `slice`
+        The amplifiers.
+
+    Returns
+    -------
+    int
+        The number of pixels taken out.
+    """
+    before = np.count_nonzero(found)
+    for section in sections:
+        piece, mask, unusable = image[section], found[section], bad[section]
+        # Both are told from the mask as it was.
+        lines = [
+            (mask, _lines(piece, mask, unusable)),
+            (mask.T, _lines(piece.T, mask.T, unusable.T)),
+        ]
+        for view, runs in lines:
+            for column, start, stop in runs:
+                view[start:stop, max(0, column - 1) : column + 2] &= ~_beside(view, column, start, stop)
+    return before - np.count_nonzero(found)
+
+
+def _beside(mask, column, start, stop):
+    """Return which pixels of a line and the columns at its sides go with it: all but those of hits that cross it."""
+    window = mask[start:stop, max(0, column - 1) : column + 2].copy()
+    left, right = max(0, column - 2), min(mask.shape[1], column + 3)
+    crossing = np.zeros(stop - start, bool)
+    if column - 2 >= 0 and column + 2 < mask.shape[1]:
+        crossing = mask[start:stop, left] | mask[start:stop, right - 1]
+    window[crossing] = False
+    return window
+
+
+def _lines(image, mask, bad):
+    """Return (column, start, stop) of the runs in the columns of a mask that are no cosmic rays."""
+    runs = []
+    for column in np.flatnonzero(mask.sum(0) >= SHORT):
+        edges = np.flatnonzero(np.diff(mask[:, column].astype(np.int8), prepend=0, append=0))
+        for start, stop in zip(edges[::2], edges[1::2], strict=True):
+            length = stop - start
+            if length < SHORT:
+                continue
+            along_border = min(column, mask.shape[1] - 1 - column) < BORDER
+            if length >= LONG or along_border or _is_odd(image, mask, bad, column, start, stop):
+                runs.append((column, start, stop))
+    return runs
+
+
+def _is_odd(image, mask, bad, column, start, stop):
+    """Whether the pixels of a column around a run are off, compared with the columns beside it."""
+    rows = slice(max(0, start - REACH), min(len(mask), stop + REACH))
+    others = [c for step in BESIDE for c in (column - step, column + step) if 0 <= c < mask.shape[1]]
+    usable = ~(mask[rows, column] | bad[rows, column])
+    usable[max(0, start - rows.start - 2) : stop - rows.start + 2] = False
+    level = np.where(bad[rows, others] | mask[rows, others], np.nan, image[rows, others]).astype(np.float64)
+    usable &= np.isfinite(level).sum(1) >= 3
+    if np.count_nonzero(usable) < 32:
+        return False
+    differences = image[rows, column][usable] - np.nanmedian(level[usable], axis=1)
+    excess = np.median(differences)
+    noise = 1.4826 * np.median(np.abs(differences - excess))
+    error = 1.2533 * noise / np.sqrt(differences.size)
+    return bool(abs(excess) > max(ODD * error, ODD_NOISE * noise))

@@ -1,0 +1,131 @@
+"""Write a masked frame: what has changed is made anew, everything else is copied byte for byte."""
+
+from functools import partial
+
+import numpy as np
+from astropy.io import fits
+
+from crattn_stage.cameras import masks
+from crattn_stage.errors import FrameError
+from crattn_stage.fits.atomic import replacing
+from crattn_stage.fits.file import COMPRESSION
+
+
+def write(frame, files, overwrite, mask_extension, ready):
+    """Write a frame with its marks.
+
+    Parameters
+    ----------
+    frame : `crattn_stage.fits.frame.ObservationFrame`
+    files : list of `pathlib.Path`
+        From its `outputs`.
+    overwrite, mask_extension, ready
+        As for its `write`.
+
+    Returns
+    -------
+    list of `pathlib.Path`
+        `files`.
+
+    Raises
+    ------
+    FrameError
+        If a file exists or cannot be written.
+    """
+    edits = [_edits(frame, mask_extension)]
+    if frame.companion:
+        marked = [e for e in frame.extensions if e.mask and e.mask[0] == "companion" and e.index in frame.marks]
+        edits.append(({e.mask[1]: partial(_mask_plane, frame, e) for e in marked}, {}, []))
+    try:
+        with replacing(files, overwrite, ready) as streams:
+            for source, stream, changes in zip((frame.file, frame.companion), streams, edits, strict=False):
+                source.copy(stream, *changes)
+    except (OSError, fits.VerifyError) as error:
+        raise FrameError(f"cannot write {files[0]}: {getattr(error, 'strerror', None) or error}") from error
+    return files
+
+
+def _edits(frame, mask_extension):
+    """Return what `FitsFile.copy` is to change.  Planes come as functions, so that one is held at a time."""
+    planes, cards, extra = {}, {0: frame.cards}, []
+    for extension in frame.extensions:
+        marks = frame.marks.get(extension.index)
+        if marks is None:
+            continue
+        cards[extension.index] = {**cards.get(extension.index, {}), **marks.cards}
+        if extension.mask and extension.mask[0] == "frame":
+            planes[extension.mask[1]] = partial(_mask_plane, frame, extension)
+        new = {} if extension.mask else {extension.convention.extension: extension.convention}
+        new[masks.CR_PLANE.extension] = masks.CR_PLANE
+        for name, convention in new.items():
+            old = own_plane(frame, name, extension)
+            if old is not None:
+                # Also without `mask_extension`: a CRMASK of an earlier run must not contradict the mask.
+                planes[old] = partial(_new_plane, frame, extension, convention, old)
+            elif convention is extension.convention or mask_extension:
+                extra.append(partial(_new_plane, frame, extension, convention))
+    primary = frame.file.hdus[0].header
+    if extra and "NEXTEND" in primary:
+        count = len(frame.file.hdus) - 1 + len(extra)
+        cards[0] = {**cards[0], "NEXTEND": (count, primary.comments["NEXTEND"])}
+    if extra and primary.get("EXTEND") is False:
+        cards[0] = {**cards[0], "EXTEND": (True, primary.comments["EXTEND"])}
+    return planes, {index: (c, frame.history) for index, c in cards.items() if c}, extra
+
+
+def own_plane(frame, name, extension):
+    """Return the index of the plane of a name that an earlier run added for an extension, or None.
+
+    Parameters
+    ----------
+    frame : `crattn_stage.fits.frame.ObservationFrame`
+    name : str
+        EXTNAME.
+    extension : `crattn_stage.cameras.layout.Extension`
+
+    Returns
+    -------
+    int or None
+    """
+    for index, hdu in enumerate(frame.file.hdus):
+        if (hdu.name, hdu.ver) == (name, extension.version) and hdu.header.get("CRIMAGE") == extension.name:
+            return index
+    return None
+
+
+def _mask_plane(frame, extension):
+    """Return the mask HDU of an extension as bytes, made now or in the background."""
+    marks, made = frame.made.get(extension.index, (None, None))
+    return made.result() if marks is frame.marks[extension.index] else marked_plane(frame, extension)
+
+
+def marked_plane(frame, extension):
+    """Return the mask HDU of an extension, with its marks, as bytes.
+
+    Parameters
+    ----------
+    frame : `crattn_stage.fits.frame.ObservationFrame`
+    extension : `crattn_stage.cameras.layout.Extension`
+        With a mask plane.
+
+    Returns
+    -------
+    bytes
+    """
+    file, index = frame.source(extension.mask[0]), extension.mask[1]
+    plane = file.read_integers(index)
+    marked = extension.convention.marked(plane.reshape(extension.shape), frame.cosmic_rays(extension))
+    return file.rendered(file.image_hdu(index, marked.reshape(plane.shape)), index)
+
+
+def _new_plane(frame, extension, convention, like=0):
+    """Return a new mask HDU for an extension as bytes."""
+    header = fits.Header([("CRIMAGE", extension.name, "the image that this plane is of")])
+    plane = np.zeros(extension.shape, convention.dtype)
+    plane = convention.marked(plane, frame.cosmic_rays(extension))
+    if frame.file.is_compressed(extension.index):
+        hdu = fits.CompImageHDU(plane, header, convention.extension, compression_type=COMPRESSION)
+    else:
+        hdu = fits.ImageHDU(plane, header, convention.extension)
+    hdu.ver = extension.version
+    return frame.file.rendered(hdu, like)
