@@ -9,9 +9,11 @@ from tqdm import tqdm
 
 from crattn_stage import __version__
 from crattn_stage.api import load_model
-from crattn_stage.detection.stars import saturated_stars, star_cores
+from crattn_stage.detection.preprocessing import measure_sky
+from crattn_stage.detection.saturation import saturated_stars
 from crattn_stage.errors import FrameError
 from crattn_stage.fits.frame import Marks
+from crattn_stage.quality.star_cores import star_cores
 from crattn_stage.quality.summary import BORDER, Detection, Summary, count_hits, header_cards, total
 
 logger = logging.getLogger(__name__)
@@ -161,13 +163,13 @@ class AttentionCRStage(Stage):
                 amplifiers = frame.amplifiers(extension)
                 names = ", ".join(a.name for a in amplifiers if a.name) or "one"
                 logger.info("%s: %s %s, amplifiers %s", frame.path, frame.profile.name, extension.name, names)
-                searched, found = self._seek(ccd.data, ccd.mask, amplifiers, frame.saturation(extension))
+                searched, found, sky = self._seek(ccd.data, ccd.mask, amplifiers, frame.saturation(extension))
                 if judged:
                     finish(*judged)
                 marks = Marks(np.flatnonzero(found).astype(np.int32))
                 frame.mark(extension, marks)
                 area = frame.pixel_area(extension)
-                judged = marks, pool.submit(judge, extension.name, ccd.data, amplifiers, area, searched, found)
+                judged = marks, pool.submit(judge, extension.name, ccd.data, amplifiers, area, searched, found, sky)
             finish(*judged)
         summary = total(d.summary for d in frame.detections)
         if not summary.searched:
@@ -205,7 +207,7 @@ class AttentionCRStage(Stage):
         return judge(name, image, amplifiers, area, *self._seek(image, bad, amplifiers, level))
 
     def _seek(self, image, bad, amplifiers, level):
-        """Return which pixels of a detector could be searched, and the cosmic rays, as bool."""
+        """Return which pixels of a detector could be searched and the cosmic rays, as bool, and the amplifiers' sky."""
         sections = [a.section for a in amplifiers]
         bad = saturated_stars(image, level) | (False if bad is None else bad)
         searched = np.zeros(image.shape, bool)
@@ -214,9 +216,10 @@ class AttentionCRStage(Stage):
         searched &= ~bad & np.isfinite(image)
         # A dead detector must not cost the others of the exposure.
         found = np.zeros(image.shape, bool)
+        sky = measure_sky(image, ~searched, sections)
         if searched.any():
-            found = self.model.detect(image, ~searched, self.threshold, sections)
-        return searched, found
+            found = self.model.detect(image, ~searched, self.threshold, sections, sky)
+        return searched, found, sky
 
 
 def _alive(image, bad):
@@ -229,7 +232,7 @@ def _alive(image, bad):
     return False
 
 
-def judge(name, image, amplifiers, area, searched, found):
+def judge(name, image, amplifiers, area, searched, found, sky=None):
     """Sum up what was found on a detector, and look at its stars.
 
     Parameters
@@ -243,6 +246,8 @@ def judge(name, image, amplifiers, area, searched, found):
         Of a pixel, cm2.
     searched, found : `numpy.ndarray` of bool
         Pixels that could be searched, and cosmic rays.
+    sky : list of `crattn_stage.detection.preprocessing.Sky`, optional
+        Of the amplifiers; measured if None.
 
     Returns
     -------
@@ -255,7 +260,7 @@ def judge(name, image, amplifiers, area, searched, found):
 
     summary = summarise(np.s_[:, :])
     sections = [a.section for a in amplifiers]
-    summary.stars, summary.stars_flagged = star_cores(image, found, ~searched, sections)
+    summary.stars, summary.stars_flagged = star_cores(image, found, ~searched, sections, sky)
     by_amplifier = {a.name: summarise(a.section) for a in amplifiers}
     for amplifier in amplifiers:
         inner = tuple(slice(s.start + BORDER, s.stop - BORDER) for s in amplifier.section)
