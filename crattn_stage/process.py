@@ -93,8 +93,9 @@ def mask_file(path, target, stage, record, overwrite=False, mask_extension=False
         If the frame cannot be read, masked or written.
     """
     path, target = Path(path), Path(target)
-    record.run["input_sha256"] = sha256(path)
     with ObservationFrame(path) as frame:
+        # Of what is read, whatever comes to lie at the path.
+        record.run["input_sha256"] = frame.file.sha256()
         # A night that the header does not say is known from elsewhere, or not at all.
         record.frame.update({k: v for k, v in columns(frame.exposure).items() if v is not None})
         if frame.exposure.calibration_type:
