@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-#: Input scalings, see `scale`.
-SCALINGS = ("asinh", "none")
+from crattn_stage.models.architectures import SCALINGS
+
 #: Pixels sampled for sky statistics: the level is known to half a percent of the noise.
 SAMPLE = 100_000
 #: Counts that differ by no more than this may be one step of a coarse converter.
