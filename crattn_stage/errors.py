@@ -4,7 +4,10 @@ import logging
 
 
 class CrattnError(Exception):
-    """Something a user can act on; the message is one line that names the cause."""
+    """Something a user can act on; the message is one printable line that names the cause."""
+
+    def __str__(self):
+        return printable(super().__str__())
 
 
 class FrameError(CrattnError):

@@ -8,7 +8,7 @@ import logging
 import click
 
 from crattn_stage import __version__
-from crattn_stage.cli import db, frames, models, nights, quality
+from crattn_stage.cli import cameras, db, frames, models, nights, quality
 from crattn_stage.errors import PrintableFormatter
 
 
@@ -25,11 +25,13 @@ def main(verbose):
 
 for command in (
     frames.run,
+    cameras.inspect,
     nights.reprocess,
     nights.worker,
     quality.qa,
     quality.trace,
     models.models,
+    cameras.cameras,
     db.db,
     frames.demo,
 ):

@@ -8,11 +8,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from calibration_dbs.provenance import known_nights
+from crattn_stage.fits.names import FITS_SUFFIXES, is_output
 from crattn_stage.nights.headers import read_headers
-from crattn_stage.process import SUFFIX
 
-#: A FITS file as it is, fpacked, or packed whole.
-FITS_NAME = re.compile(r"\.(fits|fit|fts)(\.(fz|gz|bz2|xz))?$", re.IGNORECASE)
 #: A date in a path: 20130105, 2013-01-05, 2013.01.05, 2013_01_05, or folders 2013/01/05.
 _DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)([-._/]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
 
@@ -96,7 +94,7 @@ def find_frames(
     for path in sorted(set(found)):
         if leave is not None and path.is_relative_to(os.path.abspath(leave)):
             continue
-        if not FITS_NAME.search(path.name) or f"{SUFFIX}." in path.name or not path.is_file():
+        if not FITS_SUFFIXES.search(path.name) or is_output(path) or not path.is_file():
             continue
         kept.append(path)
     infos = tqdm(read_headers(kept), "reading headers", len(kept), unit="frame", disable=None, leave=False)

@@ -14,9 +14,9 @@ from calibration_dbs.tables import LONGEST_PATH, is_utf8
 from crattn_stage import __version__
 from crattn_stage.errors import FrameError, ModelError, one_line
 from crattn_stage.fits.atomic import sha256
+from crattn_stage.fits.names import output_path
 from crattn_stage.models.cards import WEIGHTS, find, read_card
 from crattn_stage.nights.headers import FrameInfo
-from crattn_stage.process import output_path
 from crattn_stage.processors import available_cpus
 
 
