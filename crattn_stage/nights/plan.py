@@ -84,7 +84,7 @@ def plan(database, frames, model=None, threshold=None, root=None, output_root=No
         As for `crattn_stage.models.cards.find`; by default the one registered
         for the frame, or else the shipped default.
     threshold : float, optional
-        Probability; the model card's by default.
+        Probability; by default the camera profile's, or else the model card's.
     root, output_root : path-like, optional
         The output lies under `output_root` as the frame does under `root`; by default beside the frame.
     force : bool
@@ -106,7 +106,7 @@ def plan(database, frames, model=None, threshold=None, root=None, output_root=No
         choose = lambda *_: chosen  # noqa: E731
     else:
         choose = cache(partial(_registered, database))
-    threshold_of = cache(lambda path: read_card(path).threshold if threshold is None else threshold)
+    card_threshold = cache(lambda path: read_card(path).threshold)
 
     def plan_one(frame):
         folder = None
@@ -119,7 +119,9 @@ def plan(database, frames, model=None, threshold=None, root=None, output_root=No
             return planned
         columns = frame.columns
         planned.model = choose(columns.get("instrument"), columns.get("camera"), columns.get("night"))
-        planned.threshold = threshold_of(planned.model["path"])
+        planned.threshold = frame.threshold if threshold is None else threshold
+        if planned.threshold is None:
+            planned.threshold = card_threshold(planned.model["path"])
         if frame.error:
             planned.reason = f"unreadable: {frame.error}"
         elif force:
