@@ -92,7 +92,9 @@ class AstroScrappyModel:
         for section, own in zip(sections, sky, strict=True):
             if own is None:
                 continue
-            pixels = np.where(bad[section], 0, image[section] - np.float32(own.level))
+            # Bad pixels may be infinite.
+            pixels = np.where(bad[section], 0, image[section])
+            pixels[~bad[section]] -= np.float32(own.level)
             hits, _ = astroscrappy.detect_cosmics(
                 np.ascontiguousarray(pixels, np.float32),
                 inmask=np.ascontiguousarray(bad[section]),
