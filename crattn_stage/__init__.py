@@ -1,15 +1,25 @@
 """Cosmic-ray masks for astronomical CCD frames, by attention U-Nets.
 
-The names a notebook needs are here; importing them costs nothing until they are used.
+`load_model`, `detect_cosmics` and `clean_cosmics` are what a notebook needs:
+
+>>> import numpy as np
+>>> from crattn_stage import detect_cosmics
+>>> image = np.random.default_rng(0).normal(300, 8, (64, 64))
+>>> image[30, 20:32] += 900
+>>> mask = detect_cosmics(image, engine="openvino")
+>>> bool(mask[30, 20:32].all())
+True
+
+The command ``crattn-stage`` masks files.  Importing this package imports nothing else.
 """
 
 __version__ = "0.1.0"
 
-__all__ = ["detect_cosmics", "load_model"]
+__all__ = ["clean_cosmics", "detect_cosmics", "load_model"]
 
 
 def __getattr__(name):
-    # Lazy, so that `crattn-stage --help` imports neither torch nor astropy.
+    # Lazily, so that `crattn-stage --help` imports neither torch nor astropy.
     if name == "load_detector":
         import warnings
 
@@ -23,4 +33,4 @@ def __getattr__(name):
 
 
 def __dir__():
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__})

@@ -2,14 +2,27 @@
 
 import copy
 import os
+import weakref
 
 import numpy as np
-from astropy.nddata import NDData
+from astropy import units
+from astropy.nddata import CCDData, NDData
 
-from crattn_stage.detection.engines import base as engines
-from crattn_stage.detection.model import CosmicRayModel, unwrapped
+from crattn_stage.detection.baseline import AstroScrappyModel
+from crattn_stage.detection.engines.choice import choose
+from crattn_stage.detection.inputs import as_float32, unwrap
+from crattn_stage.detection.model import CosmicRayModel
 from crattn_stage.detection.preprocessing import fill, sky_statistics
+from crattn_stage.errors import EngineError
 from crattn_stage.models import cards
+from crattn_stage.models.baselines import BASELINES
+
+#: (model, engine) -> what `load_model` returned for `detect_cosmics`.
+_models = {}
+#: Image -> the mask that was returned for it, and the bad pixels then, both packed.
+_returned = weakref.WeakKeyDictionary()
+#: Fraction of its pixels in which a mask that was found on another machine may differ from what is found here.
+_SAME_MASK = 0.02
 
 
 def load_model(model=None, engine="auto", threads=None):
@@ -18,17 +31,20 @@ def load_model(model=None, engine="auto", threads=None):
     Parameters
     ----------
     model : str or path-like, optional
-        A shipped name (``crattn-stage models list``) or the path of a weights
-        file with its card beside it; the shipped default if None.
+        A shipped name (``crattn-stage models list``), the path of a weights
+        file with its card beside it, or "astroscrappy", a baseline without
+        weights; the shipped default if None.
     engine : {"auto", "float32", "torch", "openvino", "cuda"}
         "auto" is the fastest of the last three here, measured on first use
-        (`crattn_stage.detection.engines.base.choose`); "float32" is the plain network.
+        (`crattn_stage.detection.engines.choice.choose`); "float32" is the plain network.
     threads : int, optional
         CPU threads; as many as the process may use if None.
 
     Returns
     -------
-    `CosmicRayModel`
+    `crattn_stage.detection.model.CosmicRayModel` or `crattn_stage.detection.baseline.AstroScrappyModel`
+        With ``predict(image, mask=None)``, a float32 probability, and
+        ``detect(image, mask=None, threshold=None)``, a bool mask.
 
     Raises
     ------
@@ -36,63 +52,197 @@ def load_model(model=None, engine="auto", threads=None):
         If the model is unknown, damaged or does not match its card.
     crattn_stage.errors.EngineError
         If the engine is unknown or cannot run here.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.random.default_rng(0).normal(300, 8, (64, 64))
+    >>> image[30, 20:32] += 900
+    >>> model = load_model("fast", engine="openvino")
+    >>> bool(model.predict(image)[30, 25] > 0.9)
+    True
     """
+    if model in BASELINES:
+        if engine != "auto":
+            raise EngineError(f"{model} is a baseline without a network: it runs with the engine auto, not {engine}")
+        return AstroScrappyModel(cards.read_card(model))
     card, tensors = cards.load(model)
     if engine == "auto":
-        engine = engines.choose(cards.find(model), card.sha256, threads)
+        engine = choose(cards.find(model), card.sha256, threads)
     return CosmicRayModel(card, tensors, engine, threads)
 
 
 def detect_cosmics(ccd, model=None, threshold=None, engine="auto", mask=None, clean=False):
-    """Find the cosmic rays of a frame.
+    """Find the cosmic rays of an image.
 
-    Shaped like `ccdproc.cosmicray_lacosmic`, but the frame is left as it is
-    unless a cleaned copy is asked for.
+    The image is taken as one amplifier: trim the overscan first.  It is left as it is,
+    and the mask can be set on it, again and again: a mask that this function found is
+    not taken for bad pixels (see Notes).
 
     Parameters
     ----------
-    ccd : `astropy.nddata.CCDData` or 2-D array-like
-        ADU or electron; the mask of a CCDData, where there is one, is of bad pixels.
-    model
-        As for `load_model`, which is called once per model and engine.
+    ccd : `astropy.nddata.CCDData`, `astropy.nddata.NDData`, `astropy.units.Quantity` or `numpy.ndarray`
+        2-D, ADU or electron, of any real dtype and byte order; masked and memory-mapped
+        arrays, too.  NaN is allowed.  A mask of its own is one of bad pixels.
+    model, engine
+        As for `load_model`, which is called once for each pair of them.
     threshold : float, optional
-        Probability; the model card's by default.
-    engine
-        As for `load_model`.
-    mask : array-like of bool, optional
-        Further bad pixels.
+        Probability above which a pixel is a cosmic ray; the model card's if None.
+    mask : `numpy.ndarray` of bool, optional
+        True on further bad pixels.
     clean : bool
         Return a cleaned copy as well.
 
     Returns
     -------
     mask : `numpy.ndarray` of bool
-        True on cosmic rays.
+        True on cosmic rays, not on bad pixels.
     cleaned : as `ccd`
-        Only with ``clean=True``: a copy in which each hit pixel is the mean of
-        the good ones around it, and of the unit of the input.
+        Only with ``clean=True``: a copy in which each cosmic-ray pixel is the mean of
+        the good pixels around it, rounded in an image of integers.
 
     Raises
     ------
+    TypeError
+        If it is no image (a file name, None, an HDU, a list), or the threshold is no number.
     ValueError
-        If the frame is not a 2-D image with a good pixel.
-    crattn_stage.errors.ModelError
+        If the image is not 2-D, not real or has no good pixel, the mask has
+        another shape, or the threshold is not between 0 and 1.
+    crattn_stage.errors.ModelError, crattn_stage.errors.EngineError
         As `load_model`.
+
+    Notes
+    -----
+    The mask of an `~astropy.nddata.NDData` counts as bad pixels unless it holds our cosmic rays:
+
+    * it is the mask that this process returned for this object, alone or together with the bad
+      pixels: then the bad pixels of that time are used again;
+    * or it is, to within 2%, what is found without it, alone or together with `mask`: a frame
+      that was masked, written and read again.  To find out takes as long as another detection.
+
+    Where a frame has bad pixels of its own, keep them in a plane of their own, as in the second example:
+    then the frame can be masked again after it was written and read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.nddata import CCDData
+    >>> image = np.random.default_rng(0).normal(300, 8, (64, 64))
+    >>> image[30, 20:32] += 900
+    >>> ccd = CCDData(image, unit="adu")
+    >>> ccd.mask = detect_cosmics(ccd, engine="openvino")
+    >>> bool(ccd.mask[30, 20:32].all())
+    True
+
+    With a mask of bad pixels:
+
+    >>> bad = np.zeros(image.shape, bool)
+    >>> bad[:, 40] = True
+    >>> ccd.mask = bad | detect_cosmics(ccd, engine="openvino", mask=bad)
     """
+    found, bad = _detect(ccd, model, threshold, engine, mask)
+    return (found, _cleaned(ccd, found, bad)) if clean else found
+
+
+def clean_cosmics(ccd, model=None, threshold=None, engine="auto", mask=None):
+    """Return a copy of an image in which the cosmic rays are filled and masked.
+
+    Parameters
+    ----------
+    ccd, model, threshold, engine, mask
+        As for `detect_cosmics`.
+
+    Returns
+    -------
+    `astropy.nddata.CCDData`
+        With the unit of the input, or none (dimensionless) for a plain array.  Each cosmic-ray pixel is the
+        mean of the good pixels around it; its mask is that of the input with the cosmic rays added; its
+        uncertainty is as it was.
+
+    Raises
+    ------
+    TypeError, ValueError, crattn_stage.errors.ModelError, crattn_stage.errors.EngineError
+        As `detect_cosmics`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.nddata import CCDData
+    >>> image = np.random.default_rng(0).normal(300, 8, (64, 64))
+    >>> image[30, 20:32] += 900
+    >>> cleaned = clean_cosmics(CCDData(image, unit="adu"), engine="openvino")
+    >>> bool(cleaned.data[30, 20:32].max() < 350)
+    True
+    >>> bool(cleaned.mask[30, 20:32].all()), cleaned.unit
+    (True, Unit("adu"))
+    """
+    found, bad = _detect(ccd, model, threshold, engine, mask)
+    pixels = _cleaned(ccd, found, bad)
+    own = getattr(ccd, "mask", None)
+    both = found if own is None else found | np.asarray(own, bool)
+    if isinstance(ccd, CCDData):
+        pixels.mask = both
+        return pixels
+    unit = getattr(ccd, "unit", None) or units.dimensionless_unscaled
+    if isinstance(ccd, NDData):
+        kept = {"uncertainty": pixels.uncertainty, "meta": pixels.meta, "wcs": pixels.wcs}
+        return CCDData(pixels.data, unit=unit, mask=both, **kept)
+    return CCDData(np.asarray(getattr(pixels, "unmasked", pixels)), unit=unit, mask=both)
+
+
+def _detect(ccd, model, threshold, engine, mask):
+    """Return the cosmic rays of an image and the bad pixels that were used."""
     key = (os.fspath(model) if model else None, engine)
     if key not in _models:
         _models[key] = load_model(model, engine)
-    ccd = ccd if isinstance(ccd, NDData) else np.asanyarray(ccd)
-    image, bad = unwrapped(ccd, mask)
-    found = _models[key].detect(image, bad, threshold)
-    if not clean:
-        return found
+    image, bad = unwrap(ccd, mask)
+    if not isinstance(ccd, NDData) or ccd.mask is None:
+        found = _models[key].detect(image, bad, threshold)
+    else:
+        further, own = unwrap(image, mask)[1], np.asarray(ccd.mask, bool)
+        earlier = _earlier_bad_pixels(ccd, own)
+        if earlier is not None:
+            bad = further | earlier
+            found = _models[key].detect(image, bad, threshold)
+        else:
+            found = _found_without(_models[key], image, own, further, threshold)
+            if found is None:
+                found = _models[key].detect(image, bad, threshold)
+            else:
+                bad = further
+    if isinstance(ccd, NDData):
+        _returned[ccd] = np.packbits(found), np.packbits(bad)
+    return found, bad
+
+
+def _earlier_bad_pixels(ccd, own):
+    """Return the bad pixels of the last time if the mask of an image is the one that was returned then."""
+    if ccd not in _returned:
+        return None
+    found, bad = (np.unpackbits(packed, count=own.size).reshape(own.shape) > 0 for packed in _returned[ccd])
+    return bad if np.array_equal(own, found) or np.array_equal(own, found | bad) else None
+
+
+def _found_without(model, image, own, further, threshold):
+    """Return what is found without the mask of an image if that is what its mask holds."""
+    earlier = own & ~further
+    if not earlier.any() or further.all():
+        return None
+    # Most masks of bad pixels are told apart without a network: cosmic rays are brighter than the sky.
+    level, sigma = sky_statistics(as_float32(image), ~further)
+    if np.percentile(image[earlier], 90) < level + 3 * sigma:
+        return None
+    found = model.detect(image, further, threshold)
+    return found if np.count_nonzero(earlier ^ found) <= _SAME_MASK * np.count_nonzero(found) else None
+
+
+def _cleaned(ccd, found, bad):
+    """Return a copy of an image in which the pixels found are filled from the good ones around them."""
     cleaned = copy.deepcopy(ccd)
-    pixels = cleaned.data if isinstance(ccd, NDData) else np.asarray(cleaned)
+    pixels = cleaned.data if isinstance(ccd, NDData) else cleaned
+    pixels = np.asarray(getattr(pixels, "unmasked", pixels))
+    image = as_float32(pixels)
     unusable = found | bad | ~np.isfinite(image)
-    filled = fill(np.array(image, np.float32), unusable, sky_statistics(image, ~unusable)[0])[found]
+    filled = fill(image.copy(), unusable, sky_statistics(image, ~unusable)[0])[found]
     pixels[found] = filled if pixels.dtype.kind == "f" else np.rint(filled)
-    return found, cleaned
-
-
-_models = {}
+    return cleaned

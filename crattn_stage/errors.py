@@ -2,7 +2,10 @@
 
 
 class CrattnError(Exception):
-    """Something a user can act on; the message is one line that names the cause."""
+    """Something a user can act on; the message is one printable line that names the cause."""
+
+    def __str__(self):
+        return printable(super().__str__())
 
 
 class FrameError(CrattnError):
@@ -19,3 +22,24 @@ class EngineError(CrattnError, ValueError):
 
 class CameraError(CrattnError):
     """A camera profile that cannot be read or does not keep to the format."""
+
+
+def printable(text):
+    """Escape the characters of a text that would break a line or control a terminal.
+
+    Parameters
+    ----------
+    text : str or path-like
+        Such as the name of a file, or a value from a header.
+
+    Returns
+    -------
+    str
+        Line feeds, escape sequences, undecodable bytes and the like as Python writes them.
+
+    Examples
+    --------
+    >>> print(printable("two\\nlines"))
+    two\\nlines
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))

@@ -10,13 +10,11 @@ from pathlib import Path
 from calibration_dbs.records import Record, recorded_run
 from crattn_stage.cameras.facts import read_exposure
 from crattn_stage.cameras.profile import recognise
-from crattn_stage.errors import FrameError
-from crattn_stage.fits.atomic import PACKERS, sha256
+from crattn_stage.fits.atomic import check_targets, sha256
 from crattn_stage.fits.frame import ObservationFrame
+from crattn_stage.fits.names import preview_path
 from crattn_stage.quality.summary import total
 
-#: What marks an output that lies beside its input.
-SUFFIX = "-crmask"
 #: What a `Summary` of an amplifier leaves in the database.
 AMPLIFIER_COLUMNS = ("pixels", "searched", "hits", "border_pixels", "border_searched")
 
@@ -34,29 +32,6 @@ class Outcome:
 
     message: str
     outputs: list = field(default_factory=list)
-
-
-def output_path(path, folder=None):
-    """Return where the masked frame goes.
-
-    In a folder it has the name of the input; beside the input it is marked by
-    `SUFFIX` before the first FITS suffix.
-
-    Parameters
-    ----------
-    path : path-like
-        Of the input.
-    folder : path-like, optional
-
-    Returns
-    -------
-    `pathlib.Path`
-    """
-    path = Path(path)
-    if folder is not None:
-        return Path(folder) / path.name
-    stem, *suffixes = path.name.partition(".fits") if ".fits" in path.name else (path.stem, path.suffix)
-    return path.with_name(f"{stem}{SUFFIX}{''.join(suffixes)}")
 
 
 def process(path, target, stage, database=None, overwrite=False, mask_extension=False, preview=False):
@@ -126,14 +101,12 @@ def mask_file(path, target, stage, record, overwrite=False, mask_extension=False
             record.status = "skipped"
             return Outcome(f"skipped, {frame.exposure.calibration_type} frame")
         picture = [preview_path(target)] if preview else []
-        for planned in (*frame.outputs(target), *picture):
-            # Known before the work, not after it.
-            if os.path.lexists(planned) and not overwrite and (str(planned), sha256(planned)) not in known:
-                written = "is not as it was written" if str(planned) in dict(known) else "exists"
-                raise FrameError(f"{planned} {written}; --overwrite replaces it")
+        # Checked before the work, not after it.
+        check_targets([*frame.outputs(target), *picture], overwrite, known)
         stage.do_stage(frame)
         # What really ran, where the user left the choice to us.
         record.run.update({key: stage.provenance[key] for key in ("engine", "version")})
+        record.run["threshold"] = stage.threshold_for(frame.profile)
         if preview:
             from crattn_stage.products.preview import write_preview
 
@@ -242,21 +215,3 @@ def record_detections(record, detections, seconds):
         for name, s in d.amplifiers.items()
     ]
     return summary
-
-
-def preview_path(target):
-    """Return where the PNG of a masked frame goes: the name of the frame with its FITS suffixes replaced.
-
-    Parameters
-    ----------
-    target : path-like
-        Of the masked frame.
-
-    Returns
-    -------
-    `pathlib.Path`
-    """
-    target = Path(target)
-    while target.suffix in {".fits", ".fz", ".fit", ".fts", *PACKERS}:
-        target = target.with_suffix("")
-    return target.with_name(f"{target.name}.png")

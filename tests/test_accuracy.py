@@ -6,9 +6,9 @@ import torch
 from astropy.io import fits
 
 from crattn_stage import load_model
-from crattn_stage.detection.stars import star_cores
 from crattn_stage.models import cards as models
 from crattn_stage.models.networks import restore
+from crattn_stage.quality.star_cores import star_cores
 from training.data.scenes import Skies
 from training.evaluation import peers, real, tables
 from training.evaluation.evaluate import make_scenes, measure

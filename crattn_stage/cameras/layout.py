@@ -218,7 +218,7 @@ def understand(hdus, filename="", companion=None, pixels=None, identified=None):
         # Some pipelines write what was observed on the image alone.
         layout.header.extend(detectors[0].header, unique=True, strip=True, end=True)
     layout.exposure = facts.read_exposure(layout.header, profile, headers, filename, names)
-    if calibration or layout.refusal:
+    if layout.exposure.calibration_type or layout.refusal:
         return layout
     if not detectors:
         raise FrameError(_nothing_to_mask(images, layout))

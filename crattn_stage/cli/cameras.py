@@ -13,15 +13,13 @@ from crattn_stage.errors import CrattnError
 @click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False), metavar="FILE...")
 @click.option("--output-dir", type=click.Path(file_okay=False), help="Where `run` would write, to show it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one list of all files.")
-@click.option(
-    "--write-profile", type=click.Path(dir_okay=False), help="Write a camera profile to start from, of one FILE."
-)
+@click.option("--write-profile", type=click.Path(dir_okay=False), help="Write a profile to start from.")
 def inspect(files, output_dir, as_json, write_profile):
     """Say what is understood of each FILE, and what `run` would do; nothing is masked.
 
     The exit status is 1 where a file would be refused.
     """
-    from crattn_stage.process import output_path
+    from crattn_stage.fits.names import output_path
     from crattn_stage.products import description
 
     if write_profile and len(files) > 1:
@@ -34,9 +32,7 @@ def inspect(files, output_dir, as_json, write_profile):
             click.echo("\n\n".join(description.as_text(one) for one in found))
         if write_profile:
             _write(write_profile, description.starting_profile(files[0]))
-            click.echo(
-                f"\nwrote {write_profile}; check it, and put it into a folder that CRATTN_CAMERAS names", err=True
-            )
+            click.echo(f"\nwrote {write_profile}; check it, and put it into a folder named by CRATTN_CAMERAS", err=True)
     sys.exit(FAILED if any(one["verdict"] == "refuse" for one in found) else DONE)
 
 

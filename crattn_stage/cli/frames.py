@@ -57,12 +57,13 @@ def run(files, output_dir, model, threshold, engine, overwrite, preview, mask_ex
 def _run_all(files, output_dir, stage, database, options):
     from tqdm import tqdm
 
-    from crattn_stage.process import SUFFIX, output_path, process
+    from crattn_stage.fits.names import is_output, output_path
+    from crattn_stage.process import process
 
     failed, written = 0, set()
     for path in tqdm(files, unit="frame", disable=True if len(files) == 1 else None):
         target = output_path(path, output_dir)
-        if output_dir is None and f"{SUFFIX}." in os.path.basename(path):
+        if output_dir is None and is_output(path):
             tqdm.write(f"{path}: skipped, an output of an earlier run")
             continue
         try:

@@ -18,7 +18,8 @@ def models():
 
 @models.command("list")
 def list_models():
-    """List the shipped models."""
+    """List the shipped models, and the baselines to compare with."""
+    from crattn_stage.models.baselines import BASELINES
     from crattn_stage.models.cards import DEFAULT, read_card, shipped
 
     with explained():
@@ -26,6 +27,9 @@ def list_models():
             card = read_card(name)
             default = "  (default)" if name == DEFAULT else ""
             click.echo(f"{name:20} {card.sha256[:16]}  threshold {card.threshold:.4g}  {card.date}{default}")
+        for name in BASELINES:
+            card = read_card(name)
+            click.echo(f"{name:20} {card.sha256[:16]}  baseline without weights, version {card.code_version}")
 
 
 @models.command("show")

@@ -265,12 +265,13 @@ def worker(concurrency, large, large_only, url, celery_arguments):
     """
     with explained():
         from calibration_dbs.database import open_database
+        from crattn_stage.detection.engines.base import available_cores
 
         url = url or default_database()
         # Just to see that it is there; the processes to come must not inherit a connection.
         with_database(url, open_database).dispose()
         os.environ["CRATTN_DB"] = url
-        cores = os.cpu_count() or 1
+        cores = available_cores()
         concurrency = concurrency or max(1, cores // 2)
         # Workers that all took every core would fight for them.
         threads = str(max(1, cores // concurrency))

@@ -1,32 +1,37 @@
-"""From an image to a probability, and to a mask: a model that runs."""
+"""From an image to a probability, and to a mask: a model that is ready to run."""
 
 import numpy as np
-from astropy.nddata import NDData
 
-from crattn_stage.detection.engines import base as engines
-from crattn_stage.detection.preprocessing import fill, scale, sky_statistics
+from crattn_stage.detection import engines
+from crattn_stage.detection.inputs import check_image, check_sections, check_threshold
+from crattn_stage.detection.preprocessing import fill, measure_sky, scale
 from crattn_stage.detection.stars import spare_stars
 from crattn_stage.detection.tiling import even_tile, run_tiled
 from crattn_stage.models.architectures import ARCHITECTURES
 
 
 class CosmicRayModel:
-    """A model ready to run.  Safe to share between threads and across a fork.
+    """A network with its weights, ready to run.  Safe to share between threads and across a fork.
 
     Parameters
     ----------
     card, tensors
         From `crattn_stage.models.cards.load`.
     engine : str
-        As for `crattn_stage.detection.engines.base.start`.
+        As for `crattn_stage.detection.engines.start`.
     threads : int, optional
-        As for `load_model`.
+        As for `crattn_stage.load_model`.
 
     Attributes
     ----------
     card : `crattn_stage.models.cards.ModelCard`
     engine : str
-        What really runs, with its arithmetic: "openvino int8".
+        What really runs, with its arithmetic, such as "openvino int8".
+
+    Raises
+    ------
+    crattn_stage.errors.EngineError
+        If the engine is unknown or cannot run here.
     """
 
     def __init__(self, card, tensors, engine="float32", threads=None):
@@ -34,19 +39,21 @@ class CosmicRayModel:
         self._engine = engines.start(engine, card, tensors, threads)
         self.engine = self._engine.name
 
-    def predict(self, image, mask=None, amplifiers=None):
-        """Return the probability that each pixel was hit.
+    def predict(self, image, mask=None, amplifiers=None, sky=None):
+        """Return the probability that each pixel was hit by a cosmic ray.
 
         Parameters
         ----------
-        image : array-like or `astropy.nddata.CCDData`
-            2-D, ADU or electron, any real dtype and byte order; NaN allowed.
-            A mask of its own counts, too.
-        mask : array-like of bool, optional
-            True on bad pixels.
+        image : `numpy.ndarray`, `astropy.units.Quantity`, `astropy.nddata.NDData` or `astropy.nddata.CCDData`
+            2-D, ADU or electron, of any real dtype and byte order; NaN is allowed.
+            A mask of its own is one of bad pixels.
+        mask : `numpy.ndarray` of bool, optional
+            True on further bad pixels.
         amplifiers : list of tuple of `slice`, optional
-            Where the amplifiers read their pixels; sky level and noise are
-            taken out of each on its own.  The whole image by default.
+            Rows and columns that each amplifier reads; its sky is measured on its own.
+            The whole image is one amplifier if None.
+        sky : list of `crattn_stage.detection.preprocessing.Sky`, optional
+            Of the amplifiers, where it is known; measured if None.
 
         Returns
         -------
@@ -56,108 +63,94 @@ class CosmicRayModel:
 
         Raises
         ------
+        TypeError
+            If it is no image, or the mask is no mask.
         ValueError
             If the image is not 2-D, is empty, is not of real numbers or has no
             good pixel, the mask has another shape, or an amplifier has no
             pixels in the image.
         """
-        return self._search(*_checked(image, mask), amplifiers, self._engine.run, np.float32)
+        image, bad = check_image(image, mask)
+        sections = check_sections(amplifiers, image.shape)
+        sky = measure_sky(image, bad, sections) if sky is None else sky
+        return self._search(image, bad, sections, sky, self._engine.run, np.float32)
 
-    def detect(self, image, mask=None, threshold=None, amplifiers=None):
-        """Return a bool mask, True on cosmic rays.
+    def detect(self, image, mask=None, threshold=None, amplifiers=None, sky=None):
+        """Return a mask of the cosmic rays.
 
-        Where stars are as narrow as hits, objects that look like the other stars
-        of the frame are left out (`crattn_stage.detection.stars.spare_stars`).
+        Where stars are as narrow as cosmic rays, objects that look like the other
+        stars of the frame are left out (`crattn_stage.detection.stars.spare_stars`).
 
         Parameters
         ----------
-        image, mask
+        image, mask, amplifiers, sky
             As for `predict`.
         threshold : float, optional
-            Probability above which a pixel is a cosmic ray; the card's by default.
-        amplifiers
-            As for `predict`.
+            Probability above which a pixel is a cosmic ray; the card's if None, which keeps
+            false positives at 1 clean pixel in 10,000.  Lower finds fainter hits and more of
+            their rims, and flags more clean pixels.
 
         Returns
         -------
         `numpy.ndarray` of bool
-            The shape of the image.
+            The shape of the image, True on cosmic rays.
 
         Raises
         ------
+        TypeError
+            As `predict`, or if the threshold is not a number.
         ValueError
-            As `predict`.
+            As `predict`, or if the threshold is not between 0 and 1.
         """
-        threshold = self.card.threshold if threshold is None else threshold
-        if not 0 <= threshold <= 1:
-            raise ValueError(f"threshold {threshold} is not a probability")
-        image, bad = _checked(image, mask)
-        found = self._search(image, bad, amplifiers, lambda tiles: self._engine.run(tiles) > threshold, bool)
-        spare_stars(image, found, bad, amplifiers)
+        threshold = check_threshold(self.card.threshold if threshold is None else threshold)
+        image, bad = check_image(image, mask)
+        sections = check_sections(amplifiers, image.shape)
+        sky = measure_sky(image, bad, sections) if sky is None else sky
+        found = self._search(image, bad, sections, sky, lambda tiles: self._engine.run(tiles) > threshold, bool)
+        spare_stars(image, found, bad, sections, sky)
         return found
 
-    def _search(self, image, bad, amplifiers, function, dtype):
-        """Return a plane of what a function says of tiles of the network's input."""
-        sections = [_section(amplifier, image.shape) for amplifier in amplifiers or [np.s_[:, :]]]
+    def _search(self, image, bad, sections, sky, function, dtype):
+        """Return a plane of what a function makes of the tiles of the network's input."""
+        if not any(sky):
+            raise ValueError("no good pixel")
         result = np.zeros(image.shape, dtype)
-        alive = False
+        skies = iter(sky)
         for group in adjoining(sections):
             window = enclosing(group)
-            plane, level = np.empty_like(image[window]), 0.0
-            for amplifier in group:
-                inside = _relative(amplifier, window)
-                if bad[amplifier].all():
-                    plane[inside] = 0
-                    continue
-                level, sigma = sky_statistics(image[amplifier], ~bad[amplifier])
-                scale(image[amplifier], level, sigma, self.card.scaling, out=plane[inside])
-                alive = True
-            fill(plane, bad[window], level if self.card.scaling == "none" else 0.0)
+            inside = [_relative(section, window) for section in group]
+            plane = self._network_input(image[window], bad[window], inside, [next(skies) for _ in group])
             self._run(plane, function, out=result[window])
-        if not alive:
-            raise ValueError("no good pixel")
         result[bad] = 0
         return result
 
+    def _network_input(self, image, bad, sections, sky):
+        """Return what the network is given for amplifiers that fill a rectangle: scaled, with bad pixels filled."""
+        plane, scaling = np.empty_like(image), self.card.scaling
+        if scaling != "none":
+            for section, own in zip(sections, sky, strict=True):
+                if own is None:
+                    plane[section] = 0
+                else:
+                    scale(image[section], *own, scaling, out=plane[section])
+            # Scaled amplifiers are alike, so a pixel is filled across their border.
+            return fill(plane, bad, 0.0)
+        dead = np.zeros(image.shape, bool)
+        for section, own in zip(sections, sky, strict=True):
+            if own is None:
+                dead[section] = True
+            else:
+                # Amplifiers of raw counts differ in level, so each is filled from its own pixels.
+                fill(scale(image[section], *own, scaling, out=plane[section]), bad[section], own.level)
+        # A dead amplifier continues those beside it.
+        return fill(plane, dead, next((own.level for own in sky if own), 0.0)) if dead.any() else plane
+
     def _run(self, plane, function, out):
         tile, halo = self.card.tile, self.card.halo
-        normalisation, _ = ARCHITECTURES[self.card.architecture]
-        if normalisation == "batch":
-            # Exact for any tile, so the one that suits engine and plane.
+        if ARCHITECTURES[self.card.architecture].normalisation == "batch":
+            # Any tile is exact, so take the one that suits engine and plane.
             tile = even_tile(plane.shape, self._engine.tile, halo, self._engine.streams)
         run_tiled(plane, function, tile, halo, self._engine.batch, out)
-
-
-def unwrapped(image, mask):
-    """Return pixels and bad pixels of an array, a masked array or a CCDData, with a further mask."""
-    pixels = image.data if isinstance(image, NDData) else np.asarray(image)
-    bad = np.zeros(pixels.shape, bool)
-    for more in (getattr(image, "mask", None), mask):
-        if more is not None and np.shape(more) not in ((), pixels.shape):
-            raise ValueError(f"mask of shape {np.shape(more)} for an image of shape {pixels.shape}")
-        bad |= False if more is None else np.asarray(more, bool)
-    return pixels, bad
-
-
-def _checked(image, mask):
-    """Return an image in float32 and its bad pixels, or raise ValueError."""
-    image, bad = unwrapped(image, mask)
-    if image.ndim != 2 or 0 in image.shape:
-        raise ValueError(f"not a 2-D image: shape {image.shape}")
-    if image.dtype.kind not in "buif":
-        raise ValueError(f"not a real image: dtype {image.dtype}")
-    # float32 before anything else: big-endian and integer frames are common; an overflow is a bad pixel.
-    with np.errstate(over="ignore"):
-        image = np.ascontiguousarray(image, np.float32)
-    return image, bad | ~np.isfinite(image)
-
-
-def _section(section, shape):
-    """Return a pair of slices as explicit, ascending ones inside the image."""
-    rows, columns = (slice(*s.indices(n)) for s, n in zip(section, shape, strict=True))
-    if rows.start >= rows.stop or columns.start >= columns.stop or (rows.step, columns.step) != (1, 1):
-        raise ValueError(f"amplifier {section} has no pixels in an image of shape {shape}")
-    return slice(rows.start, rows.stop), slice(columns.start, columns.stop)
 
 
 def enclosing(sections):

@@ -1,17 +1,19 @@
-"""Pixels to network input: sky statistics, filled bad pixels, scaling.
+"""From pixels to network input: sky statistics, filled bad pixels, scaling.
 
-How the input is scaled belongs to the model and is written on its card.
+The scaling belongs to the model and is on its card.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
-#: The ways in which a model can want its input, see `scale`.
+#: Input scalings, see `scale`.
 SCALINGS = ("asinh", "none")
-#: Pixels looked at for sky statistics: enough for half a percent of the noise.
+#: Pixels sampled for sky statistics: the level is known to half a percent of the noise.
 SAMPLE = 100_000
-#: Counts that differ by this much or less may be one step of a coarse converter.
+#: Counts that differ by no more than this may be one step of a coarse converter.
 COARSE = 2.0
-#: Boxes, in pixels, from which a bad pixel is filled: the first with a good pixel in it.
+#: Sides of the boxes from which a bad pixel is filled, pixels: the first with a good pixel in it.
 FILL_BOXES = (5, 11, 33)
 #: Scaled pixels are at most this before arcsinh.
 LARGEST = 1e18
@@ -42,6 +44,14 @@ def sky_statistics(image, good=None):
     ------
     ValueError
         If there is no good pixel.
+
+    Examples
+    --------
+    >>> image = np.random.default_rng(0).normal(300, 8, (200, 200))
+    >>> image[50:60, 20:90] = 5000
+    >>> level, sigma = sky_statistics(image)
+    >>> round(level), round(sigma)
+    (300, 8)
     """
     # An odd step walks through all columns whatever the width.
     step = max(1, image.size // SAMPLE) | 1
@@ -57,10 +67,10 @@ def sky_statistics(image, good=None):
         if sigma == 0:
             others = sample[sample != level]
             if others.size and np.median(np.abs(others - level)) > COARSE:
-                # Most of it has one value, far from the rest: padding.  The sky is what is left.
+                # Most pixels have one value, far from the rest: padding.  The sky is what is left.
                 sample = others
                 continue
-            # Counts so coarse that most are alike: their scatter, not its median, is the noise.
+            # Counts so coarse that most are equal: the noise is their standard deviation.
             near = sample[np.abs(sample - level) <= 3 * COARSE]
             sigma = max(near.std(), 0.3) if others.size else 0.0
         kept = sample[np.abs(sample - level) <= 3 * sigma]
@@ -70,7 +80,47 @@ def sky_statistics(image, good=None):
     return float(level), float(max(sigma, 1e-6 * abs(level), 1e-6))
 
 
-def sky_subtracted(image, sections, good=None):
+class Sky(NamedTuple):
+    """Sky of an amplifier, in the unit of the image.
+
+    Attributes
+    ----------
+    level, sigma : float
+        As from `sky_statistics`.
+    """
+
+    level: float
+    sigma: float
+
+
+def measure_sky(image, bad, sections):
+    """Measure the sky of each amplifier.
+
+    Parameters
+    ----------
+    image : `numpy.ndarray`
+        2-D, ADU or electron, of any real dtype.
+    bad : `numpy.ndarray` of bool
+        True on bad pixels; those that are not finite are bad in any case.
+    sections : list of tuple of `slice`
+        Rows and columns of each amplifier.
+
+    Returns
+    -------
+    list of `Sky`
+        None for an amplifier without a good pixel.
+    """
+    result = []
+    for section in sections:
+        # In float32, as the network sees it; a value beyond that is a bad pixel.
+        with np.errstate(over="ignore"):
+            pixels = image[section].astype(np.float32, copy=False)
+        good = ~bad[section] & np.isfinite(pixels)
+        result.append(Sky(*sky_statistics(pixels, good)) if good.any() else None)
+    return result
+
+
+def sky_subtracted(image, sections, good=None, sky=None):
     """Return a detector with the sky of each amplifier at 0.
 
     Parameters
@@ -81,6 +131,8 @@ def sky_subtracted(image, sections, good=None):
         Of its amplifiers.
     good : `numpy.ndarray` of bool, optional
         As for `sky_statistics`.
+    sky : list of `Sky`, optional
+        From `measure_sky`; measured on the good pixels if None.
 
     Returns
     -------
@@ -88,13 +140,15 @@ def sky_subtracted(image, sections, good=None):
         Float32, in the unit of the image; NaN outside the amplifiers and in
         one without a good pixel.
     """
-    good = np.isfinite(image) if good is None else good
+    if sky is None:
+        good = np.isfinite(image) if good is None else good
+        sky = measure_sky(image, ~good, sections)
     result = np.full(image.shape, np.nan, np.float32)
-    for section in sections:
-        if good[section].any():
+    for section, own in zip(sections, sky, strict=True):
+        if own is not None:
             with np.errstate(over="ignore"):
                 result[section] = image[section]
-            result[section] -= sky_statistics(image[section], good[section])[0]
+            result[section] -= own.level
     return result
 
 
@@ -112,12 +166,23 @@ def scale(image, level, sigma, scaling, out=None):
         logarithmic in the hits, the same for every gain.  "none" feeds raw
         counts, as the networks the paper's authors released expect.
     out : `numpy.ndarray`, optional
-        Float32: where to write.
+        Float32, the shape of the image: where to write.
 
     Returns
     -------
     `numpy.ndarray`
-        Float32.
+        Float32, the shape of the image.
+
+    Raises
+    ------
+    ValueError
+        If the scaling is unknown.
+
+    Examples
+    --------
+    >>> scaled = scale(np.array([[300.0, 324.0, 2700.0]]), 300, 8, "asinh")
+    >>> [f"{value:.2f}" for value in scaled[0]]
+    ['0.00', '0.88', '5.30']
     """
     if scaling not in SCALINGS:
         raise ValueError(f"unknown input scaling {scaling!r}")
@@ -132,7 +197,7 @@ def scale(image, level, sigma, scaling, out=None):
         band /= np.float32(3 * sigma)
         # Four times as fast as numpy's arcsinh, and within 1e-6 of it.
         size = np.abs(band)
-        # Or the square of what is no pixel value overflows, and the network sees infinity.
+        # The square of an absurd value would overflow, and the network would see infinity.
         np.minimum(size, LARGEST, out=size)
         root = size * size
         root += 1
@@ -157,10 +222,17 @@ def fill(plane, bad, level):
     -------
     `numpy.ndarray`
         `plane`.
+
+    Examples
+    --------
+    >>> plane = np.full((5, 5), 7, np.float32)
+    >>> plane[2, 2] = 65535
+    >>> float(fill(plane, plane > 60000, level=0)[2, 2])
+    7.0
     """
     width, margin = plane.shape[1], max(FILL_BOXES) // 2
     small = min(FILL_BOXES)
-    # In bands, whose sums stay small and are made only where something is bad.
+    # Band by band: sums stay small, and are made only where something is bad.
     for start in range(0, len(plane), BAND):
         row, column = np.divmod(np.flatnonzero(bad[start : start + BAND]), width)
         if not row.size:
@@ -169,7 +241,7 @@ def fill(plane, bad, level):
         values = np.full(row.size, level, np.float32)
         todo = np.ones(row.size, bool)
         if row.size * small**2 < BAND * width:
-            # A few: the pixels around them are looked up one by one.
+            # A few: look up the pixels around each one.
             total, count = np.zeros((2, row.size))
             for shift in np.ndindex(small, small):
                 r, c = row + shift[0] - small // 2, column + shift[1] - small // 2
@@ -192,7 +264,7 @@ def _box_means(known, good, row, column, level):
     """Return the mean of the good pixels in the smallest of `FILL_BOXES` around each place that has one."""
     sums, counts = _corner_sums(known), _corner_sums(good)
     values = np.full(row.size, level, np.float32)
-    # The smaller box has the last word.
+    # The smallest box comes last and wins.
     for box in sorted(FILL_BOXES, reverse=True):
         top, left = (np.maximum(x - box // 2, 0) for x in (row, column))
         bottom, right = (np.minimum(x + box // 2 + 1, n) for x, n in zip((row, column), good.shape, strict=True))

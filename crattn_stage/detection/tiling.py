@@ -14,7 +14,7 @@ from crattn_stage.models.architectures import STRIDE
 
 
 def centres(shape, tile, halo):
-    """Return where the centres of the tiles lie.
+    """Return the centres of the tiles, without their halos.
 
     Parameters
     ----------
@@ -34,6 +34,11 @@ def centres(shape, tile, halo):
     ------
     ValueError
         If tile and halo do not fit together.
+
+    Examples
+    --------
+    >>> centres((100, 60), tile=112, halo=24)
+    [(slice(0, 64, None), slice(0, 60, None)), (slice(64, 100, None), slice(0, 60, None))]
     """
     (height, width), (rows, columns) = shape, _steps(tile, halo)
     return [
@@ -44,7 +49,7 @@ def centres(shape, tile, halo):
 
 
 def even_tile(shape, largest, halo, streams=1):
-    """Return the tile that divides a plane with the least waste.
+    """Return the size of tile that divides a plane with the least waste.
 
     Parameters
     ----------
@@ -64,6 +69,11 @@ def even_tile(shape, largest, halo, streams=1):
     ------
     ValueError
         If tile and halo do not fit together.
+
+    Examples
+    --------
+    >>> even_tile((2048, 4096), largest=624, halo=24)
+    (560, 560)
     """
     (step, _) = _steps(largest, halo)
     counts = [-(-n // step) for n in shape]
@@ -112,7 +122,7 @@ def run_tiled(plane, function, tile, halo, batch=4, out=None):
 
     @lru_cache(1)
     def strip(row):
-        """Return what the tiles beside each other are cut from; there is no copy of the whole plane."""
+        """Return the padded rows that a row of tiles is cut from, so that the whole plane is not copied."""
         return np.pad(plane[rows[row : row + height]], ((0, 0), beside), mode="reflect")
 
     for first in range(0, len(slices), batch):

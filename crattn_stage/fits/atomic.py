@@ -1,42 +1,72 @@
 """Files that are there whole or not at all."""
 
 import bz2
+import errno
+import fcntl
 import gzip
 import hashlib
 import lzma
 import os
+import re
+import secrets
 import shutil
-from contextlib import ExitStack, contextmanager
-from glob import escape
+import stat
+import time
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from crattn_stage.errors import FrameError
+from crattn_stage.fits.source import open_regular
 
-#: Suffix -> how a whole file is packed; fpack is not among them, it packs images inside.
+#: Suffix -> how a whole file is compressed; fpack is not among them, it compresses the images inside.
 PACKERS = {
     ".gz": lambda stream: gzip.GzipFile("", "wb", fileobj=stream, mtime=0),
     ".bz2": lambda stream: bz2.BZ2File(stream, "wb"),
     ".xz": lambda stream: lzma.LZMAFile(stream, "wb"),
 }
 
-_PART = ".part"
+#: Seconds after which a temporary file is taken for abandoned on file systems without locks.
+ABANDONED = 86400.0
 
 
 def clear_parts(target):
-    """Remove what a process that was killed while it wrote a file has left beside it.
+    """Remove the temporary files that a killed process has left beside a file.
+
+    A temporary file is locked while its process lives, on any machine that shares the
+    file system; such files stay, and so do those of any other target.
 
     Parameters
     ----------
     target : path-like
-        To which nobody writes now.
     """
     target = Path(target)
-    for part in target.parent.glob(f".{escape(target.name)}.*{_PART}*"):
-        part.unlink(missing_ok=True)
+    mine = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{16}}\.part")
+    with suppress(FileNotFoundError):
+        for name in os.listdir(target.parent):
+            if mine.fullmatch(name):
+                with suppress(OSError):
+                    _remove_abandoned(target.with_name(name))
+
+
+def _remove_abandoned(part):
+    descriptor = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            locked = error.errno in (errno.EWOULDBLOCK, errno.EACCES)
+            if locked or time.time() - status.st_mtime < ABANDONED:
+                return
+        os.unlink(part)
+    finally:
+        os.close(descriptor)
 
 
 def sha256(*paths):
-    """Return the sha256 of a file, or of several, one behind the other.
+    """Return the sha256 of a file, or of several, one after the other.
 
     Parameters
     ----------
@@ -53,13 +83,43 @@ def sha256(*paths):
         If a file cannot be read.
     """
     digest = hashlib.sha256()
-    try:
-        for path in paths:
-            with open(path, "rb") as stream:
+    for path in paths:
+        with open_regular(path) as descriptor, open(descriptor, "rb", closefd=False) as stream:
+            try:
                 hashlib.file_digest(stream, lambda: digest)
-    except OSError as error:
-        raise FrameError(error.strerror) from error
+            except OSError as error:
+                raise FrameError(f"cannot be read: {error.strerror}") from error
     return digest.hexdigest()
+
+
+def check_targets(targets, overwrite=False, known=()):
+    """Raise an error if files exist that must not be replaced.
+
+    Parameters
+    ----------
+    targets : list of path-like
+    overwrite : bool
+        Existing files may be replaced.
+    known : collection of tuple of str
+        (path, sha256) of files that may be replaced in any case, as long as they are unchanged.
+
+    Raises
+    ------
+    FrameError
+        Naming the target, which may be a link to nowhere.
+    """
+    digests = dict(known)
+    for target in map(str, targets):
+        if overwrite or not os.path.lexists(target):
+            continue
+        if target not in digests:
+            raise FrameError(f"{target} exists; --overwrite replaces it")
+        try:
+            unchanged = sha256(target) == digests[target]
+        except FrameError as error:
+            raise FrameError(f"{target}: {error}; --overwrite replaces it") from error
+        if not unchanged:
+            raise FrameError(f"{target} is not as it was written; --overwrite replaces it")
 
 
 @contextmanager
@@ -69,7 +129,7 @@ def replacing(targets, overwrite=False, ready=None):
     Parameters
     ----------
     targets : list of path-like
-        A name that ends in .gz, .bz2 or .xz is packed.
+        A file whose name ends in .gz, .bz2 or .xz is compressed.
     overwrite : bool
         Replace existing files.  A link is replaced, not what it points to.
     ready : callable, optional
@@ -87,41 +147,75 @@ def replacing(targets, overwrite=False, ready=None):
         If a target exists and is not to be replaced.
     OSError
         If a file cannot be written.
+
+    Examples
+    --------
+    >>> with replacing([getfixture("tmp_path") / "report.txt"]) as (stream,):
+    ...     _ = stream.write(b"all well")
     """
     targets = [Path(target) for target in targets]
-    for target in targets:
-        if os.path.lexists(target) and not overwrite:
-            raise FrameError(f"{target} exists; --overwrite replaces it")
-    parts = [target.with_name(f".{target.name}.{os.getpid()}{_PART}") for target in targets]
-    packed = [part.with_name(f"{part.name}.packed") for part in parts]
-    try:
-        with ExitStack() as stack:
-            streams = [stack.enter_context(open(part, "w+b")) for part in parts]
-            yield streams
-            for stream in streams:
-                _settle(stream)
-        finished = [_packed(*paths) for paths in zip(targets, parts, packed, strict=True)]
+    check_targets(targets, overwrite)
+    with ExitStack() as stack:
+        streams = [stack.enter_context(_part(target)) for target in targets]
+        yield streams
+        finished = []
+        for target, stream in zip(targets, streams, strict=True):
+            _settle(stream)
+            finished.append(_packed(stack, target, stream))
         if ready is not None:
-            ready({str(target): sha256(file) for target, file in zip(targets, finished, strict=True)})
+            ready({str(target): _digest(stream) for target, stream in zip(targets, finished, strict=True)})
         # The mask file comes last in a pair and first here: an image that says it was masked must have its mask.
-        for file, target in reversed(list(zip(finished, targets, strict=True))):
-            os.replace(file, target)
+        for target, stream in reversed(list(zip(targets, finished, strict=True))):
+            os.replace(stream.name, target)
+
+
+@contextmanager
+def _part(target):
+    """Create a temporary file beside a target, locked while it is open, and remove it unless it was renamed."""
+    while True:
+        part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(part, flags, 0o666)
+        with suppress(OSError):
+            # Some file systems have no locks.
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # `clear_parts` may have removed it before it was locked.
+        if _is_at(descriptor, part):
+            break
+        os.close(descriptor)
+    try:
+        # The name stays the path, which a file from a bare descriptor would not know.
+        with open(part, "w+b", opener=lambda *_: descriptor) as stream:
+            yield stream
     finally:
-        for path in (*parts, *packed):
-            path.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
-def _packed(target, part, packed):
-    """Pack a finished file if its target's name asks for it, and return which file it is now."""
-    if target.suffix not in PACKERS:
-        return part
-    with open(part, "rb") as plain, open(packed, "wb") as stream:
-        with PACKERS[target.suffix](stream) as packer:
-            shutil.copyfileobj(plain, packer, 1 << 20)
-        _settle(stream)
-    return packed
+def _is_at(descriptor, path):
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
+
+
+def _packed(stack, target, plain):
+    """Compress a finished file if its target's name asks for it, and return the file that becomes the target."""
+    packer = PACKERS.get(target.suffix.lower())
+    if packer is None:
+        return plain
+    stream = stack.enter_context(_part(target))
+    plain.seek(0)
+    with packer(stream) as packed:
+        shutil.copyfileobj(plain, packed, 1 << 20)
+    _settle(stream)
+    return stream
 
 
 def _settle(stream):
     stream.flush()
     os.fsync(stream.fileno())
+
+
+def _digest(stream):
+    stream.seek(0)
+    return hashlib.file_digest(stream, "sha256").hexdigest()

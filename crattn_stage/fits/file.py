@@ -1,58 +1,85 @@
-"""A FITS file as HDUs to read and as bytes to copy."""
+"""FITS files: HDUs to read, bytes to copy, headers alone."""
 
-import gzip
-import lzma
+import hashlib
 import os
 import re
-import shutil
 import tempfile
 import threading
 import warnings
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from astropy.utils.data import get_readable_fileobj
+from astropy.io.fits.hdu.base import NonstandardExtHDU
 
 from crattn_stage.errors import FrameError
 from crattn_stage.fits.header import edited, ones_complement, with_checksum
+from crattn_stage.fits.layout import split_cards, walk
+from crattn_stage.fits.source import (
+    MOST_BYTES,
+    PIECE,
+    CompressedSource,
+    PlainSource,
+    decompressor,
+    open_regular,
+    read_at,
+)
 
-#: Of planes made anew: lossless for integers, and unlike gzip without a time stamp in it.
+#: How new compressed planes are written: lossless for integers, and without the time stamp of gzip.
 COMPRESSION = "RICE_1"
-#: Cards that hold for the bytes of an HDU as they were.
+#: Cards that describe the bytes of an HDU and do not hold for new pixels.
 SUMS = ("CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM")
-_WARNINGS = threading.RLock()
+#: A compressed image may decompress to this many bytes, and beyond that to `MOST_IMAGE_RATIO` times its data.
+ALWAYS_ALLOWED_IMAGE, MOST_IMAGE_RATIO = 256 << 20, 1024
 
 
 class FitsFile:
-    """A FITS file, opened; use it in a ``with`` block.
+    """Open a FITS file; use it in a ``with`` block.
+
+    The file is opened once, and everything comes from that descriptor: replacing the
+    file under its name while it is open changes nothing.
 
     Parameters
     ----------
     path : path-like
-        Plain, or packed by gzip, bzip2 or xz.
+        Plain, or compressed by gzip, bzip2 or xz (to an unnamed temporary file then).
 
     Attributes
     ----------
     path : `pathlib.Path`
-    hdus : `astropy.io.fits.HDUList`
-        Compressed images as images.
+    hdus : list of HDU
+        Headers without pixels (`read` reads those), tile-compressed images as images.
+    places : list of `crattn_stage.fits.layout.Place`
+        Where the HDUs lie in the plain file.
 
     Raises
     ------
     FrameError
-        If it is no FITS file, truncated or damaged.
-    OSError
-        If it cannot be read.
+        If the file cannot be read, is not a FITS file, is truncated or damaged, or
+        exceeds a limit.
+
+    Examples
+    --------
+    >>> from astropy.io import fits
+    >>> fits.PrimaryHDU([[1, 2], [3, 4]]).writeto(getfixture("tmp_path") / "a.fits")
+    >>> with FitsFile(getfixture("tmp_path") / "a.fits") as file:
+    ...     file.read(0).sum()
+    np.int64(10)
     """
 
     def __init__(self, path):
         self.path = Path(path)
         self._stack = ExitStack()
-        self._open()
+        self._sha256 = None
+        with ExitStack() as stack:
+            self._packed = stack.enter_context(open_regular(path))
+            self._before = self._state()
+            self._plain = self._unpacked(stack)
+            self.places = walk(PlainSource(self._plain))
+            self.hdus = [_hdu(place, index) for index, place in enumerate(self.places)]
+            self._stack = stack.pop_all()
 
     def __enter__(self):
         return self
@@ -60,64 +87,93 @@ class FitsFile:
     def __exit__(self, *exception):
         self._stack.close()
 
-    def _open(self):
-        with ExitStack() as stack:
-            plain = self._unpacked(stack)
-            # Damage is found below by the sizes, in words of our own.
-            with _quiet():
-                try:
-                    self.hdus = stack.enter_context(fits.open(plain, memmap=False))
-                    self._raw = stack.enter_context(fits.open(plain, memmap=False, disable_image_compression=True))
-                    # Lazily read headers are read, and found damaged, here.
-                    len(self.hdus), len(self._raw)
-                except (OSError, ValueError, TypeError, KeyError, IndexError, fits.VerifyError) as error:
-                    if isinstance(error, OSError) and error.strerror:
-                        raise
-                    raise FrameError(f"not a FITS file: {_one_line(error)}") from error
-            self._plain = plain
-            self._bytes = stack.enter_context(open(plain, "rb"))
-            self._check_sizes(os.path.getsize(plain))
-            self._stack = stack.pop_all()
-
     def _unpacked(self, stack):
-        """Return the path of the plain FITS file, unpacked to a temporary one where needed."""
-        with open(self.path, "rb") as stream:
-            start = stream.read(6)
-        if start == b"SIMPLE":
-            return self.path
-        if not start.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")):
-            raise FrameError("empty file" if not start else "not a FITS file")
-        plain = stack.enter_context(tempfile.NamedTemporaryFile(suffix=".fits"))
+        """Return a descriptor of the plain bytes."""
+        kind = decompressor(self._packed)
+        if kind is None:
+            return self._packed
+        source = CompressedSource(self._packed, kind)
         try:
-            with get_readable_fileobj(self.path, encoding="binary") as stream:
-                shutil.copyfileobj(stream, plain, 1 << 20)
-        except (EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
-            raise FrameError(f"truncated or damaged: {_one_line(error)}") from error
-        plain.flush()
-        return Path(plain.name)
+            plain = stack.enter_context(tempfile.TemporaryFile())
+            while piece := source.read(PIECE):
+                plain.write(piece)
+            plain.flush()
+        except OSError as error:
+            raise FrameError(f"cannot be decompressed to {tempfile.gettempdir()}: {error.strerror}") from error
+        return plain.fileno()
 
-    def _check_sizes(self, size):
-        end = 0
-        for hdu in self._raw:
-            place = hdu.fileinfo()
-            end = place["datLoc"] + place["datSpan"]
-            if place["datLoc"] + hdu.size > size:
-                raise FrameError(f"truncated: HDU {self._raw.index(hdu)} ends at byte {end}, the file at {size}")
-        self._bytes.seek(end)
-        if self._bytes.read(8).strip(b"\0 "):
-            raise FrameError(f"truncated or damaged: no valid HDU at byte {end} of {size}")
+    def _state(self):
+        status = os.fstat(self._packed)
+        return status.st_size, status.st_mtime_ns
+
+    def changed(self):
+        """Return whether the bytes of the file have changed since it was opened.
+
+        Another file under its name does not count.
+
+        Returns
+        -------
+        bool
+        """
+        return self._state() != self._before
+
+    def sha256(self):
+        """Return the sha256 of the file as it is on disk, compressed or not.
+
+        Returns
+        -------
+        str
+            Hexadecimal, 64 digits.
+
+        Raises
+        ------
+        FrameError
+            If the file has changed since it was opened.
+        """
+        if self._sha256 is None:
+            digest = hashlib.sha256()
+            self.hash_into(digest)
+            self._sha256 = digest.hexdigest()
+        return self._sha256
+
+    def hash_into(self, digest):
+        """Add the bytes of the file as it is on disk to a digest, such as that of a frame and its mask file.
+
+        Parameters
+        ----------
+        digest : hash object
+            As from `hashlib.sha256`.
+
+        Raises
+        ------
+        FrameError
+            If the file has changed since it was opened.
+        """
+        offset = 0
+        while piece := read_at(self._packed, offset, PIECE):
+            digest.update(piece)
+            offset += len(piece)
+        self._check_unchanged()
+
+    def _check_unchanged(self):
+        if self.changed():
+            raise FrameError("the file changed while it was read")
 
     def is_compressed(self, index):
-        """Return whether an HDU is an fpack-compressed image.
+        """Return whether an HDU is a tile-compressed image (fpack).
 
         Parameters
         ----------
         index : int
+
+        Returns
+        -------
+        bool
         """
-        return isinstance(self.hdus[index], fits.CompImageHDU)
+        return self.places[index].compressed
 
     def read(self, index):
-        """Return the pixels of an HDU.
+        """Read the pixels of an HDU.
 
         Parameters
         ----------
@@ -133,23 +189,30 @@ class FitsFile:
         FrameError
             If they cannot be read.
         """
+        place = self.places[index]
+        if not place.size or not place.shape:
+            raise FrameError(f"HDU {index} has no pixels")
+        size = place.data + place.size - place.start
+        content = read_at(self._plain, place.start, size)
+        if len(content) < size:
+            raise FrameError("the file was truncated while it was read")
+        if place.compressed:
+            _check_image_size(place, index)
         with _quiet():
             try:
-                # Anew, since astropy changes an HDU by reading it, and keeps its pixels; and that HDU alone,
-                # since the headers before it take longer than its pixels in an exposure of many detectors.
-                place = self._raw[index].fileinfo()
-                with open(self._plain, "rb") as stream:
-                    stream.seek(place["hdrLoc"])
-                    content = stream.read(place["datLoc"] + place["datSpan"] - place["hdrLoc"])
-                hdu = type(self._raw[index]).fromstring(content)
-                data = (fits.CompImageHDU(bintable=hdu) if self.is_compressed(index) else hdu).data
+                # A new HDU each time: astropy changes an HDU when it reads it, and keeps the pixels.
+                data = _new_hdu(place, content).data
+                if data.shape != place.shape:
+                    raise FrameError(f"the pixels of HDU {index} are not of the shape in its header")
                 return np.array(data, dtype=data.dtype.newbyteorder("="))
+            except FrameError:
+                raise
             except Exception as error:
-                # The decompressor raises what it likes on damaged data.
+                # The decompressor raises exceptions of many types on damaged data.
                 raise FrameError(f"cannot read the pixels of HDU {index}: {_one_line(error)}") from error
 
     def read_integers(self, index):
-        """Return the flags of a mask HDU.
+        """Read the flags of a mask HDU.
 
         Parameters
         ----------
@@ -163,11 +226,11 @@ class FitsFile:
         Raises
         ------
         FrameError
-            As `read`.
+            If they cannot be read.
         """
         data = self.read(index)
         if data.dtype.kind == "f":
-            data = np.nan_to_num(data).astype(f"i{self.hdus[index].header['BITPIX'] // 8}")
+            data = np.nan_to_num(data).astype(f"i{self.places[index].itemsize}")
         return data
 
     def image_hdu(self, index, plane):
@@ -199,64 +262,137 @@ class FitsFile:
         ----------
         hdu : HDU
         like : int
-            It has checksums where this HDU of the file has them.
+            It gets checksums where this HDU of the file has a CHECKSUM.
 
         Returns
         -------
         bytes
+
+        Raises
+        ------
+        FrameError
+            If astropy cannot write it, such as with a damaged header.
         """
         buffer = BytesIO()
         primary = isinstance(hdu, fits.PrimaryHDU)
         with _quiet():
-            fits.HDUList([hdu] if primary else [fits.PrimaryHDU(), hdu]).writeto(buffer, output_verify="ignore")
-            content = buffer.getvalue()
-            with fits.open(BytesIO(content), disable_image_compression=True) as written:
-                place = written[-1].fileinfo()
-        header, data = content[place["hdrLoc"] : place["datLoc"]], content[place["datLoc"] :]
-        return (with_checksum(header, data) if "CHECKSUM" in self._raw[like].header else header) + data
+            try:
+                fits.HDUList([hdu] if primary else [fits.PrimaryHDU(), hdu]).writeto(buffer, output_verify="ignore")
+            except Exception as error:
+                raise FrameError(f"cannot make HDU {hdu.name}: {_one_line(error)}") from error
+        content = buffer.getbuffer()
+        place = walk(_Written(buffer))[-1]
+        header, data = place.header, content[place.data : place.end]
+        if any(card.startswith(b"CHECKSUM=") for card in split_cards(self.places[like].header)):
+            header = with_checksum(header, data)
+        return header + data
 
     def copy(self, stream, planes, cards, extra):
         """Copy the file with some HDUs replaced, some headers edited, and some HDUs appended.
 
+        All other bytes stay as they are.  ``EXTEND = F`` becomes T where an HDU is appended.
+
         Parameters
         ----------
-        stream : binary file, for reading and writing
+        stream : binary file
         planes : dict of int to callable
-            HDU index -> function that gives the bytes of the HDU in its place.
+            HDU index -> function that returns the bytes of the HDU in its place.
         cards : dict of int to (dict, str)
-            HDU index -> cards and HISTORY line for its header.
+            HDU index -> cards and HISTORY line for its header (see `crattn_stage.fits.header.edited`).
         extra : list of callable
-            Functions that give the bytes of the HDUs to append.
+            Functions that return the bytes of the HDUs to append.
+
+        Raises
+        ------
+        FrameError
+            If the file was truncated or changed while it was read.
         """
-        for index, hdu in enumerate(self._raw):
-            place = hdu.fileinfo()
-            start, end = place["datLoc"], place["datLoc"] + place["datSpan"]
+        cards = dict(cards)
+        if extra and self.hdus[0].header.get("EXTEND") is False:
+            edits, history = cards.get(0, ({}, ""))
+            cards[0] = {"EXTEND": (True, self.hdus[0].header.comments["EXTEND"]), **edits}, history
+        for index, place in enumerate(self.places):
             if index in planes:
                 stream.write(planes[index]())
-            elif index in cards:
-                self._bytes.seek(place["hdrLoc"])
-                header = self._bytes.read(start - place["hdrLoc"])
-                stream.write(edited(header, *cards[index], data_sum=partial(self._data_sum, start, end)))
-                self._copy_bytes(stream, start, end)
-            else:
-                self._copy_bytes(stream, place["hdrLoc"], end)
+                continue
+            header = place.header
+            if index in cards:
+                header = edited(header, *cards[index], data_sum=lambda place=place: self._data_sum(place))
+            stream.write(header)
+            for piece in self._data(place):
+                stream.write(piece)
+        self._check_unchanged()
         for make in extra:
             stream.write(make())
 
-    def _data_sum(self, start, end):
-        buffer = BytesIO()
-        self._copy_bytes(buffer, start, end)
-        return ones_complement(buffer.getbuffer())
+    def _data_sum(self, place):
+        total = 0
+        for piece in self._data(place):
+            total = ones_complement(piece, total)
+        return total
 
-    def _copy_bytes(self, stream, start, end):
-        self._bytes.seek(start)
-        left = end - start
-        while left:
-            piece = self._bytes.read(min(left, 1 << 20))
-            # The last HDU of some files lacks its padding.
-            piece = piece or bytes(left)
-            stream.write(piece)
-            left -= len(piece)
+    def _data(self, place):
+        """Yield the data of an HDU in pieces, with its padding."""
+        offset, end = place.data, place.data + place.size
+        while offset < end:
+            piece = read_at(self._plain, offset, min(end - offset, PIECE))
+            if not piece:
+                raise FrameError("the file was truncated while it was read")
+            offset += len(piece)
+            if offset == end:
+                padding = place.end - end
+                # The last HDU of some files lacks its padding.
+                piece += read_at(self._plain, end, padding).ljust(padding, b"\0")
+            yield piece
+
+
+class _Written:
+    """A buffer as `walk` reads it."""
+
+    def __init__(self, buffer):
+        self._buffer = buffer
+        self._size = buffer.seek(0, os.SEEK_END)
+        buffer.seek(0)
+
+    def read(self, size):
+        return self._buffer.read(size)
+
+    def skip(self, size):
+        before = self._buffer.tell()
+        return self._buffer.seek(min(before + size, self._size)) - before
+
+
+def read_headers(path):
+    """Read the headers of a file and nothing else.
+
+    A compressed file is decompressed on the way, within limits and not to disk.
+
+    Parameters
+    ----------
+    path : path-like
+        As for `FitsFile`.
+
+    Returns
+    -------
+    list of `astropy.io.fits.Header`
+        Of each HDU, as in `FitsFile.hdus`: of tile-compressed images, the header of the image.
+
+    Raises
+    ------
+    FrameError
+        As `FitsFile`.
+
+    Examples
+    --------
+    >>> from astropy.io import fits
+    >>> fits.PrimaryHDU([[1, 2], [3, 4]]).writeto(getfixture("tmp_path") / "b.fits")
+    >>> read_headers(getfixture("tmp_path") / "b.fits")[0]["NAXIS1"]
+    2
+    """
+    with open_regular(path) as descriptor:
+        kind = decompressor(descriptor)
+        places = walk(CompressedSource(descriptor, kind) if kind else PlainSource(descriptor))
+    return [_hdu(place, index).header for index, place in enumerate(places)]
 
 
 def shape_of(hdu):
@@ -264,15 +400,72 @@ def shape_of(hdu):
     return tuple(hdu.header[f"NAXIS{axis}"] for axis in range(hdu.header["NAXIS"], 0, -1))
 
 
-@contextmanager
-def _quiet():
-    """Keep astropy's warnings back.
+def _hdu(place, index):
+    """Return an HDU with its header only, and check the cards that all rely on."""
+    with _quiet():
+        try:
+            hdu = _new_hdu(place, place.header)
+            header = hdu.header
+            # Cards are parsed when they are asked for.
+            hdu.name, hdu.is_image, header["BITPIX"], header["NAXIS"]
+            version = header.get("EXTVER", 1)
+        except Exception as error:
+            raise FrameError(f"the header of HDU {index} is damaged: {_one_line(error)}") from error
+    if isinstance(version, bool) or not isinstance(version, int):
+        raise FrameError(f"EXTVER of HDU {index} is {version!r}, not an integer")
+    return hdu
 
-    One thread at a time: the filters of warnings are the process's.
+
+def _new_hdu(place, content):
+    """Return an HDU from its bytes, or from those of its header."""
+    kinds = {
+        "PRIMARY": fits.PrimaryHDU,
+        "GROUPS": fits.GroupsHDU,
+        "IMAGE": fits.ImageHDU,
+        "TABLE": fits.TableHDU,
+        "BINTABLE": fits.BinTableHDU,
+        "A3DTABLE": fits.BinTableHDU,
+    }
+    hdu = kinds.get(place.kind, NonstandardExtHDU).fromstring(content)
+    return fits.CompImageHDU(bintable=hdu) if place.compressed else hdu
+
+
+def _check_image_size(place, index):
+    size = place.itemsize
+    for axis in place.shape:
+        size *= axis
+    if size > min(max(ALWAYS_ALLOWED_IMAGE, MOST_IMAGE_RATIO * place.size), MOST_BYTES):
+        raise FrameError(f"HDU {index} would decompress from {place.size / 1e6:.1f} to {size / 1e6:.0f} MB")
+
+
+class _Quiet:
+    """Suppress warnings while any thread reads.
+
+    The filters of the warnings module belong to the process, so the first thread that comes
+    sets them and the last one that leaves restores them; none waits for another.
     """
-    with _WARNINGS, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+
+    def __init__(self):
+        self._lock, self._count, self._caught = threading.Lock(), 0, None
+
+    @contextmanager
+    def __call__(self):
+        with self._lock:
+            self._count += 1
+            if self._count == 1:
+                self._caught = warnings.catch_warnings()
+                self._caught.__enter__()
+                warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._count -= 1
+                if not self._count:
+                    self._caught.__exit__(None, None, None)
+
+
+_quiet = _Quiet()
 
 
 def _one_line(error):

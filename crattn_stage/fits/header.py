@@ -1,7 +1,7 @@
 """Header cards as the 80 bytes they are: set ours, leave all others alone.
 
-astropy renders a header anew, and with it cards that other software wrote in
-ways of its own; here a card that is not ours stays byte for byte.
+astropy writes a header anew, and with it cards that other software wrote in
+its own way; here a card that is not ours stays byte for byte.
 """
 
 import warnings
@@ -10,8 +10,9 @@ from contextlib import suppress
 import numpy as np
 from astropy.io import fits
 
-_CARD, _BLOCK = 80, 2880
-_END = b"END".ljust(_CARD)
+from crattn_stage.fits.layout import BLOCK, CARD, split_cards
+
+_END = b"END".ljust(CARD)
 #: How our HISTORY line begins, by which an earlier one is found.
 _HISTORY = b"HISTORY CRAttn "
 
@@ -19,8 +20,18 @@ _HISTORY = b"HISTORY CRAttn "
 def edited(block, cards, history="", data_sum=None):
     """Return a header with cards set.
 
-    A card that is there is replaced where it stands, a new one goes to the
+    A card that exists is replaced where it stands, a new one goes to the
     end; so setting the same cards twice gives the same bytes as once.
+
+    The checksums say afterwards what they said before:
+
+    - CHECKSUM holds if and only if it held for the header as it was.  It is
+      never made to fit data that are damaged.
+    - DATASUM stays as it is: right, wrong, or blank, which means "unknown".
+    - A blank CHECKSUM stays blank.
+    - Where the header has a CHECKSUM but no DATASUM, which some software takes
+      for the sum of the header alone, both are calculated.
+    - ZHECKSUM, of the HDU before compression, cannot hold and is removed.
 
     Parameters
     ----------
@@ -30,30 +41,41 @@ def edited(block, cards, history="", data_sum=None):
         Keyword (8 characters at most) -> (value, comment).  Strings are cut to
         what one card holds.
     history : str
-        Text of our HISTORY line, which replaces an earlier one; none without it.
+        Text of our HISTORY line, which replaces an earlier one; none if empty.
     data_sum : callable, optional
-        Gives the sum of the data (see `ones_complement`).  Where the header has
-        a CHECKSUM but no DATASUM it is called, and that card is added.
+        Returns the sum of the data (see `ones_complement`); called where DATASUM is
+        to be added.  Without it none is.
 
     Returns
     -------
     bytes
-        A multiple of 2880.  Where there was a CHECKSUM it holds again; that of
-        the HDU before compression (ZHECKSUM), which cannot, is gone.
+        A multiple of 2880.
+
+    Examples
+    --------
+    >>> from astropy.io import fits
+    >>> block = fits.Header({"SIMPLE": True, "GAIN": 1.0}).tostring().encode()
+    >>> fits.Header.fromstring(edited(block, {"GAIN": (2.5, "electron/ADU")}))["GAIN"]
+    2.5
     """
-    records = [block[i : i + _CARD] for i in range(0, len(block), _CARD)]
-    records = records[: records.index(_END)]
-    while records and not records[-1].strip():
-        records.pop()
-    records = [r for r in records if _keyword(r) != b"ZHECKSUM"]
+    before = split_cards(block)
+    while before and not before[-1].strip():
+        before.pop()
+    records = [record for record in before if _keyword(record) != b"ZHECKSUM"]
     new = {keyword.encode(): _record(keyword, *card) for keyword, card in cards.items()}
     if history:
-        new[_HISTORY] = (_HISTORY + history.encode("ascii", "replace"))[:_CARD].ljust(_CARD)
-    checked = any(_keyword(r) == b"CHECKSUM" for r in records)
+        text = history.encode("ascii", "replace")
+        new[_HISTORY] = (_HISTORY + bytes(c if 32 <= c < 127 else 63 for c in text))[:CARD].ljust(CARD)
+    checksum = next((record for record in records if _keyword(record) == b"CHECKSUM"), None)
+    checked = checksum is not None and _is_known(checksum)
     if checked:
+        if any(_keyword(record) == b"DATASUM" for record in records) or data_sum is None:
+            # The sum of the data that the old CHECKSUM stands for, right or wrong.
+            total = 0xFFFFFFFF - ones_complement(block)
+        else:
+            total = data_sum()
+            new[b"DATASUM"] = _record("DATASUM", str(total), "data unit checksum")
         new[b"CHECKSUM"] = _record("CHECKSUM", "0" * 16, "HDU checksum")
-        if not any(_keyword(r) == b"DATASUM" for r in records):
-            new[b"DATASUM"] = _record("DATASUM", str(data_sum()), "data unit checksum")
     for keyword, record in new.items():
         places = [i for i, r in enumerate(records) if (r[:15] if keyword is _HISTORY else _keyword(r)) == keyword]
         if places:
@@ -62,13 +84,7 @@ def edited(block, cards, history="", data_sum=None):
                 del records[place]
         else:
             records.append(record)
-    header = b"".join([*records, _END])
-    header += b" " * (-len(header) % _BLOCK)
-    if not checked:
-        return header
-    total = next(int(fits.Card.fromstring(r).value) for r in records if _keyword(r) == b"DATASUM")
-    right = _record("CHECKSUM", _encoded(0xFFFFFFFF - ones_complement(header, total)), "HDU checksum")
-    return header.replace(new[b"CHECKSUM"], right)
+    return _sealed(records, total) if checked else _joined(records)
 
 
 def with_checksum(header, data):
@@ -86,7 +102,23 @@ def with_checksum(header, data):
     """
     total = ones_complement(data)
     sums = {"CHECKSUM": ("0" * 16, "HDU checksum"), "DATASUM": (str(total), "data unit checksum")}
-    return edited(edited(header, sums), {})
+    records = [record for record in split_cards(header) if _keyword(record).decode("latin-1") not in sums]
+    while records and not records[-1].strip():
+        records.pop()
+    return _sealed([*records, *(_record(keyword, *card) for keyword, card in sums.items())], total)
+
+
+def _joined(records):
+    header = b"".join([*records, _END])
+    return header + b" " * (-len(header) % BLOCK)
+
+
+def _sealed(records, total):
+    """Return a header whose CHECKSUM, 16 zeros so far, holds for data of some sum."""
+    header = _joined(records)
+    zeros = _record("CHECKSUM", "0" * 16, "HDU checksum")
+    checksum = _encoded(0xFFFFFFFF - ones_complement(header, total))
+    return header.replace(zeros, _record("CHECKSUM", checksum, "HDU checksum"))
 
 
 def ones_complement(data, start=0):
@@ -97,7 +129,7 @@ def ones_complement(data, start=0):
     data : bytes
         A multiple of 4.
     start : int
-        Sum of what came before.
+        Sum of the bytes before.
 
     Returns
     -------
@@ -129,14 +161,19 @@ def _keyword(record):
     return record[:8].rstrip()
 
 
+def _is_known(record):
+    """Return whether a checksum card has a value; FITS allows a blank one."""
+    return bool(record[10:].split(b"/")[0].strip(b" '"))
+
+
 def _record(keyword, value, comment):
     if isinstance(value, str):
-        value = value.encode("ascii", "replace").decode()
+        value = "".join(c if " " <= c <= "~" else "?" for c in value)
         # A quote takes two characters in a card.
         while len(value.replace("'", "''")) > 68:
             value = value[:-1]
         comment = comment if len(value) < 40 else ""
-    return fits.Card(keyword, value, comment).image[:_CARD].ljust(_CARD).encode("ascii")
+    return fits.Card(keyword, value, comment).image[:CARD].ljust(CARD).encode("ascii")
 
 
 def readable(header):
@@ -156,7 +193,7 @@ def readable(header):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for card in header.cards:
-            # A card is parsed when its value is asked for.
-            with suppress(fits.VerifyError, ValueError):
+            # A card is parsed when its value is asked for; damaged ones raise exceptions of several types.
+            with suppress(Exception):
                 good.append((card.keyword, card.value, card.comment), end=True)
     return good

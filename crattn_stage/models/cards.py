@@ -1,4 +1,4 @@
-"""Model cards and weights: find, verify, load, import.
+"""Model cards and weights: find, verify, load, save.
 
 A model is two files side by side: ``NAME.safetensors`` and its card,
 ``NAME.json``.  Shipped models lie in `WEIGHTS`.
@@ -6,8 +6,11 @@ A model is two files side by side: ``NAME.safetensors`` and its card,
 
 import hashlib
 import json
+import math
 import os
-from dataclasses import asdict, dataclass, field
+import re
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from numbers import Real
 from pathlib import Path
 
 import safetensors
@@ -18,12 +21,13 @@ from crattn_stage.detection.preprocessing import SCALINGS
 from crattn_stage.detection.tiling import centres
 from crattn_stage.errors import ModelError
 from crattn_stage.fits.atomic import replacing
-from crattn_stage.models.architectures import ARCHITECTURES, tensor_shapes
+from crattn_stage.models.architectures import ARCHITECTURES, blocks, receptive_radius, tensor_shapes
+from crattn_stage.models.baselines import BASELINES, identity
 
 WEIGHTS = Path(__file__).parent / "weights"
 DEFAULT = "fast"
-#: How the four networks are tiled: the halo covers the 23 pixels that one can see.
-TILING = {"tile": 256, "halo": 24, "receptive_radius": 23}
+#: How the networks are tiled: the halo covers what an output pixel sees.
+TILING = {"tile": 256, "halo": 24, "receptive_radius": receptive_radius("deepcr")}
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,13 @@ class ModelCard:
     tile, halo : int
         Tile side and halo in pixels.
     receptive_radius : int
-        Measured by `crattn_stage.models.networks.receptive_radius`, pixels.
+        How far an output pixel sees, as from
+        `crattn_stage.models.architectures.receptive_radius`; pixels.
     channels : int
         At full resolution, as for `crattn_stage.models.networks.build`.
     input_ranges : dict
-        Convolution -> lowest and highest value of each of its inputs, on validation
-        patches: an engine may calculate those in 8-bit integers.
+        Convolution -> lowest and highest value of each of its inputs on validation
+        patches; an engine may calculate those in 8-bit integers.
     trained_on, training, metrics : str, dict, dict
         Data, configuration, and figures with the command that made them.
     code_version, date, licence : str
@@ -75,7 +80,13 @@ class ModelCard:
 
 
 def shipped():
-    """Return the names of the models in the package."""
+    """Return the names of the models in the package; baselines, which have no weights, are not among them.
+
+    Examples
+    --------
+    >>> shipped()
+    ['att-cosmic-conn', 'att-deepcr', 'cosmic-conn', 'deepcr', 'fast']
+    """
     return sorted(path.stem for path in WEIGHTS.glob("*.json"))
 
 
@@ -85,7 +96,7 @@ def find(model=None):
     Parameters
     ----------
     model : str or path-like, optional
-        A shipped name, the path of a weights file, or None for `DEFAULT`.
+        A shipped name, the path of a weights file, or `DEFAULT` if None.
 
     Returns
     -------
@@ -94,12 +105,15 @@ def find(model=None):
     Raises
     ------
     ModelError
-        If there is no such model.
+        If there is no such model, or it is a baseline, which has no weights.
     """
     name = os.fspath(model or DEFAULT)
+    if name in BASELINES:
+        raise ModelError(f"{name} is a baseline without weights")
     path = WEIGHTS / f"{name}.safetensors" if name in shipped() else Path(name)
     if path.suffix != ".safetensors" or not path.is_file():
-        raise ModelError(f"unknown model {name!r}: neither shipped ({', '.join(shipped())}) nor a .safetensors file")
+        known = ", ".join([*shipped(), *BASELINES])
+        raise ModelError(f"unknown model {name!r}: neither shipped ({known}) nor a .safetensors file")
     return path
 
 
@@ -109,7 +123,7 @@ def read_card(model=None):
     Parameters
     ----------
     model : str or path-like, optional
-        As for `find`.
+        As for `find`, or the name of a baseline.
 
     Returns
     -------
@@ -118,19 +132,142 @@ def read_card(model=None):
     Raises
     ------
     ModelError
-        If the model is unknown or its card is missing or malformed.
+        If the model is unknown, or its card is missing or has a field that is wrong:
+        the message names the file and the field.
+
+    Examples
+    --------
+    >>> card = read_card("fast")
+    >>> card.architecture, card.channels, card.scaling
+    ('att-deepcr', 16, 'asinh')
     """
+    if model in BASELINES:
+        return _baseline_card(model)
     path = find(model).with_suffix(".json")
     try:
-        card = ModelCard(**json.loads(path.read_text()))
-        centres((1, 1), card.tile, card.halo)
-        if card.scaling not in SCALINGS or card.architecture not in ARCHITECTURES:
-            raise ValueError(f"scaling {card.scaling!r}, architecture {card.architecture!r}")
-        if not all(low < high for limits in card.input_ranges.values() for low, high in limits):
-            raise ValueError("input ranges")
-        return card
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{path}: no valid model card: {error.strerror}") from error
+    except ValueError as error:
+        raise ModelError(f"{path}: no valid model card: not JSON: {error}") from error
+    try:
+        return _checked_card(content)
+    except ValueError as error:
         raise ModelError(f"{path}: no valid model card: {error}") from error
+
+
+def _baseline_card(name):
+    version, sha256 = identity(name)
+    return ModelCard(
+        name=name,
+        architecture=name,
+        sha256=sha256,
+        scaling="none",
+        threshold=0.5,
+        tile=0,
+        halo=0,
+        receptive_radius=0,
+        trained_on="nothing: a baseline without weights",
+        training={"settings": BASELINES[name]},
+        code_version=version,
+    )
+
+
+def _number(low, high):
+    def check(value):
+        return isinstance(value, Real) and not isinstance(value, bool) and low <= value <= high
+
+    return check, f"a number from {low:g} to {high:g}"
+
+
+def _whole(low):
+    def check(value):
+        return isinstance(value, int) and not isinstance(value, bool) and value >= low
+
+    return check, f"a whole number of at least {low}"
+
+
+def _text(pattern=r".*"):
+    # What a card says is printed and goes into headers: no control characters.
+    return lambda value: isinstance(value, str) and value.isprintable() and bool(re.fullmatch(pattern, value))
+
+
+_OBJECT = (lambda value: isinstance(value, dict), "an object")
+_LINE = (_text(), "a line of printable text")
+#: Field of a card -> a function that accepts its value, and what that must be.
+_FIELDS = {
+    "name": (_text(r"[ -.0-~]{1,64}"), "1 to 64 printable ASCII characters without a slash"),
+    "architecture": (lambda value: value in list(ARCHITECTURES), f"one of {', '.join(ARCHITECTURES)}"),
+    "sha256": (_text("[0-9a-f]{64}"), "64 hexadecimal digits"),
+    "scaling": (lambda value: value in SCALINGS, f"one of {', '.join(SCALINGS)}"),
+    "threshold": _number(0, 1),
+    "tile": _whole(4),
+    "halo": _whole(0),
+    "receptive_radius": _whole(0),
+    "channels": _whole(1),
+    "false_positive_rate": (lambda value: value is None or _number(0, 1)[0](value), "null or a number from 0 to 1"),
+    "input_ranges": _OBJECT,
+    "trained_on": _LINE,
+    "training": _OBJECT,
+    "metrics": _OBJECT,
+    "code_version": _LINE,
+    "date": _LINE,
+    "licence": _LINE,
+}
+
+
+def _checked_card(content):
+    """Return the card that a JSON document holds, or raise ValueError with the field that is wrong."""
+    if not isinstance(content, dict):
+        raise ValueError("not an object of fields")
+    for name in content:
+        if name not in _FIELDS:
+            raise ValueError(f"{name!r}: unknown field")
+    for given in fields(ModelCard):
+        if given.name in content:
+            accepts, wanted = _FIELDS[given.name]
+            if not accepts(content[given.name]):
+                raise ValueError(f"{given.name}: {_shown(content[given.name])} is not {wanted}")
+        elif given.default is MISSING and given.default_factory is MISSING:
+            raise ValueError(f"{given.name}: missing")
+    card = ModelCard(**content)
+    try:
+        described = blocks(card.architecture, card.channels)
+    except ValueError as error:
+        raise ValueError(f"channels: {error}") from error
+    radius = max(card.receptive_radius, receptive_radius(card.architecture))
+    if card.halo < radius:
+        raise ValueError(f"halo: {card.halo} pixels are fewer than the {radius} that an output pixel sees")
+    try:
+        centres((1, 1), card.tile, card.halo)
+    except ValueError as error:
+        raise ValueError(f"tile: {error}") from error
+    _check_ranges(card.input_ranges, described)
+    return card
+
+
+def _check_ranges(ranges, described):
+    inputs = {convolution.name: len(convolution.inputs) for block in described for convolution in block.convolutions}
+    finite = _number(-math.inf, math.inf)[0]
+    for name, limits in ranges.items():
+        if name not in inputs:
+            raise ValueError(f"input_ranges: {_shown(name)} is no convolution of the network")
+        if not isinstance(limits, list) or len(limits) != inputs[name]:
+            raise ValueError(f"input_ranges: {name}: not a list of {inputs[name]} ranges")
+        for pair in limits:
+            if not (
+                isinstance(pair, list)
+                and len(pair) == 2
+                and all(finite(x) and math.isfinite(x) for x in pair)
+                and pair[0] < pair[1]
+            ):
+                raise ValueError(f"input_ranges: {name}: {_shown(pair)} is not a lower and a higher number")
+
+
+def _shown(value):
+    """Return a value of a card for a message: escaped, and not longer than a line."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def load(model=None):

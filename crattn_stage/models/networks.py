@@ -1,18 +1,9 @@
-"""The four networks of the paper, from one U-Net.
-
-Normalisation and attention are arguments; an architecture is a line in
-`ARCHITECTURES`.  Bhavanam et al. (2022, arXiv:2207.10411), Sec. 3 and Fig. 2-3;
-attention gate after Oktay et al. (2018, arXiv:1804.03999).
-
-Trainable parameters: deepcr 467,233, cosmic-conn 465,953 and att-cosmic-conn
-471,219, as in the paper's Table 3; att-deepcr 472,695, as in the checkpoint
-the authors released, 192 fewer than the table says.
-"""
+"""The networks as torch modules, built from their description in `crattn_stage.models.architectures`."""
 
 import torch
 from torch import nn
 
-from crattn_stage.models.architectures import ARCHITECTURES, STRIDE, groups
+from crattn_stage.models.architectures import IMAGE, blocks, groups
 
 
 def build(name, channels=32):
@@ -22,23 +13,26 @@ def build(name, channels=32):
     ----------
     name : {"deepcr", "att-deepcr", "cosmic-conn", "att-cosmic-conn"}
     channels : int
-        Channels at full resolution; 32 in the paper.  A multiple of 16.
+        At full resolution: 32 in the paper, fewer in a faster network.
 
     Returns
     -------
-    `torch.nn.Module`
+    `UNet`
         Maps (N, 1, H, W) float32 to (N, 1, H, W) **logits**; H and W are
-        multiples of `STRIDE`.
+        multiples of `crattn_stage.models.architectures.STRIDE`.
 
     Raises
     ------
     ValueError
         If the name is not one of the four.
+
+    Examples
+    --------
+    >>> network = build("att-deepcr")
+    >>> sum(parameter.numel() for parameter in network.parameters())
+    472695
     """
-    if name not in ARCHITECTURES:
-        raise ValueError(f"unknown architecture {name!r}; known: {', '.join(ARCHITECTURES)}")
-    normalisation, attention = ARCHITECTURES[name]
-    return UNet(normalisation, attention, channels)
+    return UNet(blocks(name, channels))
 
 
 def restore(card, tensors):
@@ -92,151 +86,81 @@ def normalise(kind, channels):
     Raises
     ------
     ValueError
-        If the kind is group and 8 groups do not divide the channels.
+        If the kind is unknown.
     """
     if kind == "batch":
         return nn.BatchNorm2d(channels, momentum=0.005)
-    return nn.GroupNorm(groups(channels), channels, affine=False)
+    if kind == "group":
+        return nn.GroupNorm(groups(channels), channels, affine=False)
+    raise ValueError(f"unknown normalisation {kind!r}")
 
 
-class DoubleConvolution(nn.Sequential):
-    """Two 3x3 convolutions, each normalised and rectified.
-
-    Parameters
-    ----------
-    kind : {"batch", "group"}
-        As for `normalise`.
-    inputs, outputs : int
-        Channels.  Maps (N, inputs, H, W) to (N, outputs, H, W).
-    """
-
-    def __init__(self, kind, inputs, outputs):
-        super().__init__(
-            nn.Conv2d(inputs, outputs, 3, padding=1),
-            normalise(kind, outputs),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(outputs, outputs, 3, padding=1),
-            normalise(kind, outputs),
-            nn.ReLU(inplace=True),
-        )
-
-
-class AttentionGate(nn.Module):
-    """Additive attention on a skip connection: skip * alpha(skip, gate).
-
-    Oktay et al. (2018, arXiv:1804.03999).
-
-    Parameters
-    ----------
-    kind : {"batch", "group"}
-        As for `normalise`.
-    channels : int
-        Of skip and gate, both (N, channels, H, W), and of the result.
-    """
-
-    def __init__(self, kind, channels):
-        super().__init__()
-        inner = channels // 2
-        self.gate = nn.Sequential(nn.Conv2d(channels, inner, 1), normalise(kind, inner))
-        self.skip = nn.Sequential(nn.Conv2d(channels, inner, 1), normalise(kind, inner))
-        self.alpha = nn.Sequential(nn.Conv2d(inner, 1, 1), normalise(kind, 1), nn.Sigmoid())
-
-    def forward(self, skip, gate):
-        return skip * self.alpha(torch.relu(self.gate(gate) + self.skip(skip)))
-
-
-class Up(nn.Module):
-    """Upsample, gate the skip connection if asked, concatenate (skip first), convolve.
-
-    Parameters
-    ----------
-    kind : {"batch", "group"}
-        As for `normalise`.
-    attention : bool
-    channels : int
-        Of the skip connection, (N, channels, H, W), and of the result.  The
-        deeper level is (N, 2 channels, H / 2, W / 2).
-    """
-
-    def __init__(self, kind, attention, channels):
-        super().__init__()
-        self.upsample = nn.ConvTranspose2d(2 * channels, channels, 2, stride=2)
-        self.attention = AttentionGate(kind, channels) if attention else None
-        self.convolutions = DoubleConvolution(kind, 2 * channels, channels)
-
-    def forward(self, deep, skip):
-        deep = self.upsample(deep)
-        if self.attention is not None:
-            skip = self.attention(skip, deep)
-        return self.convolutions(torch.cat([skip, deep], dim=1))
+#: Activation -> its module.
+_ACTIVATIONS = {"relu": lambda: nn.ReLU(inplace=True), "sigmoid": nn.Sigmoid}
 
 
 class UNet(nn.Module):
-    """U-Net-3: three levels of `channels`, 2x and 4x `channels`, and a 1x1 head.
+    """A network that runs the blocks of a description.
 
-    Maps as described for `build`.
+    Each block with convolutions is a submodule of its name, so the tensors are those of
+    `crattn_stage.models.architectures.tensor_shapes`.
 
     Parameters
     ----------
-    normalisation : {"batch", "group"}
-        As for `normalise`.
-    attention : bool
-    channels : int
-        As for `build`.
+    described : tuple of `crattn_stage.models.architectures.Block`
     """
 
-    def __init__(self, normalisation, attention, channels=32):
+    def __init__(self, described):
         super().__init__()
-        self.encoder1 = DoubleConvolution(normalisation, 1, channels)
-        self.encoder2 = DoubleConvolution(normalisation, channels, 2 * channels)
-        self.encoder3 = DoubleConvolution(normalisation, 2 * channels, 4 * channels)
-        self.up2 = Up(normalisation, attention, 2 * channels)
-        self.up1 = Up(normalisation, attention, channels)
-        self.head = nn.Conv2d(channels, 1, 1)
-        self.pool = nn.MaxPool2d(2)
+        self.blocks = described
+        for block in described:
+            if block.convolutions:
+                self._place(block.name, _module(block))
+        # After which block a map is not read again, so that its memory can be freed.
+        last = {name: block.name for block in described for name in block.inputs}
+        self._done = {block.name: [name for name, end in last.items() if end == block.name] for block in described}
+
+    def _place(self, path, module):
+        *parents, name = path.split(".")
+        place = self
+        for parent in parents:
+            if parent not in place._modules:
+                place.add_module(parent, nn.Module())
+            place = place.get_submodule(parent)
+        place.add_module(name, module)
 
     def forward(self, image):
-        fine = self.encoder1(image)
-        middle = self.encoder2(self.pool(fine))
-        coarse = self.encoder3(self.pool(middle))
-        return self.head(self.up1(self.up2(coarse, middle), fine))
+        """Return the logits of images, (N, 1, H, W)."""
+        maps = {IMAGE: image}
+        for block in self.blocks:
+            inputs = [maps[name] for name in block.inputs]
+            maps[block.name] = self._run(block, inputs)
+            for name in self._done[block.name]:
+                del maps[name]
+        return maps[block.name]
+
+    def _run(self, block, inputs):
+        if block.convolutions:
+            together = torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0]
+            return self.get_submodule(block.name)(together)
+        if block.operation == "pool":
+            return nn.functional.max_pool2d(inputs[0], 2)
+        if block.operation == "add":
+            return torch.relu(inputs[0] + inputs[1])
+        return inputs[0] * inputs[1]
 
 
-def receptive_radius(name="deepcr"):
-    """Return how far, in pixels, an output pixel of a network can see.
-
-    Measured, not guessed: the gradient of each output pixel of one pooling
-    cell is followed back to the input, through a network whose weights are all
-    positive and whose normalisation is the identity.  Group normalisation,
-    which sees the whole tile, is left out of it.
-
-    Parameters
-    ----------
-    name : str
-        One of `ARCHITECTURES`.
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    KeyError
-        If the name is not one of the four.
-    """
-    _, attention = ARCHITECTURES[name]
-    network = UNet("batch", attention, channels=8).eval()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.fill_(0.01)
-    size, centre, radius = 96, 48, 0
-    for offset in range(STRIDE):
-        # A ramp, so that each maximum is taken by a known corner; both ramps are needed.
-        for sign in (1, -1):
-            ramp = torch.arange(size, dtype=torch.float32).mul(sign).add(size)
-            image = (ramp[:, None] + ramp[None, :])[None, None].requires_grad_()
-            row = centre + offset
-            network(image)[0, 0, row, row].backward()
-            seen = image.grad[0, 0].abs().sum(dim=1).nonzero().flatten()
-            radius = max(radius, row - int(seen.min()), int(seen.max()) - row)
-    return radius
+def _module(block):
+    """Return the convolutions of a block as a torch module."""
+    if block.operation == "upsample":
+        (only,) = block.convolutions
+        return nn.ConvTranspose2d(sum(only.inputs), only.outputs, only.side, stride=2)
+    modules = []
+    for convolution in block.convolutions:
+        inputs, side = sum(convolution.inputs), convolution.side
+        modules.append(nn.Conv2d(inputs, convolution.outputs, side, padding=side // 2))
+        if convolution.normalisation:
+            modules.append(normalise(convolution.normalisation, convolution.outputs))
+        if convolution.activation:
+            modules.append(_ACTIVATIONS[convolution.activation]())
+    return modules[0] if len(modules) == 1 else nn.Sequential(*modules)

@@ -11,11 +11,9 @@ from tqdm import tqdm
 
 from crattn_stage.errors import FrameError
 from crattn_stage.fits.frame import OpenFrame
-from crattn_stage.process import SUFFIX
+from crattn_stage.fits.names import FITS_SUFFIXES, is_output
 
 logger = logging.getLogger(__name__)
-#: A FITS file as it is, fpacked, or packed whole.
-FITS_NAME = re.compile(r"\.(fits|fit|fts)(\.(fz|gz|bz2|xz))?$", re.IGNORECASE)
 
 
 @dataclass
@@ -114,7 +112,7 @@ def find_frames(root, date, site="*", instrument="*", pattern=None, leave=None):
         paths = [p for n in nights for p in root.glob(f"{site}/{instrument}/{n}/processed/*")]
     else:
         paths = root.glob(pattern)
-    paths = sorted(p for p in paths if FITS_NAME.search(p.name) and p.is_file() and f"{SUFFIX}." not in p.name)
+    paths = sorted(p for p in paths if FITS_SUFFIXES.search(p.name) and p.is_file() and not is_output(p))
     if leave is not None:
         paths = [path for path in paths if not path.is_relative_to(os.path.abspath(leave))]
     frames, mentioned = [], []

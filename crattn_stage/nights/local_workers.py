@@ -10,6 +10,7 @@ import time
 from calibration_dbs import records
 from calibration_dbs.database import connect
 from calibration_dbs.records import UNREACHABLE, Locked, Over, Transient
+from crattn_stage.detection.engines.base import available_cores
 from crattn_stage.errors import CrattnError
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class LocalWorkers:
         self._database = connect(url)
         # Not forked: the parent's threads and connections are not the children's.
         self._context = multiprocessing.get_context("spawn")
-        threads = max(1, (os.cpu_count() or 1) // count)
+        threads = max(1, available_cores() // count)
         self._job = (url, frozenset(runs), threads)
         # The children wait for the end of this pipe; it ends with this process, whatever happens to it.
         self._listening, self._telling = self._context.Pipe(duplex=False)

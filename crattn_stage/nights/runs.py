@@ -13,10 +13,12 @@ from calibration_dbs.records import UNREACHABLE, Transient
 from crattn_stage import __version__
 from crattn_stage.errors import CrattnError, FrameError, ModelError
 from crattn_stage.fits.atomic import clear_parts, sha256
+from crattn_stage.fits.names import output_path
+from crattn_stage.models.baselines import BASELINES
 from crattn_stage.models.cards import WEIGHTS, find, read_card
 from crattn_stage.nights.find import FrameInfo
 from crattn_stage.nights.isolation import mask_in_subprocess
-from crattn_stage.process import Outcome, mask_file, output_path
+from crattn_stage.process import Outcome, mask_file
 
 #: After so many workers that did not come back, a frame is masked in a process of its own: is it to blame?
 LOSSES = 2
@@ -70,8 +72,12 @@ def describe_model(model=None):
     ModelError
         If the model is unknown or its card is no card.
     """
-    path, card = find(model), read_card(model)
-    place = path.stem if path.parent == WEIGHTS else os.path.abspath(path)
+    card = read_card(model)
+    if model in BASELINES:
+        place = model
+    else:
+        path = find(model)
+        place = path.stem if path.parent == WEIGHTS else os.path.abspath(path)
     return {"name": card.name, "architecture": card.architecture, "sha256": card.sha256, "path": place}
 
 

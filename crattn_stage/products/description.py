@@ -1,5 +1,7 @@
 """What is understood of a frame, in words: for ``crattn-stage inspect``."""
 
+import json
+
 import numpy as np
 
 from crattn_stage.cameras import facts, masks
@@ -210,57 +212,36 @@ def starting_profile(path):
     with OpenFrame(path) as frame:
         layout = frame.layout
         header, profile = layout.header, layout.profile
-        lines = [
-            f'title = "{_quoted(layout.exposure.camera or "My camera")}"',
-            "references = []",
-            "priority = 50",
-            "",
-            "[[recognise]]",
-        ]
         known = [card for card in ("INSTRUME", "TELESCOP", "DETECTOR", "ORIGIN") if header.get(card)][:2]
-        lines += [f'{card} = "{_quoted(_escaped(str(header[card]).strip()))}"' for card in known] or [
-            'INSTRUME = "..."'
-        ]
+        lines = [f"title = {json.dumps(layout.exposure.camera or 'My camera')}", "references = []", "priority = 50"]
+        lines += ["", "[[recognise]]", *([_matching(card, header[card]) for card in known] or ['INSTRUME = "..."'])]
         for plane in layout.planes:
-            name = plane.hdu.header.get("EXTNAME")
-            which = f'EXTNAME = "{_quoted(_escaped(str(name).strip()))}"' if name else f"HDU = {plane.hdu.index}"
-            role = plane.role if plane.role != "undecided" else "science"
-            lines += ["", *(["# not decided: check it"] if plane.role == "undecided" else [])]
-            lines += ["[[hdus]]", f'role = "{role}"', which]
+            name, decided = plane.hdu.header.get("EXTNAME"), plane.role != "undecided"
+            lines += ["", "[[hdus]]" if decided else "[[hdus]]  # not decided: check it"]
+            lines += [f'role = "{plane.role if decided else "science"}"']
+            lines += [_matching("EXTNAME", name) if name else f"HDU = {plane.hdu.index}"]
         flags = next((e.flags for e in layout.extensions if e.flags), None)
         if flags:
             convention = flags[2]
+            lines += ["", "[[masks]]  # what the flags mean: check it"]
             lines += [
-                "",
-                "# what the flags mean: check it",
-                "[[masks]]",
                 f'kind = "{"bits" if convention.bits else "codes"}"',
+                f"cosmic_ray = {convention.cosmic_ray or 8}",
             ]
-            lines.append(f"cosmic_ray = {convention.cosmic_ray or 8}")
-            if convention.bad is not None:
-                lines.append(f"bad = {list(convention.bad)}")
+            lines += [] if convention.bad is None else [f"bad = {list(convention.bad)}"]
         lines += ["", "[keywords]"]
         for fact, cards in profile.keywords.items():
-            there = [c for c in cards if isinstance(c, str) and c.partition(" [")[0].replace("{name}", "") in header]
-            if isinstance(cards, list) and there:
-                lines.append(f"{fact} = [{', '.join(f'"{c}"' for c in there[:2])}]")
-        lines += ["", "# where no card says it", "[values]"]
+            if isinstance(cards, list):
+                there = [card for card in cards if card.partition(" [")[0].replace("{name}", "") in header]
+                lines += [f"{fact} = {json.dumps(there[:2])}"] if there else []
+        lines += ["", "[values]  # where no card says it"]
         if facts.longitude(header, profile) is None:
-            lines.append("# longitude = -70.8  # degrees east")
-        lines += [
-            "",
-            "# [settings]",
-            '# bad_pixels = "bad-pixels.fits"',
-            "# threshold = 0.5",
-            "# minimum_exposure = 1.0",
-            "",
-        ]
+            lines += ["# longitude = -70.8  # degrees east"]
+        lines += ["", "[settings]", '# bad_pixels = "bad-pixels.fits"', "# threshold = 0.5", ""]
         return "\n".join(lines)
 
 
-def _escaped(text):
-    return "".join(f"\\{c}" if c in r".^$*+?{}[]\|()" else c for c in text)
-
-
-def _quoted(text):
-    return text.replace("\\", "\\\\").replace('"', '\\"')
+def _matching(card, value):
+    """Return a line of a match table that fits a value and no other."""
+    pattern = "".join(f"\\{c}" if c in ".^$*+?{}[]|()\\" else c for c in str(value).strip())
+    return f"{card} = {json.dumps(pattern)}"

@@ -75,5 +75,5 @@ def test_unknown_flags_are_bad_while_they_are_few_and_a_refusal_where_they_are_n
     assert np.count_nonzero(convention.bad_pixels(plane)) == 3
     plane[:20] = 64
     plane[0, 0] = 1
-    with pytest.raises(FrameError, match="flags of the mask plane FLAGS are not known.*settles it"):
+    with pytest.raises(FrameError, match=r"flags of the mask plane FLAGS are not known.*settles it"):
         masks.convention_by_values(plane, "FLAGS")

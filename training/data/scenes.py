@@ -15,7 +15,7 @@ from astropy.io import fits
 from scipy.ndimage import binary_dilation, gaussian_filter
 
 from crattn_stage.detection.preprocessing import fill, scale, sky_statistics
-from crattn_stage.detection.stars import saturated_stars
+from crattn_stage.detection.saturation import saturated_stars
 from crattn_stage.fits.frame import ObservationFrame
 from crattn_stage.simulation.simulate import expose, scatter_hits, simulate_sky
 from training.data.hits import read_footprints, simulated_hits, turned

@@ -118,7 +118,8 @@ def features(path, card, network, scene, size=256):
     scaling = card.scaling
     plane = fill(scale(image, sky.level, sky.sigma, scaling), bad, sky.level if scaling == "none" else 0.0)
     seen, hooks = {}, []
-    for name in ("encoder1", "encoder2", "encoder3", "up2.attention.alpha", "up2", "up1.attention.alpha", "up1"):
+    shown = ("encoder1", "encoder2", "encoder3", "up2.attention.alpha", "up2.convolutions")
+    for name in (*shown, "up1.attention.alpha", "up1.convolutions"):
         module = network
         for part in name.split("."):
             module = getattr(module, part, None)
@@ -130,7 +131,7 @@ def features(path, card, network, scene, size=256):
         hook.remove()
     maps = {"input": plane}
     for name, out in seen.items():
-        maps[name.replace(".attention.alpha", " attention")] = out[0].mean(0).numpy()
+        maps[name.replace(".attention.alpha", " attention").removesuffix(".convolutions")] = out[0].mean(0).numpy()
     maps["probability"] = probability[0, 0].numpy()
     columns = 4
     figure, axes = _figure(-(-len(maps) // columns), columns, (3, 3.2))

@@ -7,7 +7,7 @@ import numpy as np
 from astropy.io import fits
 from scipy.ndimage import center_of_mass, find_objects, label
 
-from crattn_stage.detection.stars import star_cores
+from crattn_stage.quality.star_cores import star_cores
 from training.data.scenes import Scene, read_skies
 from training.evaluation.tables import table
 

@@ -1,4 +1,4 @@
-"""Networks run by torch: plain, as the reference; with batch normalisation folded, on a CPU or a CUDA device."""
+"""Networks run by torch: plain, as the reference, or with batch normalisation folded, on a CPU or a CUDA device."""
 
 import copy
 import os
@@ -23,7 +23,7 @@ def folded(network):
     Returns
     -------
     `torch.nn.Module`
-        Equal but for rounding; one with group normalisation as it was.
+        Equal to within rounding; a network with group normalisation is not changed.
     """
     network = copy.deepcopy(network)
     for sequence in network.modules():
@@ -37,25 +37,22 @@ def folded(network):
 def bfloat16_in_hardware():
     """Tell whether torch calculates in bfloat16 faster than in float32 on this processor.
 
-    Without instructions of its own it is many times slower.
+    Without hardware support it is many times slower.
 
     Returns
     -------
     bool
-        False where an older torch does not tell: float32 is safe.
+        False where an older torch cannot tell: float32 is safe.
     """
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
-def torch_engine(name, card, tensors, threads):
-    """Return a network run by torch.
+def reference(card, tensors, threads):
+    """Return the network as it was trained, in float32 on a CPU.
 
     Parameters
     ----------
-    name : {"float32", "torch", "cuda"}
-        "float32" is the network as it was trained, the reference; the others are folded, on a CPU or
-        a CUDA device, in bfloat16 where it has that in hardware and the input is scaled.
     card, tensors
         From `crattn_stage.models.cards.load`.
     threads : int or None
@@ -64,24 +61,61 @@ def torch_engine(name, card, tensors, threads):
     Returns
     -------
     `crattn_stage.detection.engines.base.Engine`
+    """
+    return _engine("torch", restore(card, tensors), "cpu", torch.float32, threads)
+
+
+def folded_on_cpu(card, tensors, threads):
+    """Return a folded network on a CPU, in bfloat16 if the input is scaled and the processor has it in hardware.
+
+    Parameters
+    ----------
+    card, tensors, threads
+        As for `reference`.
+
+    Returns
+    -------
+    `crattn_stage.detection.engines.base.Engine`
+    """
+    # Not float16: its range is that of 16-bit counts.
+    low = card.scaling != "none" and bfloat16_in_hardware()
+    dtype = torch.bfloat16 if low else torch.float32
+    return _engine("torch", folded(restore(card, tensors)), "cpu", dtype, threads)
+
+
+def folded_on_cuda(card, tensors, threads):
+    """Return a folded network on a CUDA device, in bfloat16 if the input is scaled and the device has it.
+
+    Parameters
+    ----------
+    card, tensors, threads
+        As for `reference`.
+
+    Returns
+    -------
+    `crattn_stage.detection.engines.base.Engine`
 
     Raises
     ------
     crattn_stage.errors.EngineError
-        If there is no CUDA device for "cuda".
+        If there is no CUDA device.
     """
-    cuda = name == "cuda"
-    if cuda and not torch.cuda.is_available():
+    if not torch.cuda.is_available():
         raise EngineError("engine 'cuda': no CUDA device")
+    low = card.scaling != "none" and torch.cuda.is_bf16_supported()
+    dtype = torch.bfloat16 if low else torch.float32
+    return _engine("cuda", folded(restore(card, tensors)), "cuda", dtype, threads)
+
+
+#: Device -> longest side of a tile, and tiles at a time.
+_TILES = {"cpu": (448, 1), "cuda": (1072, 4)}
+
+
+def _engine(name, network, device, dtype, threads):
+    """Return a network in evaluation mode as an engine."""
     if threads or forked():
         torch.set_num_threads(thread_count(threads))
-    maker, dtype, network = os.getpid(), torch.float32, restore(card, tensors)
-    if name != "float32":
-        network = folded(network)
-        # Not float16: its range is that of 16-bit counts.
-        low = torch.cuda.is_bf16_supported() if cuda else bfloat16_in_hardware()
-        dtype = torch.bfloat16 if low and card.scaling != "none" else torch.float32
-    device, tile, batch = ("cuda", 1072, 4) if cuda else ("cpu", 448, 1)
+    maker = os.getpid()
     network = network.to(device, dtype, memory_format=torch.channels_last)
 
     def run(tiles):
@@ -92,5 +126,4 @@ def torch_engine(name, card, tensors, threads):
         with torch.inference_mode():
             return torch.sigmoid(network(image).float())[:, 0].cpu().numpy()
 
-    arithmetic = str(dtype).removeprefix("torch.")
-    return Engine(f"{'cuda' if cuda else 'torch'} {arithmetic}", run, tile, batch)
+    return Engine(f"{name} {str(dtype).removeprefix('torch.')}", run, *_TILES[device])

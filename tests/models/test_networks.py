@@ -3,9 +3,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from crattn_stage.models.architectures import ARCHITECTURES, tensor_shapes
+from crattn_stage.models.architectures import (
+    ARCHITECTURES,
+    STRIDE,
+    Architecture,
+    blocks,
+    needed_borders,
+    receptive_radius,
+    tensor_shapes,
+)
 from crattn_stage.models.cards import TILING, ModelCard
-from crattn_stage.models.networks import build, receptive_radius, restore
+from crattn_stage.models.networks import UNet, build, normalise, restore
 from crattn_stage.models.released import import_released
 
 #: Paper, Table 3; att-deepcr as its authors released it.
@@ -38,17 +46,55 @@ def test_unknown_architecture_is_refused():
         build("unet")
 
 
-@pytest.mark.parametrize("name", ["deepcr", "att-deepcr"])
-def test_receptive_radius_is_what_a_far_pixel_confirms(name):
-    radius = receptive_radius(name)
-    assert radius == 23
-    network = build(name).eval()
-    image = torch.zeros(1, 1, 96, 96)
+def measured_radius(attention):
+    """Follow the gradient of each pixel of a pooling cell back to the input, through positive weights alone."""
+    network = UNet(blocks(Architecture("batch", attention), 8)).eval()
     with torch.no_grad():
-        before = network(image)
-        image[0, 0, 47, 47] = 5.0
-        changed = (network(image) != before)[0, 0].nonzero()
-    assert (changed - 47).abs().max() <= radius
+        for parameter in network.parameters():
+            parameter.fill_(0.01)
+    size, centre, radius = 96, 48, 0
+    for row in range(centre, centre + STRIDE):
+        # A ramp, so that each maximum is taken by a known corner; both ramps are needed.
+        for sign in (1, -1):
+            ramp = torch.arange(size, dtype=torch.float32).mul(sign).add(size)
+            image = (ramp[:, None] + ramp[None, :])[None, None].requires_grad_()
+            network(image)[0, 0, row, row].backward()
+            seen = image.grad[0, 0].abs().sum(dim=1).nonzero().flatten()
+            radius = max(radius, row - int(seen.min()), int(seen.max()) - row)
+    return radius
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_receptive_radius_is_what_the_gradient_measures(name):
+    assert receptive_radius(name) == measured_radius(ARCHITECTURES[name].attention) == 23
+
+
+def test_a_square_of_the_output_needs_a_border_of_each_map():
+    borders = needed_borders("att-deepcr")
+    assert [borders[f"encoder{level}"] for level in (3, 2, 1)] == [2, 8, 20]
+    assert borders["head"] == 0 and borders["image"] == 22
+
+
+@pytest.mark.parametrize(
+    ("architecture", "channels", "cause"),
+    [
+        ("unet", 32, "unknown architecture 'unet'"),
+        (Architecture("layer", ""), 32, "unknown normalisation 'layer'"),
+        (Architecture("batch", "self"), 32, "unknown attention 'self'"),
+        ("att-deepcr", 33, "33 channels cannot be halved"),
+        ("cosmic-conn", 12, "12 channels cannot be divided into 8 groups"),
+        ("deepcr", 0, "0 channels"),
+    ],
+)
+@pytest.mark.parametrize("use", [blocks, tensor_shapes, lambda *what: UNet(blocks(*what))])
+def test_what_is_unknown_is_refused_everywhere(use, architecture, channels, cause):
+    with pytest.raises(ValueError, match=cause):
+        use(architecture, channels)
+
+
+def test_an_unknown_normalisation_makes_no_layer():
+    with pytest.raises(ValueError, match="unknown normalisation 'layer'"):
+        normalise("layer", 8)
 
 
 def evaluate_independently(state, image):

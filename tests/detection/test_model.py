@@ -2,6 +2,7 @@ import multiprocessing
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,10 @@ from astropy.nddata import CCDData
 from conftest import sky_image, with_track
 from scipy.ndimage import binary_dilation
 
-from crattn_stage import detect_cosmics, load_model
+from crattn_stage import load_model
+from crattn_stage.detection import preprocessing
+from crattn_stage.detection.model import CosmicRayModel
+from crattn_stage.models import cards
 from crattn_stage.simulation.simulate import expose, simulate_hit, simulate_sky
 
 
@@ -68,11 +72,14 @@ def test_the_input_is_not_changed(detector):
         (np.full((8, 8), np.nan), "no good pixel"),
         (np.zeros((4, 4), complex), "not a real image"),
         (np.array([["a"]]), "not a real image"),
+        (np.full((4, 4), None), "not a real image: dtype object"),
     ],
 )
 def test_what_is_no_image_is_refused(detector, image, cause):
     with pytest.raises(ValueError, match=cause):
         detector.predict(image)
+    with pytest.raises(ValueError, match=cause):
+        detector.detect(image)
 
 
 def test_a_mask_of_another_shape_is_refused(detector):
@@ -111,6 +118,12 @@ def test_masks_of_ccddata_and_masked_arrays_count(detector):
     assert not detector.detect(np.ma.array(image, mask=hit))[hit].any()
     assert not detector.detect(image, hit)[hit].any()
     assert detector.detect(np.ma.array(image))[hit].any()
+
+
+@pytest.mark.parametrize("threshold", ["0.5", [0.5], 1j, np.array([0.5])])
+def test_a_threshold_is_a_number(detector, threshold):
+    with pytest.raises(TypeError, match=r"threshold .* is a .*; give a number between 0 and 1"):
+        detector.detect(sky_image(), threshold=threshold)
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan")])
@@ -209,35 +222,67 @@ def test_a_forked_worker_that_leaves_by_the_door_does_not_hang():
     assert out.stdout.strip() == "7"
 
 
-def test_detect_cosmics_takes_ccddata_and_leaves_it():
-    image, hit = with_track(sky_image())
-    ccd = CCDData(image, unit="adu", mask=np.zeros(image.shape, bool))
-    ccd.mask[hit & (np.arange(image.shape[1]) < 33)] = True
-    found, cleaned = detect_cosmics(ccd, model="att-deepcr", clean=True)
-    assert np.array_equal(ccd.data, with_track(sky_image())[0])
-    assert not found[ccd.mask].any() and found[hit & ~ccd.mask].mean() > 0.8
-    assert np.array_equal(cleaned.data[~found], image[~found])
-    assert abs(cleaned.data[found].mean() - 300) < 15
-    assert cleaned.unit == "adu"
-    assert np.array_equal(
-        detect_cosmics(image, model="att-deepcr"), detect_cosmics(CCDData(image, unit="adu"), "att-deepcr")
+class Recorder:
+    """An engine that keeps what it is given and finds nothing."""
+
+    name, tile, batch, streams = "recorder", 256, 4, 1
+
+    def __init__(self):
+        self.tiles = []
+
+    def run(self, tiles):
+        self.tiles.append(tiles.copy())
+        return np.zeros_like(tiles)
+
+
+@pytest.fixture
+def raw_model(monkeypatch):
+    """A model that is fed raw counts, and what its network was given."""
+    engine = Recorder()
+    monkeypatch.setattr("crattn_stage.detection.engines.start", lambda *_: engine)
+    card, tensors = cards.load("deepcr")
+    return CosmicRayModel(replace(card, scaling="none"), tensors), engine
+
+
+def test_bad_raw_counts_are_filled_from_their_own_amplifier(raw_model):
+    model, engine = raw_model
+    image = np.concatenate([sky_image((120, 80), 300), sky_image((120, 80), 9000)], axis=1)
+    bad = np.zeros(image.shape, bool)
+    # Wider than what is looked at around a pixel, and at the border of the amplifiers.
+    bad[20:100, 10:80] = bad[20:100, 80:150] = True
+    image[bad] = 65535
+    halves = [np.s_[:, :80], np.s_[:, 80:]]
+    model.predict(image, bad, halves)
+    (given,) = (tiles[0, 24:144, 24:184] for tiles in engine.tiles)
+    assert np.abs(given[:, :80] - 300).max() < 50
+    assert np.abs(given[:, 80:] - 9000).max() < 50
+
+
+def test_a_dead_amplifier_of_raw_counts_continues_its_neighbour(raw_model):
+    model, engine = raw_model
+    image = np.concatenate([np.full((120, 80), np.nan), sky_image((120, 80), 300)], axis=1)
+    found = model.predict(image, amplifiers=[np.s_[:, :80], np.s_[:, 80:]])
+    (given,) = (tiles[0, 24:144, 24:184] for tiles in engine.tiles)
+    assert np.abs(given - 300).max() < 50 and not found[:, :80].any()
+
+
+def test_the_sky_is_measured_once(detector, monkeypatch):
+    image, _ = with_track(sky_image())
+    halves = [np.s_[:, :50], np.s_[:, 50:]]
+    calls = []
+    statistics = preprocessing.sky_statistics
+    monkeypatch.setattr(preprocessing, "sky_statistics", lambda *a: calls.append(a) or statistics(*a))
+    expected = detector.detect(image, amplifiers=halves)
+    assert len(calls) == 2
+    sky = preprocessing.measure_sky(image, np.zeros(image.shape, bool), halves)
+    calls.clear()
+    assert np.array_equal(detector.detect(image, amplifiers=halves, sky=sky), expected) and calls == []
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f8", ">i2", "u1"])
+def test_the_sky_of_any_dtype_is_that_of_float32(dtype):
+    image = np.rint(sky_image(level=100)).astype(dtype)
+    nothing, whole = np.zeros(image.shape, bool), [np.s_[:, :]]
+    assert preprocessing.measure_sky(image, nothing, whole) == preprocessing.measure_sky(
+        image.astype(np.float32), nothing, whole
     )
-
-
-def test_detect_cosmics_rounds_into_integers():
-    image, hit = with_track(sky_image())
-    found, cleaned = detect_cosmics(np.rint(image).astype(np.int16), model="att-deepcr", clean=True)
-    assert cleaned.dtype == np.int16 and cleaned[hit].max() < 400 and found[hit].any()
-
-
-def test_import_does_no_work():
-    heavy = "('torch', 'astropy', 'numpy')"
-    code = f"""
-import sys
-from crattn_stage.cli import main
-for command in ([], ["run"], ["demo"], ["models"]):
-    main([*command, "--help"], standalone_mode=False)
-print([m for m in {heavy} if m in sys.modules])
-"""
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "Usage" in out.stdout and out.stdout.strip().endswith("[]")

@@ -13,8 +13,11 @@ import torch
 from conftest import sky_image, with_track
 
 from crattn_stage.api import load_model
-from crattn_stage.detection.engines import base as engines
+from crattn_stage.detection import engines
+from crattn_stage.detection.engines import base, choice
+from crattn_stage.detection.engines.base import Engine, available_cores, thread_count
 from crattn_stage.detection.engines.torch_engines import folded
+from crattn_stage.errors import EngineError
 from crattn_stage.models import cards as models
 from crattn_stage.models.architectures import ARCHITECTURES
 from crattn_stage.models.networks import build, tensors_of
@@ -108,6 +111,64 @@ def test_an_engine_that_cannot_run_is_refused():
             load_model("att-deepcr", engine="cuda")
 
 
+def test_every_registered_engine_starts_or_says_why_not():
+    model = card("deepcr"), tensors_of(random_network("deepcr", 16))
+    for name in engines.ENGINES:
+        try:
+            assert engines.start(name, *model, 1).run(np.zeros((1, 64, 64), np.float32)).shape == (1, 64, 64)
+        except EngineError as error:
+            assert str(error).startswith(f"engine '{name}'")
+
+
+def test_an_engine_that_is_not_in_the_registry_does_not_fall_through(monkeypatch):
+    monkeypatch.delitem(engines.ENGINES, "torch")
+    with pytest.raises(EngineError, match="unknown engine 'torch'; known: auto, float32, openvino, cuda"):
+        load_model("fast", "torch")
+    with pytest.raises(EngineError, match="unknown engine 'auto'"):
+        engines.start("auto", *models.load("fast"))
+
+
+def test_the_base_of_the_engines_imports_none_of_them():
+    code = (
+        "import sys, crattn_stage.detection.engines.base, crattn_stage.detection.engines.choice; "
+        "print(sorted({'torch', 'openvino'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity")
+def test_threads_follow_the_affinity_of_the_process(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert available_cores() == thread_count() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+    assert available_cores() == thread_count() == len(before)
+
+
+def test_without_affinity_all_cores_count(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert base.available_cores() == 1
+
+
+@pytest.mark.parametrize(("name", "side"), [("fast", 1072), ("att-cosmic-conn", 256)])
+def test_engines_are_measured_with_the_tiles_that_they_run(name, side, monkeypatch, capsys):
+    shapes = []
+
+    def run(tiles):
+        shapes.append(tiles.shape)
+        return tiles
+
+    monkeypatch.setattr(choice, "start", lambda engine, *model: Engine(engine, run, 1072, 4, streams=2))
+    choice.measure(models.find(name), 1, rounds=1)
+    assert set(json.loads(capsys.readouterr().out)) == {"torch", "openvino", "cuda"}
+    assert set(shapes) == {(2, side, side)}
+
+
 @pytest.fixture
 def clock(monkeypatch, tmp_path):
     """Engines that take the time they are told to; returns those times, what was asked, and the folder of the cache."""
@@ -118,7 +179,7 @@ def clock(monkeypatch, tmp_path):
         measured.append(path)
         return seconds
 
-    monkeypatch.setattr(engines, "_measured", told)
+    monkeypatch.setattr(choice, "_measured", told)
     return seconds, measured, tmp_path / "crattn-stage"
 
 
@@ -137,7 +198,7 @@ def test_auto_measures_once_and_remembers(clock, caplog):
 
 
 def test_every_engine_here_is_measured(monkeypatch):
-    seconds = engines._measured(models.find("fast"), 1)
+    seconds = choice._measured(models.find("fast"), 1)
     assert set(seconds) == set(HERE) and min(seconds.values()) > 0
 
 

@@ -1,0 +1,96 @@
+"""Names of FITS files and of what is written from them."""
+
+import re
+from pathlib import Path
+
+#: What marks an output that lies beside its input.
+SUFFIX = "-crmask"
+#: The suffixes of a FITS file, fpacked or compressed whole or neither.
+FITS_SUFFIXES = re.compile(r"\.(fits|fit|fts)(\.(fz|gz|bz2|xz))*$", re.IGNORECASE)
+
+
+def split_name(name):
+    """Split the name of a FITS file before its suffixes.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    stem, suffixes : str
+
+    Examples
+    --------
+    >>> split_name("night.1.fits.fz")
+    ('night.1', '.fits.fz')
+    >>> split_name("M31.FIT")
+    ('M31', '.FIT')
+    """
+    found = FITS_SUFFIXES.search(name)
+    start = found.start() if found and found.start() else len(Path(name).stem)
+    return name[:start], name[start:]
+
+
+def output_path(path, folder=None):
+    """Return where the masked frame goes.
+
+    In a folder it has the name of the input; beside the input it is marked by
+    `SUFFIX` before the FITS suffixes.
+
+    Parameters
+    ----------
+    path : path-like
+        Of the input.
+    folder : path-like, optional
+
+    Returns
+    -------
+    `pathlib.Path`
+
+    Examples
+    --------
+    >>> print(output_path("night/a.fit.gz"))
+    night/a-crmask.fit.gz
+    """
+    path = Path(path)
+    if folder is not None:
+        return Path(folder) / path.name
+    stem, suffixes = split_name(path.name)
+    return path.with_name(f"{stem}{SUFFIX}{suffixes}")
+
+
+def is_output(path):
+    """Return whether a file has the name of an output beside its input.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    bool
+    """
+    return split_name(Path(path).name)[0].endswith(SUFFIX)
+
+
+def preview_path(target):
+    """Return where the PNG of a masked frame goes: the name of the frame with its FITS suffixes replaced.
+
+    Parameters
+    ----------
+    target : path-like
+        Of the masked frame.
+
+    Returns
+    -------
+    `pathlib.Path`
+
+    Examples
+    --------
+    >>> print(preview_path("out/a.FITS.fz"))
+    out/a.png
+    """
+    target = Path(target)
+    found = FITS_SUFFIXES.search(target.name)
+    return target.with_name(f"{target.name[: found.start()] if found and found.start() else target.name}.png")

@@ -1,0 +1,66 @@
+"""Star cores in a mask: what a mask of cosmic rays should leave alone."""
+
+import numpy as np
+
+from crattn_stage.detection.preprocessing import sky_subtracted
+from crattn_stage.detection.sources import TooCrowded, extract, inside, stamps
+
+
+def star_cores(image, cosmic_rays, bad=None, sections=None, sky=None):
+    """Count the stars of an image, and those whose cores are masked.
+
+    A star is a round source of S/N above 20 whose width is between 0.75 and 1.35 of the
+    seeing, and which is not much more peaked than the others.  The seeing is the lower
+    quartile of the widths of the sources that are not masked, or of all of them where
+    fewer than five are not.  None of the four pixels beside a star's peak is, beyond
+    noise, fainter than half of what the faintest of the four typically is: a source that
+    ends so abruptly on a side is a cosmic ray, although as round and wide as a star.
+    Galaxies are wider.  A star crossed by a cosmic ray is more peaked; masking it is no error.
+
+    Parameters
+    ----------
+    image : `numpy.ndarray`
+        2-D, ADU or electron.
+    cosmic_rays : `numpy.ndarray` of bool
+        The mask that is judged.
+    bad : `numpy.ndarray` of bool, optional
+        True on bad pixels; those that are not finite are bad in any case.
+    sections : list of tuple of `slice`, optional
+        Of the amplifiers, whose sky levels may differ; the whole image if None.
+    sky : list of `crattn_stage.detection.preprocessing.Sky`, optional
+        Of the amplifiers; measured if None.
+
+    Returns
+    -------
+    stars, flagged : int
+        Stars found, and those of them with a masked peak.  Zero in a field too crowded for `sep`.
+    """
+    bad = ~np.isfinite(image) if bad is None else bad | ~np.isfinite(image)
+    image = sky_subtracted(image, sections or [np.s_[:, :]], ~bad, sky)
+    # Outside the amplifiers, too.
+    image[bad | np.isnan(image)] = 0
+    try:
+        sigma, sources = extract(image, bad, 5)
+    except TooCrowded:
+        return 0, 0
+    row, column = sources["ypeak"], sources["xpeak"]
+    bright = sources["flux"] > 20 * sigma * np.sqrt(sources["npix"])
+    sources = sources[bright & inside(image.shape, row, column, 1)]
+    if not len(sources):
+        return 0, 0
+    row, column = sources["ypeak"], sources["xpeak"]
+    flagged = cosmic_rays[row, column]
+    # Isophotal widths grow with brightness; the ratio of flux to peak does not.
+    width = np.sqrt(sources["flux"] / sources["peak"])
+    around = stamps(image, row, column, 1)
+    peak = around[:, 4]
+    peaked = peak / around.mean(1)
+    reference = ~flagged if (~flagged).sum() >= 5 else np.ones(len(flagged), bool)
+    typical = np.percentile(width[reference], 25)
+    stars = (width > 0.75 * typical) & (width < 1.35 * typical)
+    if (stars & reference).any():
+        stars &= peaked < 1.25 * np.median(peaked[stars & reference])
+    if stars.any():
+        darkest = around[:, 1::2].min(1) / peak
+        stars &= darkest + 3 * sigma / peak > np.median(darkest[stars]) / 2
+    return int(stars.sum()), int((stars & flagged).sum())
