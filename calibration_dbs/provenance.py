@@ -8,7 +8,7 @@ from sqlalchemy.orm import aliased, joinedload, selectinload
 
 from calibration_dbs.database import database_time, get_or_add, reading, writing
 from calibration_dbs.registry import find_model, model_row
-from calibration_dbs.tables import Amplifier, Frame, Model, Run, fitted
+from calibration_dbs.tables import Amplifier, Frame, Model, Run, fitted, is_utf8
 
 #: The states of a run that is not over.
 OPEN = ("queued", "running")
@@ -184,7 +184,7 @@ def known_nights(database, paths):
     dict of str to str
         Path -> YYYYMMDD.
     """
-    known = {}
+    known, paths = {}, [path for path in paths if is_utf8(path)]
     with reading(database) as session:
         for start in range(0, len(paths), PAGE):
             query = select(Frame.path, Frame.night).where(Frame.path.in_(paths[start : start + PAGE]))

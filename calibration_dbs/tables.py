@@ -190,6 +190,22 @@ class Amplifier(Base):
     run: Mapped[Run] = relationship(back_populates="amplifiers")
 
 
+def is_utf8(text):
+    """Tell whether a text, such as the path of a file, can be stored as it is.
+
+    Parameters
+    ----------
+    text : object
+        Taken as its `str`.
+
+    Returns
+    -------
+    bool
+        False where it holds bytes that are no UTF-8, which Python shows as lone surrogates.
+    """
+    return str(text).encode("utf-8", "replace").decode() == str(text)
+
+
 def fitted(table, columns):
     """Return columns that any database takes: text is cut to its column's length, without NUL and lone surrogates.
 

@@ -5,7 +5,7 @@ import pytest
 from astropy.io import fits
 from conftest import sky_image
 
-from calibration_dbs.records import Record
+from calibration_dbs.provenance import Record
 from crattn_stage.errors import FrameError
 from crattn_stage.fits.atomic import sha256
 from crattn_stage.process import mask_file

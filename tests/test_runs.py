@@ -688,7 +688,7 @@ def test_a_read_only_output_is_one_line_for_each_frame(tmp_path, database):
     write_frame(tmp_path, 1)
     (tmp_path / "file").write_bytes(b"")
     result = _command(tmp_path, "--output-root", str(tmp_path / "file" / "deeper"))
-    _out, err = result.communicate(timeout=120)
+    _, err = result.communicate(timeout=120)
     assert result.returncode == 1
     (line,) = [line for line in err.splitlines() if "frame" in line or "Error" in line or "fits" in line]
     assert line.endswith("Not a directory"), err
@@ -697,12 +697,12 @@ def test_a_read_only_output_is_one_line_for_each_frame(tmp_path, database):
 
 def test_control_characters_never_reach_the_terminal(tmp_path, database):
     write_frame(tmp_path, 1)
-    with Session(database) as session, session.begin():
-        session.add(Frame(path="/x", locked_by=None))
-    path = folder_of(tmp_path) / "a\x1b[31mred.fits"
-    path.write_bytes(b"")
+    (folder_of(tmp_path) / "a\x1b[31mred.fits").write_bytes(b"")
+    (folder_of(tmp_path) / os.fsdecode(b"not-\xff-utf8.fits")).write_bytes(b"")
     result = reprocess(tmp_path)
-    assert "\x1b" not in result.output and r"a\x1b[31mred.fits" in result.output
+    assert result.exit_code == 1 and "1 succeeded, 1 failed" in result.stdout
+    assert "\x1b" not in result.output and r"a\x1b[31mred.fits: empty file" in result.stderr
+    assert r"not-\udcff-utf8.fits: its name is not UTF-8" in result.stderr
     log = io.StringIO()
     handler = logging.StreamHandler(log)
     handler.setFormatter(PrintableFormatter(logging.Formatter("%(message)s")))
@@ -735,7 +735,7 @@ def test_passwords_are_never_printed(url, shown):
         "postgresql+psycopg://me:secret@nowhere@127.0.0.1:1/db",
         "postgresql+psycopg://127.0.0.1:1/db?password=secret",
         "secret",
-        "x://me:y@host:secret/db",
+        "x://me:secret@host:port/db",
     ],
 )
 def test_errors_of_a_database_do_not_quote_its_password(tmp_path, url):
@@ -764,7 +764,7 @@ def test_no_module_is_taken_from_the_working_directory(tmp_path, database, monke
             f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r})\nraise SystemExit(9)\n"
         )
     monkeypatch.chdir(tmp_path)
-    (_run,) = queued(database, tmp_path / "data")
+    queued(database, tmp_path / "data")
     with Session(database) as session, session.begin():
         session.execute(update(Run).values(losses=2))
     assert reprocess(tmp_path / "data").exit_code == 0

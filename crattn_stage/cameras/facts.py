@@ -155,7 +155,7 @@ def _digits(text):
     if re.fullmatch(r"\d{2}/\d{2}/\d{2}", text):
         # The form of dates before 2000.
         text = f"19{text[6:]}{text[3:5]}{text[:2]}"
-    found = re.match(r"(\d{4})[-/.]?(\d{2})[-/.]?(\d{2})(?!\d)", text)
+    found = re.match(r"(\d{4})[-/.:]?(\d{2})[-/.:]?(\d{2})(?!\d)", text)
     return "".join(found.groups()) if found else None
 
 

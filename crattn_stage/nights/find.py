@@ -1,6 +1,5 @@
 """The frames of a night: where they lie, and which night they belong to."""
 
-import logging
 import os
 import re
 from datetime import datetime
@@ -12,9 +11,6 @@ from calibration_dbs.provenance import known_nights
 from crattn_stage.fits.names import FITS_SUFFIXES, is_output
 from crattn_stage.nights.headers import read_headers
 
-logger = logging.getLogger(__name__)
-#: A FITS file as it is, fpacked, or packed whole.
-FITS_NAME = re.compile(r"\.(fits|fit|fts)(\.(fz|gz|bz2|xz))?$", re.IGNORECASE)
 #: A date in a path: 20130105, 2013-01-05, 2013.01.05, 2013_01_05, or folders 2013/01/05.
 _DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)([-._/]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
 
@@ -100,11 +96,7 @@ def find_frames(
             continue
         if not FITS_SUFFIXES.search(path.name) or is_output(path) or not path.is_file():
             continue
-        if os.fspath(path).isprintable():
-            kept.append(path)
-        else:
-            # No database would take it.
-            logger.warning("%r: left out for the characters in its name", os.fspath(path))
+        kept.append(path)
     infos = tqdm(read_headers(kept), "reading headers", len(kept), unit="frame", disable=None, leave=False)
     infos = sorted(infos, key=lambda frame: frame.path)
     unknown = [str(frame.path) for frame in infos if frame.night is None]

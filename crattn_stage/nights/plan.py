@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from tqdm import tqdm
 
 from calibration_dbs import provenance, registry, runs
-from calibration_dbs.tables import LONGEST_PATH
+from calibration_dbs.tables import LONGEST_PATH, is_utf8
 from crattn_stage import __version__
 from crattn_stage.errors import FrameError, ModelError, one_line
 from crattn_stage.fits.atomic import sha256
@@ -143,6 +143,8 @@ def plan(database, frames, model=None, threshold=None, root=None, output_root=No
 
 def _obstacle(planned):
     for path in (planned.frame.path, planned.target):
+        if not is_utf8(path):
+            return "its name is not UTF-8; no database takes it"
         length = len(os.fsencode(path))
         if length > LONGEST_PATH:
             return f"its path has {length} bytes; the database takes {LONGEST_PATH}"
