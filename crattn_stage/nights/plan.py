@@ -15,6 +15,7 @@ from crattn_stage import __version__
 from crattn_stage.errors import FrameError, ModelError, one_line
 from crattn_stage.fits.atomic import sha256
 from crattn_stage.fits.names import output_path
+from crattn_stage.models.baselines import BASELINES
 from crattn_stage.models.cards import WEIGHTS, find, read_card
 from crattn_stage.nights.headers import FrameInfo
 from crattn_stage.processors import available_cpus
@@ -52,20 +53,23 @@ def describe_model(model=None):
     Parameters
     ----------
     model : str or path-like, optional
-        As for `crattn_stage.models.cards.find`.
+        As for `crattn_stage.models.cards.read_card`.
 
     Returns
     -------
     dict
-        ``name``, ``architecture``, ``sha256`` and ``path``.
+        ``name``, ``architecture``, ``sha256`` and ``path``, which is the name of a shipped model or a baseline.
 
     Raises
     ------
     ModelError
         If the model is unknown or its card is malformed.
     """
-    path, card = find(model), read_card(model)
-    place = path.stem if path.parent == WEIGHTS else os.path.abspath(path)
+    card = read_card(model)
+    place = card.name
+    if card.architecture not in BASELINES:
+        path = find(model)
+        place = path.stem if path.parent == WEIGHTS else os.path.abspath(path)
     return {"name": card.name, "architecture": card.architecture, "sha256": card.sha256, "path": place}
 
 
