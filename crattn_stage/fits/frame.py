@@ -1,5 +1,6 @@
 """Observation frames: a FITS file of one exposure, read a detector at a time."""
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -85,6 +86,31 @@ class OpenFrame:
     def close(self):
         """Close the files."""
         self._stack.close()
+
+    @property
+    def inputs(self):
+        """The files that the frame is read from, a list of `pathlib.Path`: its own and its mask file."""
+        return [self.path, *([self.companion.path] if self.companion else [])]
+
+    def sha256(self):
+        """Return the sha256 of what is read: the file as it is on disk, with its mask file behind it.
+
+        Returns
+        -------
+        str
+            Hexadecimal, 64 digits, as from `crattn_stage.fits.atomic.sha256` of `inputs`.
+
+        Raises
+        ------
+        FrameError
+            If a file has changed since it was opened.
+        """
+        if not self.companion:
+            return self.file.sha256()
+        digest = hashlib.sha256()
+        for file in (self.file, self.companion):
+            file.hash_into(digest)
+        return digest.hexdigest()
 
     def _find_companion(self, profile, header):
         for name in layout.companion_name(profile, self.path.name, header):
@@ -287,11 +313,6 @@ class ObservationFrame(OpenFrame):
             If a file exists or cannot be written.
         """
         return writer.write(self, self.outputs(target), overwrite, mask_extension, ready)
-
-    @property
-    def inputs(self):
-        """The files that the frame was read from: the image and, where there is one, its mask file."""
-        return [self.path, *([self.companion.path] if self.companion else [])]
 
     def outputs(self, target):
         """Return the files that `write` will write.
