@@ -146,7 +146,7 @@ def identify(hdus, filename=""):
     why : dict
         The cards that told, with their values.
     """
-    return recognise(_headers(hdus), filename, [h.name for h in hdus])
+    return recognise(_headers(hdus), filename, _names(hdus))
 
 
 def companion_name(profile, filename, header):
@@ -173,7 +173,12 @@ def companion_name(profile, filename, header):
 
 
 def _headers(hdus):
-    return [hdus[0].header, *(h.header for h in hdus[1:] if h.shape)]
+    # Planes that an earlier run added tell nothing of the camera.
+    return [hdus[0].header, *(h.header for h in hdus[1:] if h.shape and "CRIMAGE" not in h.header)]
+
+
+def _names(hdus):
+    return [h.name for h in hdus if "CRIMAGE" not in h.header]
 
 
 def understand(hdus, filename="", companion=None, pixels=None, identified=None):
@@ -202,7 +207,7 @@ def understand(hdus, filename="", companion=None, pixels=None, identified=None):
         If there is no image in it, a section is malformed, or it cannot be told what an HDU is.
     """
     profile, why = identified or identify(hdus, filename)
-    headers, names = _headers(hdus), [h.name for h in hdus]
+    headers, names = _headers(hdus), _names(hdus)
     images = [h for h in hdus if h.shape]
     layout = Layout(profile, why, hdus[0].header.copy(), None)
     layout.planes = [_by_profile(h, profile) for h in images]
@@ -376,7 +381,7 @@ def _set_mask(extension, hdu, order, count, layout, hdus, companion, pixels):
         return
     if convention is None:
         convention, writable, note = masks.convention_by_values(
-            _integers(pixels(source, plane.index)), plane.name or f"HDU {plane.index}"
+            _integers(pixels(source, plane.index)), plane.name or f"HDU {plane.index}", "L1IDCR" in hdu.header
         )
         writable = writable and not floats
     elif not convention.fits(_dtype_of(plane)):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
+from scipy.ndimage import label
 
 SHAPE = (160, 176)
 #: What the mask of a processed frame marks as bad.
@@ -30,12 +31,12 @@ def add_stars(image, rng, number=12, fwhm=3.5, peak=(200, 4000)):
         image += height * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * sigma**2))
 
 
-def add_tracks(image, rng, number=4, charge=3000, edge=10):
+def add_tracks(image, rng, number=4, charge=3000, edge=10, angles=(0, np.pi)):
     """Add straight tracks two pixels wide to an image in place; return their pixels as bool."""
     truth = np.zeros(image.shape, bool)
     for _ in range(number):
         y, x = (rng.uniform(edge, size - edge) for size in image.shape)
-        angle, length = rng.uniform(0, np.pi), rng.uniform(6, 14)
+        angle, length = rng.uniform(*angles), rng.uniform(6, 14)
         for step in np.arange(0, length, 0.5):
             row, column = int(y + step * np.sin(angle)), int(x + step * np.cos(angle))
             if edge // 2 <= row < image.shape[0] - edge // 2 and edge // 2 <= column < image.shape[1] - edge // 2:
@@ -56,7 +57,7 @@ def scene(rng, shape=SHAPE, level=300.0, gain=1.5, noise=6.0, bias=0.0, charge=4
     return image + bias, truth
 
 
-def slit(rng, shape=SHAPE, level=60.0, gain=1.5, noise=4.0, bias=0.0, charge=3000.0):
+def slit(rng, shape=SHAPE, level=60.0, gain=1.5, noise=4.0, bias=0.0, charge=9000.0):
     """Return a long-slit spectrum, wavelength along the columns, with tracks, and where these are."""
     rows, columns = np.indices(shape)
     model = np.full(shape, float(level))
@@ -65,7 +66,8 @@ def slit(rng, shape=SHAPE, level=60.0, gain=1.5, noise=4.0, bias=0.0, charge=300
     for centre in rng.uniform(20, shape[0] - 20, 2):
         model += rng.uniform(100, 800) * np.exp(-((rows - centre - 0.02 * columns) ** 2) / 4.5)
     image = (rng.poisson(model * gain) + rng.normal(0, noise, shape)) / gain
-    truth = add_tracks(image, rng, charge=charge)
+    # Along the slit or the dispersion a short track looks like a line or a knot.
+    truth = add_tracks(image, rng, charge=charge, angles=(0.5, 1.07))
     return image + bias, truth
 
 
@@ -125,6 +127,9 @@ def blacken(image, truth, strips, rng, bias):
         dark[strip] = True
     image[dark] = bias + rng.normal(0, 3, dark.sum())
     truth[dark] = False
+    # What is left of a hit that ran into a strip is too short to be told.
+    labels, _ = label(truth, np.ones((3, 3)))
+    truth[np.bincount(labels.ravel())[labels] < 6] = False
     return dark
 
 

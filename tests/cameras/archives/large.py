@@ -339,7 +339,7 @@ def eso_master_bias(folder, rng):
 
 def hawki_raw(folder, rng):
     """HAWK-I raw: four chips."""
-    exts = [(f"CHIP{number}.INT1", {}) for number in (1, 2, 3, 4)]
+    exts = [(f"CHIP{number}.INT1", {}) for number in (1, 2)]
     return mef(
         folder,
         "HAWKI.2015-02-02T03:00:00.123.fits",
@@ -365,7 +365,7 @@ def sinfoni_cube(folder, rng):
 
 def wfi_raw(folder, rng):
     """WFI raw: overscan told by ESO cards only."""
-    exts = [(f"WIN1.CHIP{number}.OUT1", _output((0, 108, 20, 1), (0, 128, 0, 1))) for number in range(1, 9)]
+    exts = [(f"WIN1.CHIP{number}.OUT1", _output((0, 108, 20, 1), (0, 128, 0, 1))) for number in (1, 2)]
     head = _eso("WFI", telescope="MPI-2.2", **{"HIERARCH ESO TEL GEOLON": -70.7346})
     more = {"strips": (np.s_[:, 108:],), "shape": (128, 128), "gain": 2.0, "stars": 6}
     return mef(folder, "WFI.2015-02-02T03:00:00.123.fits", rng, head, exts, **more)
@@ -394,7 +394,7 @@ def _lris(instrument, **more):
     } | more
 
 
-def _vidinp(folder, name, rng, cards, count=4, spectrum=True, **more):
+def _vidinp(folder, name, rng, cards, count=2, spectrum=True, **more):
     exts = []
     for number in range(1, count + 1):
         exts.append(
@@ -495,7 +495,7 @@ def hires_object(folder, rng):
         "CCDGAIN": "low",
         "BINNING": "2,1",
     }
-    exts = [(None, {"DATASEC": "[7:150,1:160]"}) for _ in range(3)]
+    exts = [(None, {"DATASEC": "[7:150,1:160]"}) for _ in range(2)]
     return mef(folder, "hires0042.fits", rng, cards, exts, True, strips=(np.s_[:, :6], np.s_[:, 150:]), gain=2.0)
 
 
@@ -586,20 +586,20 @@ EXPECTED = {
     "eso_hduclas": expect("eso", (1,), mask={1: ("frame", 3)}, cosmic_ray=2, bad=1, gain=1.61, night="20150201"),
     "eso_weight": left("hawki", "weight"),
     "eso_master_bias": left("fors2", "bias"),
-    "hawki_raw": expect("hawki", (1, 2, 3, 4), gain=1.705, night="20150201"),
+    "hawki_raw": expect("hawki", (1, 2), gain=1.705, night="20150201"),
     "feros_raw": expect("eso-echelle", gain=1.0, night="20150201"),
     "sinfoni_cube": left("sinfoni", "a cube"),
-    "wfi_raw": expect("eso-wfi", range(1, 9), gain=2.0, night="20150201"),
-    "lris_vidinp": expect("keck-lris-blue", (1, 2, 3, 4), gain=1.6, night="20120503"),
-    "lris_red_vidinp": expect("keck-lris-red", (1, 2, 3, 4), gain=1.2, night="20120503"),
+    "wfi_raw": expect("eso-wfi", (1, 2), gain=2.0, night="20150201"),
+    "lris_vidinp": expect("keck-lris-blue", (1, 2), gain=1.6, night="20120503"),
+    "lris_red_vidinp": expect("keck-lris-red", (1, 2), gain=1.2, night="20120503"),
     "lris_arc": left("keck-lris-blue", "trapdoor"),
     "lris_domeflat": left("keck-lris-blue", "lamp"),
     "lris_old": expect("keck-lris", night="20120503"),
-    "deimos_object": expect("keck-deimos", (1, 2, 3, 4), gain=1.2, night="20100909"),
+    "deimos_object": expect("keck-deimos", (1, 2), gain=1.2, night="20100909"),
     "deimos_flat": left("keck-deimos", "flat"),
     "deimos_arc": left("keck-deimos", "line"),
     "esi_object": expect("keck-esi", gain=1.3, night="20100909"),
-    "hires_object": expect("keck-hires", (1, 2, 3), night="20100909"),
+    "hires_object": expect("keck-hires", (1, 2), night="20100909"),
     "hires_arc": left("keck-hires", "lamp"),
     "kcwi_object": expect("keck-kcwi", gain=0.15, night="20180909"),
     "kcwi_arc": left("keck-kcwi", "arc"),
