@@ -19,10 +19,11 @@ import numpy as np
 from astropy.io import fits
 
 from calibration_dbs.database import open_database
-from calibration_dbs.records import Over
+from calibration_dbs.runs import Over
 from crattn_stage.fits.frame import ObservationFrame
-from crattn_stage.nights.find import read_frame_info
-from crattn_stage.nights.runs import execute, plan, submit
+from crattn_stage.nights.execute import execute
+from crattn_stage.nights.headers import read_frame_info
+from crattn_stage.nights.plan import plan, submit
 from crattn_stage.stage import AttentionCRStage, RuntimeContext
 
 SHAPE = (4096, 2048)
@@ -49,8 +50,8 @@ def plainly(stage, path, target):
 def by_machinery(database, path, folder):
     """Plan, queue and execute a run as `reprocess` does; return the seconds."""
     began = time.perf_counter()
-    step = plan(database, read_frame_info(path), root=path.parent, output_root=folder, force=True)
-    (run,) = submit(database, [step], NIGHT)
+    steps = plan(database, [read_frame_info(path)], root=path.parent, output_root=folder, force=True)
+    (run,) = submit(database, steps, NIGHT)
     execute(database, run)
     return time.perf_counter() - began, run
 

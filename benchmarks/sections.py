@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import inputs
-from crattn_stage.detection.engines.base import available_cores
 from crattn_stage.models.cards import DEFAULT, load, shipped
+from crattn_stage.processors import available_cpus
 from training.evaluation.isolation import run_isolated
 from training.evaluation.peer_runner import METHODS, OURS, peak_megabytes
 
@@ -116,7 +116,7 @@ def scaling(options, sides=(512, 1024, 2048, 4096, 8192)):
 def workers(options):
     """Throughput of 1 to all cores, one worker of one thread each."""
     image, rows = inputs.frame(), {}
-    for count in range(1, available_cores() + 1):
+    for count in range(1, available_cpus() + 1):
         reports = [None] * count
 
         def work(i, reports=reports):
@@ -133,7 +133,7 @@ def workers(options):
 @contextmanager
 def _phases(spent):
     """Measure how long each phase is busy; they overlap."""
-    from crattn_stage import process, stage
+    from crattn_stage import stage
     from crattn_stage.detection.model import CosmicRayModel
     from crattn_stage.fits.file import FitsFile
 
@@ -143,7 +143,7 @@ def _phases(spent):
         "judge": (stage, "judge"),
         "pack": (FitsFile, "rendered"),
         "write": (FitsFile, "copy"),
-        "sha256": (process, "sha256"),
+        "sha256": (FitsFile, "sha256"),
     }
     old = {phase: getattr(*place) for phase, place in places.items()}
 
@@ -320,7 +320,7 @@ def machine(options):
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
-    return {"processor": name, "cores": available_cores(), "threads": options["threads"], "torch": torch.__version__}
+    return {"processor": name, "cores": available_cpus(), "threads": options["threads"], "torch": torch.__version__}
 
 
 SECTIONS = {f.__name__: f for f in (detectors, scaling, workers, exposure, startup, limits, gpu)}

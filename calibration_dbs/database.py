@@ -1,6 +1,8 @@
-"""Open the provenance database and keep its tables up to date."""
+"""Open the provenance database, keep its tables up to date, and read and write rows."""
 
 import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from alembic import command
@@ -8,11 +10,107 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import create_engine, event
+from platformdirs import user_config_dir
+from sqlalchemy import create_engine, event, func, select
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import ArgumentError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.orm import Session
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from calibration_dbs.tables import VERSION_TABLE
+
+#: What SQLAlchemy raises when a database cannot be reached or has no room.
+UNREACHABLE = (OperationalError, InterfaceError)
+#: How often something that may pass is tried, and the seconds in between: 1, 2, 4, ... 256, ten minutes in all.
+TRIES, WAIT = 10, wait_exponential_jitter(initial=1, max=300, jitter=1)
+
+
+def pause(attempt):
+    """Return how long to wait after a failed attempt at something that may pass.
+
+    Parameters
+    ----------
+    attempt : int
+        1 after the first attempt.
+
+    Returns
+    -------
+    float
+        Seconds, by the one policy of this package, `WAIT`.
+    """
+    state = RetryCallState(None, None, (), {})
+    state.attempt_number = attempt
+    return WAIT(state)
+
+
+def patiently(action, *arguments):
+    """Call a function again while the database cannot be reached, up to `TRIES` times.
+
+    Parameters
+    ----------
+    action : callable
+    *arguments
+
+    Returns
+    -------
+    object
+        What the function returns.
+
+    Raises
+    ------
+    sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError
+        If the last attempt fails, too.
+    """
+    retrying = Retrying(
+        retry=retry_if_exception_type(UNREACHABLE), stop=stop_after_attempt(TRIES), wait=WAIT, reraise=True
+    )
+    return retrying(action, *arguments)
+
+
+def default_url():
+    """Return the URL of the user's own provenance database.
+
+    Returns
+    -------
+    str
+        Of ``provenance.sqlite`` in the user's configuration folder, on Linux
+        ``~/.config/crattn-stage``.
+    """
+    return f"sqlite:///{user_config_dir('crattn-stage', appauthor=False, roaming=True)}/provenance.sqlite"
+
+
+def without_password(url):
+    """Return a URL that may be printed: no password, nothing of its query.
+
+    Parameters
+    ----------
+    url : str
+        Of a database or a broker, or several separated by semicolons.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from calibration_dbs.database import without_password
+    >>> without_password("postgresql+psycopg://me:secret@host/provenance?sslmode=require")
+    'postgresql+psycopg://me:***@host/provenance?***'
+    """
+    return ";".join(_without_password(one) for one in str(url).split(";"))
+
+
+def _without_password(url):
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return "***"
+    place, question, query = rest.partition("?")
+    if "@" in query:
+        # The question mark may be part of a password.
+        return f"{scheme}://***"
+    login, at, host = place.rpartition("@")
+    user, colon, _ = login.partition(":")
+    return f"{scheme}://{user}{':***' if colon else ''}{at}{host}{'?***' if question else ''}"
 
 
 def connect(url):
@@ -29,8 +127,19 @@ def connect(url):
     Returns
     -------
     `sqlalchemy.Engine`
+
+    Raises
+    ------
+    ValueError
+        If the URL is malformed.
     """
-    url = make_url(url)
+    if str(url).partition("://")[2].partition("/")[0].count("@") > 1:
+        raise ValueError("malformed URL: @ : / and ? in a user name or password are written %40 %3A %2F and %3F")
+    try:
+        url = make_url(url)
+    except (ArgumentError, ValueError):
+        # Their messages quote the URL, password and all.
+        raise ValueError("not a SQLAlchemy URL, such as sqlite:////data/provenance.sqlite") from None
     engine = create_engine(url, pool_pre_ping=True)
     if url.get_backend_name() == "sqlite":
         if url.database and url.database != ":memory:":
@@ -45,10 +154,92 @@ def connect(url):
 
         @event.listens_for(engine, "begin")
         def _begin(connection):
-            # A transaction that reads first and writes later cannot wait for another writer; this one does.
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            # A transaction that reads first and writes later cannot wait for another writer; an immediate one does.
+            reads = connection.get_execution_options().get("crattn_reads")
+            connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return engine
+
+
+@contextmanager
+def reading(database):
+    """Yield a session that only reads: it takes no write lock, and its rows outlive it.
+
+    Parameters
+    ----------
+    database : `sqlalchemy.Engine`
+
+    Yields
+    ------
+    `sqlalchemy.orm.Session`
+    """
+    with Session(database.execution_options(crattn_reads=True), expire_on_commit=False) as session:
+        yield session
+
+
+@contextmanager
+def writing(database):
+    """Yield a session in a transaction, which is committed at the end.
+
+    Parameters
+    ----------
+    database : `sqlalchemy.Engine`
+
+    Yields
+    ------
+    `sqlalchemy.orm.Session`
+    """
+    with Session(database) as session, session.begin():
+        yield session
+
+
+def database_time(session):
+    """Return the time by the database's clock, which all workers share.
+
+    Parameters
+    ----------
+    session : `sqlalchemy.orm.Session`
+
+    Returns
+    -------
+    `datetime.datetime`
+        UTC.
+    """
+    if session.get_bind().dialect.name == "sqlite":
+        # A SQLite file is shared by the processes of one machine.
+        return datetime.now(UTC)
+    return session.scalar(select(func.clock_timestamp()))
+
+
+def get_or_add(session, table, key, **values):
+    """Return the row of a table with a key; add it if there is none.
+
+    Parameters
+    ----------
+    session : `sqlalchemy.orm.Session`
+    table : type
+        Of `calibration_dbs.tables`.
+    key : dict
+        Unique columns.
+    **values
+        Further columns of a new row; an existing one stays as it is.
+
+    Returns
+    -------
+    object
+        Of the type `table`.
+    """
+    query = select(table).filter_by(**key)
+    found = session.scalar(query)
+    if found is None:
+        try:
+            with session.begin_nested():
+                found = table(**key, **values)
+                session.add(found)
+        except IntegrityError:
+            # Another process was first.
+            found = session.scalars(query).one()
+    return found
 
 
 def _alembic():
@@ -103,7 +294,7 @@ def upgrade(engine):
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
         except CommandError as error:
-            raise RuntimeError(f"its tables are of another version of crattn-stage: {error}") from error
+            raise RuntimeError(f"its tables belong to another version of crattn-stage: {error}") from error
         finally:
             # Not back to the pool: the next user wants foreign keys.
             connection.invalidate()
@@ -140,11 +331,11 @@ def open_database(url):
         try:
             upgrade(engine)
         except OperationalError:
-            # Another process may be making the tables; it has the busy timeout to finish.
-            for _ in range(60):
+            # Another process may be making the tables.
+            for attempt in range(1, TRIES):
                 if revision(engine)[0] == newest:
                     break
-                time.sleep(1)
+                time.sleep(pause(attempt))
             else:
                 raise
     return engine

@@ -1,19 +1,38 @@
-"""Which model is to mask a frame: registered models, chosen by rule as a pipeline chooses its masters."""
+"""The registry of models: which one masks a frame, chosen by rule as a pipeline chooses its calibration frames."""
 
-from datetime import UTC, datetime
+import re
 
 from sqlalchemy import or_, select
-from sqlalchemy.orm import Session
 
-from calibration_dbs.records import get_or_add
-from calibration_dbs.tables import Frame, Model, Run, Validity
+from calibration_dbs.database import database_time, get_or_add, reading, writing
+from calibration_dbs.tables import Frame, Model, Validity, fitted
 
 
 class UnknownModel(LookupError):
-    """A name or sha256 that is of no model in the database, or of several."""
+    """No model in the database has that name or sha256, or more than one has."""
 
 
-def register(database, model, instrument=None, first_night=None, last_night=None, supersedes=None, reason=None):
+def model_row(session, model):
+    """Return the row of a model, added if there is none.
+
+    Parameters
+    ----------
+    session : `sqlalchemy.orm.Session`
+    model : dict
+        ``name``, ``architecture``, ``sha256`` and ``path``.
+
+    Returns
+    -------
+    `calibration_dbs.tables.Model`
+        A model that is there under another name keeps it: weights identify a model.
+    """
+    columns = fitted(Model, model)
+    return get_or_add(session, Model, {"sha256": columns.pop("sha256")}, **columns)
+
+
+def register(
+    database, model, instrument=None, first_night=None, last_night=None, supersedes=None, reason=None, clear_bad=False
+):
     """Make a model a candidate for the frames of an instrument and a range of nights.
 
     Parameters
@@ -22,47 +41,53 @@ def register(database, model, instrument=None, first_night=None, last_night=None
     model : dict
         ``name``, ``architecture``, ``sha256`` and ``path``.
     instrument : str, optional
-        Camera family (decam, lco, generic) or INSTRUME; any without it.
+        Camera family (decam, lco, generic) or INSTRUME; any by default.
     first_night, last_night : str, optional
-        YYYYMMDD, both included; open without them.
+        YYYYMMDD, inclusive; open by default.
     supersedes : str, optional
-        Name or first digits of the sha256 of a model that is not chosen any more where this one is valid.
+        Name or first digits of the sha256 of a model that is no longer chosen where this one is valid.
     reason : str, optional
+    clear_bad : bool
+        Accept a model that was retired as bad, and trust its masks again.
+
+    Returns
+    -------
+    str
+        The name under which the database knows the model.
 
     Raises
     ------
     UnknownModel
-        If the superseded model is unknown or not one alone.
+        If the superseded model is unknown or ambiguous.
     ValueError
-        If the model is to supersede itself, or the range of nights is empty.
+        If the model is to supersede itself or was retired as bad, or the range of nights is empty.
     """
     if first_night and last_night and first_night > last_night:
         raise ValueError(f"no night is from {first_night} until {last_night}")
-    columns = {**model, "is_bad": False, "superseded_by": None}
-    with Session(database) as session, session.begin():
-        model = get_or_add(session, Model, {"sha256": columns.pop("sha256")}, **columns)
-        for name, value in columns.items():
-            setattr(model, name, value)
+    with writing(database) as session:
+        row = model_row(session, model)
+        if row.is_bad and not clear_bad:
+            raise ValueError(f"{row.name} was retired as bad; --clear-bad registers it all the same")
+        row.path, row.is_bad, row.superseded_by = model["path"], False, None
         session.flush()
         validity = {
             "instrument": instrument and instrument.lower(),
             "first_night": first_night,
             "last_night": last_night,
         }
-        for same in session.scalars(select(Validity).filter_by(model=model, retired=None, **validity)):
-            same.retired = datetime.now(UTC)
-        session.add(Validity(model=model, reason=reason, **validity))
+        for same in session.scalars(select(Validity).filter_by(model=row, retired=None, **validity)):
+            same.retired, same.retired_reason = database_time(session), "registered again"
+        session.add(Validity(model=row, reason=reason, **validity))
         if supersedes is not None:
             old = find_model(session, supersedes)
-            if old is model:
-                raise ValueError(f"{model.name} cannot supersede itself")
-            old.superseded_by = model
+            if old is row:
+                raise ValueError(f"{row.name} cannot supersede itself")
+            old.superseded_by = row
+        return row.name
 
 
 def retire(database, model, is_bad=False, reason=None):
-    """Take a model out of the choice.
-
-    Models that it superseded are candidates again.
+    """Take a model out of the choice; models that it superseded are candidates again.
 
     Parameters
     ----------
@@ -73,22 +98,27 @@ def retire(database, model, is_bad=False, reason=None):
         Its masks are not to be trusted.
     reason : str, optional
 
+    Returns
+    -------
+    str
+        The model's name.
+
     Raises
     ------
     UnknownModel
-        If the model is unknown or not one alone.
+        If the model is unknown or ambiguous.
     """
-    with Session(database) as session, session.begin():
+    with writing(database) as session:
         found = find_model(session, model)
         found.is_bad = found.is_bad or is_bad
         validities = session.scalars(select(Validity).filter_by(model=found, retired=None)).all()
         if not validities:
-            # The history knows of one that was used without being registered, too.
+            # The history also lists a model that was used without being registered.
             validities = [Validity(model=found)]
             session.add_all(validities)
         for validity in validities:
-            validity.retired = datetime.now(UTC)
-            validity.reason = reason or validity.reason
+            validity.retired, validity.retired_reason = database_time(session), reason
+        return found.name
 
 
 def find_model(session, model):
@@ -98,7 +128,7 @@ def find_model(session, model):
     ----------
     session : `sqlalchemy.orm.Session`
     model : str
-        Its name, or the first digits of its sha256.
+        Its exact name, or the first digits of its sha256.
 
     Returns
     -------
@@ -109,7 +139,9 @@ def find_model(session, model):
     UnknownModel
         If there is none, or more than one.
     """
-    found = session.scalars(select(Model).where(or_(Model.name == model, Model.sha256.startswith(model.lower())))).all()
+    found = session.scalars(select(Model).where(Model.name == model)).all()
+    if not found and re.fullmatch("[0-9a-f]{1,64}", model.lower()):
+        found = session.scalars(select(Model).where(Model.sha256.startswith(model.lower()))).all()
     if len(found) != 1:
         known = ", ".join(f"{m.name} {m.sha256[:16]}" for m in found)
         raise UnknownModel(
@@ -121,9 +153,9 @@ def find_model(session, model):
 def choose(database, instruments, night):
     """Choose the model for a frame.
 
-    Of the models that are registered for its instrument and night, are not
-    bad, and are not superseded by another of them: one registered for the
-    instrument before one for any, then the one registered last.
+    The candidates are registered for the frame's instrument and night, are not
+    bad, and are not superseded by another candidate.  One registered for the
+    instrument is preferred to one for any, then the one registered last.
 
     Parameters
     ----------
@@ -151,7 +183,7 @@ def choose(database, instruments, night):
             any_last if night is None else or_(any_last, Validity.last_night >= night),
         )
     )
-    with Session(database, expire_on_commit=False) as session:
+    with reading(database) as session:
         candidates = session.execute(query).all()
         valid = {model.id for _, model in candidates}
         candidates = [(v, model) for v, model in candidates if model.superseded_by_id not in valid]
@@ -171,63 +203,31 @@ def history(database):
     list of tuple
         (`calibration_dbs.tables.Validity`, `calibration_dbs.tables.Model`), detached.
     """
-    with Session(database, expire_on_commit=False) as session:
+    with reading(database) as session:
         return [
             tuple(row) for row in session.execute(select(Validity, Model).join(Validity.model).order_by(Validity.id))
         ]
 
 
-def masked_with(database, model):
-    """Return the succeeded runs of a model, by night and path.
+def known_instruments(database):
+    """Return the instruments of the frames in the database.
 
     Parameters
     ----------
     database : `sqlalchemy.Engine`
-    model : str
-        As for `find_model`.
 
     Returns
     -------
-    list of tuple
-        (`calibration_dbs.tables.Run`, `calibration_dbs.tables.Frame`), detached.
-
-    Raises
-    ------
-    UnknownModel
-        If the model is unknown or not one alone.
+    set of str
+        INSTRUMEs, in lower case.
     """
-    with Session(database, expire_on_commit=False) as session:
-        query = (
-            select(Run, Frame)
-            .join(Run.frame)
-            .where(Run.model == find_model(session, model), Run.status == "succeeded")
-            .order_by(Frame.night, Frame.path, Run.id)
-        )
-        return [tuple(row) for row in session.execute(query)]
-
-
-def maker(database, sha256):
-    """Return the runs that made the files of a sha256, the last one first.
-
-    Parameters
-    ----------
-    database : `sqlalchemy.Engine`
-    sha256 : str
-
-    Returns
-    -------
-    list of tuple
-        (`calibration_dbs.tables.Run`, `calibration_dbs.tables.Frame`, `calibration_dbs.tables.Model`), detached.
-    """
-    query = (
-        select(Run, Frame, Model)
-        .join(Run.frame)
-        .join(Run.model)
-        .where(Run.output_sha256 == sha256, Run.status == "succeeded")
-        .order_by(Run.id.desc())
-    )
-    with Session(database, expire_on_commit=False) as session:
-        return [tuple(row) for row in session.execute(query)]
+    found, last = set(), ""
+    with reading(database) as session:
+        # From one to the next by the index: there are many frames and few cameras.
+        while last is not None:
+            last = session.scalar(select(Frame.camera).where(Frame.camera > last).order_by(Frame.camera).limit(1))
+            found |= {last.lower()} if last else set()
+    return found
 
 
 def is_bad(database, sha256):
@@ -243,5 +243,5 @@ def is_bad(database, sha256):
     -------
     bool
     """
-    with Session(database) as session:
+    with reading(database) as session:
         return bool(session.scalar(select(Model.is_bad).where(Model.sha256 == sha256)))

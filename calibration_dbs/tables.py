@@ -2,15 +2,34 @@
 
 from datetime import UTC, datetime
 
-from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, MetaData, String, Text, UniqueConstraint, false
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    false,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 #: Alembic's version table; not the default name, which a pipeline's own migrations may use.
 VERSION_TABLE = "alembic_version_crattn"
+#: Bytes of the longest path: PostgreSQL indexes no longer texts.
+LONGEST_PATH = 2000
 
 
 def _now():
     return datetime.now(UTC)
+
+
+def _where(condition):
+    """Return the arguments of an index of some rows only."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
 class Base(DeclarativeBase):
@@ -27,7 +46,7 @@ class Base(DeclarativeBase):
 
 
 class Model(Base):
-    """A model that has been run or registered, told apart by the sha256 of its weights."""
+    """A model that has been used or registered, identified by the sha256 of its weights."""
 
     __tablename__ = "models"
 
@@ -36,8 +55,8 @@ class Model(Base):
     architecture: Mapped[str] = mapped_column(String(50))
     sha256: Mapped[str] = mapped_column(String(64), unique=True)
     first_used: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=_now)
-    #: A shipped name or the path of the weights file, where runs that name the model by this row find it.
-    path: Mapped[str | None] = mapped_column(String(1000))
+    #: A shipped name or the path of the weights file.
+    path: Mapped[str | None] = mapped_column(Text)
     #: Its masks are not to be trusted; it is never chosen.
     is_bad: Mapped[bool] = mapped_column(default=False, server_default=false())
     superseded_by_id: Mapped[int | None] = mapped_column(ForeignKey("models.id"))
@@ -47,7 +66,7 @@ class Model(Base):
 
 
 class Validity(Base):
-    """For which frames a registered model is chosen, since when, and until when it was."""
+    """The instrument and nights for which a model was registered, and when."""
 
     __tablename__ = "validities"
 
@@ -60,32 +79,39 @@ class Validity(Base):
     last_night: Mapped[str | None] = mapped_column(String(8))
     registered: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=_now)
     retired: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    #: Why it was registered, and why it was retired.
     reason: Mapped[str | None] = mapped_column(Text)
+    retired_reason: Mapped[str | None] = mapped_column(Text)
     model: Mapped[Model] = relationship(back_populates="validities")
 
 
 class Frame(Base):
-    """A frame, told apart by the path of its file."""
+    """A frame, identified by the absolute path of its file."""
 
     __tablename__ = "frames"
+    __table_args__ = (
+        # The usual hit rate of a camera is that of its newest nights.
+        Index("ix_frames_camera", "camera", "site", "night"),
+        Index("ix_frames_locked_by", "locked_by", **_where("locked_by IS NOT NULL")),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    path: Mapped[str] = mapped_column(String(1000), unique=True)
+    path: Mapped[str] = mapped_column(Text, unique=True)
     #: Camera family; INSTRUME; SITEID or OBSERVAT.
     instrument: Mapped[str | None] = mapped_column(String(50), index=True)
-    camera: Mapped[str | None] = mapped_column(String(50), index=True)
+    camera: Mapped[str | None] = mapped_column(String(50))
     site: Mapped[str | None] = mapped_column(String(50))
     night: Mapped[str | None] = mapped_column(String(8), index=True)
     observation_type: Mapped[str | None] = mapped_column(String(50))
     exposure_time: Mapped[float | None]
-    #: Who masks it now, and until when that is believed without a sign of life.
+    #: The worker that masks it now, and until when it is believed alive without a sign of life.
     locked_by: Mapped[str | None] = mapped_column(String(200))
     locked_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     runs: Mapped[list["Run"]] = relationship(back_populates="frame")
 
 
 class Batch(Base):
-    """One call of ``reprocess``: the runs that it asked for."""
+    """The runs that one call of ``reprocess`` queued for a night."""
 
     __tablename__ = "batches"
 
@@ -100,29 +126,33 @@ class Run(Base):
     """One frame to be masked, or masked, with one model."""
 
     __tablename__ = "runs"
+    # The queue: workers claim the first of these.
+    __table_args__ = (Index("ix_runs_open", "id", **_where("status IN ('queued', 'running')")),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     frame_id: Mapped[int] = mapped_column(ForeignKey("frames.id"), index=True)
     model_id: Mapped[int] = mapped_column(ForeignKey("models.id"), index=True)
     batch_id: Mapped[int | None] = mapped_column(ForeignKey("batches.id"), index=True)
     #: "queued", "running", "succeeded", "failed", "skipped" or "superseded".
-    status: Mapped[str] = mapped_column(String(20), index=True)
+    status: Mapped[str] = mapped_column(String(20))
+    #: Why it failed, or why it was superseded; None where the same had been done already.
     error: Mapped[str | None] = mapped_column(Text)
-    #: How often it was begun, and how often its worker did not come back.
+    #: How often it was begun, and how often its worker was lost.
     attempts: Mapped[int] = mapped_column(default=1, server_default="1")
     losses: Mapped[int] = mapped_column(default=0, server_default="0")
     threshold: Mapped[float]
     engine: Mapped[str] = mapped_column(String(50))
     version: Mapped[str] = mapped_column(String(50))
     started: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=_now)
-    finished: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    finished: Mapped[datetime | None] = mapped_column(DateTime(timezone=True), index=True)
+    #: Of the frame, and of its companion mask behind it.
     input_sha256: Mapped[str | None] = mapped_column(String(64), index=True)
-    #: Where the masked frame is to go, and how it is written; of queued runs.
-    target: Mapped[str | None] = mapped_column(String(1000), index=True)
+    #: Where the masked frame is to be written, and how; of queued runs.
+    target: Mapped[str | None] = mapped_column(Text, index=True)
     options: Mapped[dict | None] = mapped_column(JSON)
-    #: Where it went, and {path: sha256} of all its files.  The latter is written just before they are put in
-    #: their places, so that what a lost worker has left there is known as ours.
-    output_path: Mapped[str | None] = mapped_column(String(1000), index=True)
+    #: Where it went, and {path: sha256} of all its files.  The latter is recorded just before the files are
+    #: renamed, so that files of a killed worker are recognised as ours.
+    output_path: Mapped[str | None] = mapped_column(Text, index=True)
     outputs: Mapped[dict | None] = mapped_column(JSON)
     output_sha256: Mapped[str | None] = mapped_column(String(64), index=True)
     pixels: Mapped[int | None] = mapped_column(BigInteger)
@@ -148,9 +178,9 @@ class Amplifier(Base):
     __table_args__ = (UniqueConstraint("run_id", "extension", "name"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
-    extension: Mapped[str] = mapped_column(String(100))
-    name: Mapped[str] = mapped_column(String(20))
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
+    extension: Mapped[str] = mapped_column(Text)
+    name: Mapped[str] = mapped_column(Text)
     pixels: Mapped[int] = mapped_column(BigInteger)
     searched: Mapped[int] = mapped_column(BigInteger)
     hits: Mapped[int]
@@ -158,3 +188,43 @@ class Amplifier(Base):
     border_pixels: Mapped[int | None] = mapped_column(BigInteger)
     border_searched: Mapped[int | None] = mapped_column(BigInteger)
     run: Mapped[Run] = relationship(back_populates="amplifiers")
+
+
+def is_utf8(text):
+    """Tell whether a text, such as the path of a file, can be stored as it is.
+
+    Parameters
+    ----------
+    text : object
+        Taken as its `str`.
+
+    Returns
+    -------
+    bool
+        False where it holds bytes that are no UTF-8, which Python shows as lone surrogates.
+    """
+    return str(text).encode("utf-8", "replace").decode() == str(text)
+
+
+def fitted(table, columns):
+    """Return columns that any database takes: text is cut to its column's length, without NUL and lone surrogates.
+
+    Parameters
+    ----------
+    table : type
+        Of this module.
+    columns : dict
+        Name -> value.
+
+    Returns
+    -------
+    dict
+    """
+    types = table.__table__.columns
+    return {name: _fitted(value, getattr(types[name].type, "length", None)) for name, value in columns.items()}
+
+
+def _fitted(value, length):
+    if not isinstance(value, str):
+        return value
+    return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")[:length]

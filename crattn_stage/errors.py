@@ -1,4 +1,6 @@
-"""The errors a user is told about in one line."""
+"""The errors a user is told about in one line, and how text of unknown origin is shown."""
+
+import logging
 
 
 class CrattnError(Exception):
@@ -25,21 +27,66 @@ class CameraError(CrattnError):
 
 
 def printable(text):
-    """Escape the characters of a text that would break a line or control a terminal.
+    """Return a text that is safe on terminals and in logs: control characters as escapes.
 
     Parameters
     ----------
-    text : str or path-like
-        Such as the name of a file, or a value from a header.
+    text : object
+        Shown as its `str`.
 
     Returns
     -------
     str
-        Line feeds, escape sequences, undecodable bytes and the like as Python writes them.
+        One line.
 
     Examples
     --------
-    >>> print(printable("two\\nlines"))
-    two\\nlines
+    >>> from crattn_stage.errors import printable
+    >>> printable("frame\x1b[31m.fits")
+    'frame\\x1b[31m.fits'
     """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text))
+
+
+def one_line(error):
+    """Return the message of an exception in one printable line of at most 300 characters.
+
+    Parameters
+    ----------
+    error : BaseException
+        Of one of SQLAlchemy, the driver's own message is taken.
+
+    Returns
+    -------
+    str
+        The name of its type where it has no message.
+    """
+    error = getattr(error, "orig", None) or error
+    return printable(" ".join(str(error).split())[:300]) or type(error).__name__
+
+
+class PrintableFormatter(logging.Formatter):
+    """Format log records without control characters, which names of files and headers may hold.
+
+    Parameters
+    ----------
+    formatter : `logging.Formatter`
+        What formats them otherwise.
+    """
+
+    def __init__(self, formatter):
+        super().__init__()
+        self._formatter = formatter
+
+    def format(self, record):
+        """Return a record as text; only the lines of a traceback are separate.
+
+        Parameters
+        ----------
+        record : `logging.LogRecord`
+
+        Returns
+        -------
+        str
+        """
+        return "\n".join(printable(line) for line in self._formatter.format(record).split("\n"))

@@ -5,12 +5,14 @@ The command ``run``, reprocessing and the Celery task all come through here.
 
 import os
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
-from calibration_dbs.records import Record, recorded_run
+from calibration_dbs.provenance import Record, recorded_run
 from crattn_stage.cameras.facts import read_exposure
 from crattn_stage.cameras.profile import recognise
-from crattn_stage.fits.atomic import check_targets, sha256
+from crattn_stage.errors import ModelError
+from crattn_stage.fits.atomic import check_targets, clear_parts, sha256
 from crattn_stage.fits.frame import ObservationFrame
 from crattn_stage.fits.names import preview_path
 from crattn_stage.quality.summary import total
@@ -74,14 +76,15 @@ def mask_file(path, target, stage, record, overwrite=False, mask_extension=False
     ----------
     path, target, stage
         As for `process`.
-    record : `calibration_dbs.records.Record`
+    record : `calibration_dbs.provenance.Record`
         Filled as far as it goes, whatever happens.
     overwrite, mask_extension, preview
         As for `process`.
     known : collection of tuple of str
         (path, sha256) of existing files that are replaced in any case.
     ready : callable, optional
-        As for `crattn_stage.fits.atomic.replacing`.
+        As for `crattn_stage.fits.atomic.replacing`.  It says that nobody else
+        writes to the target: parts of files that a killed process left there are removed.
 
     Returns
     -------
@@ -93,19 +96,23 @@ def mask_file(path, target, stage, record, overwrite=False, mask_extension=False
         If the frame cannot be read, masked or written.
     """
     path, target = Path(path), Path(target)
-    record.run["input_sha256"] = sha256(path)
     with ObservationFrame(path) as frame:
-        # A night that the header does not say is known from elsewhere, or not at all.
-        record.frame.update({k: v for k, v in columns(frame.exposure).items() if v is not None})
+        # Of what is read, whatever comes to lie at the path.
+        record.run["input_sha256"] = frame.sha256()
+        # A night that the header does not give is known from elsewhere, or not at all.
+        record.frame.update({k: v for k, v in frame_columns(frame.exposure).items() if v is not None})
         if frame.exposure.calibration_type:
             record.status = "skipped"
             return Outcome(f"skipped, {frame.exposure.calibration_type} frame")
         picture = [preview_path(target)] if preview else []
+        for output in frame.outputs(target) if ready is not None else ():
+            clear_parts(output)
         # Checked before the work, not after it.
         check_targets([*frame.outputs(target), *picture], overwrite, known)
         stage.do_stage(frame)
         # What really ran, where the user left the choice to us.
         record.run.update({key: stage.provenance[key] for key in ("engine", "version")})
+        record.run["threshold"] = stage.threshold_for(frame.profile)
         if preview:
             from crattn_stage.products.preview import write_preview
 
@@ -135,8 +142,36 @@ def mask_file(path, target, stage, record, overwrite=False, mask_extension=False
         return Outcome(f"{hits}, {summary.fraction:.3%} of pixels, {verdict}{notes}", [*outputs, *picture])
 
 
+@lru_cache(2)
+def stage_of(digest, **context):
+    """Return the stage of a model, loaded once per process, since that takes longer than a small frame.
+
+    Parameters
+    ----------
+    digest : str
+        Sha256 of the model's weights.
+    **context
+        Of `crattn_stage.stage.RuntimeContext`.
+
+    Returns
+    -------
+    `crattn_stage.stage.AttentionCRStage`
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be loaded or is another one.
+    """
+    from crattn_stage.stage import AttentionCRStage, RuntimeContext
+
+    stage = AttentionCRStage(RuntimeContext(**context))
+    if stage.model.card.sha256 != digest:
+        raise ModelError(f"{context['model']}: has another sha256 than the run was queued with")
+    return stage
+
+
 def run_identity(stage):
-    """Return what `calibration_dbs.records.recorded_run` is to know of a stage.
+    """Return what `calibration_dbs.provenance.recorded_run` is told of a stage.
 
     Parameters
     ----------
@@ -162,10 +197,10 @@ def description(header):
     -------
     dict
     """
-    return columns(read_exposure(header, recognise([header])[0]))
+    return frame_columns(read_exposure(header, recognise([header])[0]))
 
 
-def columns(exposure):
+def frame_columns(exposure):
     """Return the columns of `calibration_dbs.tables.Frame` for an exposure.
 
     Parameters
@@ -175,9 +210,10 @@ def columns(exposure):
     Returns
     -------
     dict
+        None where the header does not say.
     """
     names = ("instrument", "camera", "site", "night", "observation_type", "exposure_time")
-    return {name: getattr(exposure, name) for name in names}
+    return {name: None if getattr(exposure, name) == "" else getattr(exposure, name) for name in names}
 
 
 def record_detections(record, detections, seconds):
@@ -185,7 +221,7 @@ def record_detections(record, detections, seconds):
 
     Parameters
     ----------
-    record : `calibration_dbs.records.Record`
+    record : `calibration_dbs.provenance.Record`
     detections : list of `crattn_stage.quality.summary.Detection`
     seconds : float or None
         Exposure time.

@@ -5,10 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import binary_dilation
 from tqdm import tqdm
 
 from crattn_stage import __version__
 from crattn_stage.api import load_model
+from crattn_stage.detection.edges import unexposed
+from crattn_stage.detection.lines import drop_lines
 from crattn_stage.detection.preprocessing import measure_sky
 from crattn_stage.detection.saturation import saturated_stars
 from crattn_stage.errors import FrameError
@@ -147,12 +150,14 @@ class AttentionCRStage(Stage):
         if frame.exposure.calibration_type:
             logger.info("%s: skipped, %s", frame.path, frame.exposure.calibration_type)
             return frame
-        seconds = frame.exposure.exposure_time
+        seconds, settings = frame.exposure.exposure_time, frame.profile.settings
+        threshold = self.threshold_for(frame.profile)
+        provenance = {**self.provenance, "threshold": threshold}
 
         def finish(marks, judged):
             detection = judged.result()
             frame.detections.append(detection)
-            marks.cards = header_cards(detection.summary, seconds, self.provenance)
+            marks.cards = header_cards(detection.summary, seconds, provenance)
 
         # `disable=None` keeps the bar for terminals alone.
         bar = tqdm(frame.ccds(), frame.path.name, len(frame.extensions), leave=False, unit="CCD", disable=None)
@@ -163,7 +168,10 @@ class AttentionCRStage(Stage):
                 amplifiers = frame.amplifiers(extension)
                 names = ", ".join(a.name for a in amplifiers if a.name) or "one"
                 logger.info("%s: %s %s, amplifiers %s", frame.path, frame.profile.name, extension.name, names)
-                searched, found, sky = self._seek(ccd.data, ccd.mask, amplifiers, frame.saturation(extension))
+                searched, found, sky, notes = self._seek(
+                    ccd.data, ccd.mask, amplifiers, frame.saturation(extension), threshold, settings.get("grow", 0)
+                )
+                frame.notes += [f"{extension.name}: {note}" if len(frame.extensions) > 1 else note for note in notes]
                 if judged:
                     finish(*judged)
                 marks = Marks(np.flatnonzero(found).astype(np.int32))
@@ -177,9 +185,25 @@ class AttentionCRStage(Stage):
         blind = [d.name for d in frame.detections if not d.summary.searched]
         if blind:
             frame.notes.append(f"no good pixel in {', '.join(blind)}")
-        frame.cards = header_cards(summary, seconds, self.provenance)
-        frame.history = history(summary, self.provenance)
+        frame.cards = header_cards(summary, seconds, provenance)
+        frame.history = history(summary, provenance)
         return frame
+
+    def threshold_for(self, profile):
+        """Return the threshold for frames of a camera: the user's, the camera's, or the model card's.
+
+        Parameters
+        ----------
+        profile : `crattn_stage.cameras.profile.Profile`
+
+        Returns
+        -------
+        float
+            Probability.
+        """
+        if self.runtime_context.threshold is not None:
+            return self.threshold
+        return profile.settings.get("threshold", self.threshold)
 
     def search(self, name, image, bad, amplifiers, level=None, area=None):
         """Find the cosmic rays of a detector: what every pipeline's stage comes through.
@@ -204,12 +228,16 @@ class AttentionCRStage(Stage):
         `crattn_stage.quality.summary.Detection`
             Nothing searched and nothing found where no pixel is good.
         """
-        return judge(name, image, amplifiers, area, *self._seek(image, bad, amplifiers, level))
+        searched, found, sky, _ = self._seek(image, bad, amplifiers, level, self.threshold)
+        return judge(name, image, amplifiers, area, searched, found, sky)
 
-    def _seek(self, image, bad, amplifiers, level):
-        """Return which pixels of a detector could be searched and the cosmic rays, as bool, and the amplifiers' sky."""
+    def _seek(self, image, bad, amplifiers, level, threshold, grow=0):
+        """Return the pixels of a detector that could be searched, its cosmic rays, the amplifiers' sky, and notes."""
         sections = [a.section for a in amplifiers]
         bad = saturated_stars(image, level) | (False if bad is None else bad)
+        borders, notes = unexposed(image, bad, sections)
+        if borders is not None:
+            bad |= borders
         searched = np.zeros(image.shape, bool)
         for section in sections:
             searched[section] = _alive(image[section], bad[section])
@@ -218,8 +246,11 @@ class AttentionCRStage(Stage):
         found = np.zeros(image.shape, bool)
         sky = measure_sky(image, ~searched, sections)
         if searched.any():
-            found = self.model.detect(image, ~searched, self.threshold, sections, sky)
-        return searched, found, sky
+            found = self.model.detect(image, ~searched, threshold, sections, sky)
+            drop_lines(image, found, ~searched, sections)
+            if grow:
+                found = binary_dilation(found, np.ones((3, 3)), grow) & searched
+        return searched, found, sky, notes
 
 
 def _alive(image, bad):

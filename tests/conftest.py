@@ -1,7 +1,9 @@
 """What the tests share: the real data, small frames, and the rule about skipping."""
 
 import os
+import shutil
 import sys
+import tempfile
 from importlib import metadata
 from pathlib import Path
 
@@ -33,6 +35,44 @@ def data():
     folder = Path(os.environ.get("CRATTN_DATA", ROOT.parent / "shared" / "data"))
     need(folder.is_dir(), "needs the folder of real frames; CRATTN_DATA names it")
     return folder
+
+
+@pytest.fixture
+def folder():
+    """A folder that a server's own user can enter."""
+    path = Path(tempfile.mkdtemp(prefix="crattn-test-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def postgresql(folder):
+    """The URL of an empty PostgreSQL database."""
+    from services import POSTGRESQL, PrivatePostgres, database_answers, installed, scratch_database
+
+    server = None
+    if not database_answers(POSTGRESQL):
+        need(installed("initdb"), "needs PostgreSQL: CRATTN_TEST_POSTGRESQL, or initdb to make one")
+        server = PrivatePostgres(folder / "postgres")
+    with scratch_database(server.url if server else POSTGRESQL) as url:
+        yield url
+    if server:
+        server.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def either_url(request, tmp_path, monkeypatch):
+    """The URL of an up-to-date database of either kind, which is the default of commands."""
+    from calibration_dbs.database import connect, upgrade
+
+    kind = request.param
+    url = f"sqlite:///{tmp_path / 'either.sqlite'}" if kind == "sqlite" else request.getfixturevalue(kind)
+    database = connect(url)
+    upgrade(database)
+    database.dispose()
+    monkeypatch.setenv("CRATTN_DB", url)
+    return url
 
 
 @pytest.fixture(autouse=True)

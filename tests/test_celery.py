@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -16,15 +15,12 @@ from conftest import need
 from night import NIGHT, copy_real_frames, folder_of, write_bad_frames, write_frame
 from services import (
     AMQP,
-    POSTGRESQL,
     REDIS,
     PrivatePostgres,
     PrivateRabbit,
     PrivateRedis,
     broker_answers,
-    database_answers,
     installed,
-    scratch_database,
     wait_for,
 )
 from sqlalchemy import func, select
@@ -36,15 +32,6 @@ from crattn_stage.cli import main
 
 #: Seconds without a sign of life after which the tests take a worker for dead.
 LEASE = 3
-
-
-@pytest.fixture
-def folder():
-    """A folder that a server's own user can enter."""
-    path = Path(tempfile.mkdtemp(prefix="crattn-test-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture
@@ -67,18 +54,6 @@ def redis(folder):
     server = PrivateRedis(folder)
     yield server.url
     server.stop()
-
-
-@pytest.fixture
-def postgresql(folder):
-    server = None
-    if not database_answers(POSTGRESQL):
-        need(installed("initdb"), "needs PostgreSQL: CRATTN_TEST_POSTGRESQL, or initdb to make one")
-        server = PrivatePostgres(folder / "postgres")
-    with scratch_database(server.url if server else POSTGRESQL) as url:
-        yield url
-    if server:
-        server.stop()
 
 
 class Observatory:
@@ -229,7 +204,7 @@ def test_a_killer_is_set_aside_and_the_night_goes_on(redis, observatory, deadly)
     killer = write_frame(night.root, 2)
     night.start_worker(**deadly)
     assert night.reprocess("--celery").wait(120) == 1
-    check(night, good, {killer: "kills whoever masks it: signal SIGKILL"})
+    check(night, good, {killer: "crashed the worker (signal SIGKILL)"})
     assert "2 succeeded, 1 failed" in night.log.read_text()
 
 
@@ -343,7 +318,7 @@ def test_migrations_on_postgresql(postgresql):
 def test_two_commands_at_once_ask_for_each_frame_once(postgresql):
     from concurrent.futures import ThreadPoolExecutor
 
-    from calibration_dbs.records import queue_run
+    from calibration_dbs.runs import Request, queue_runs
 
     database = connect(postgresql)
     upgrade(database)
@@ -351,7 +326,8 @@ def test_two_commands_at_once_ask_for_each_frame_once(postgresql):
 
     def ask(number):
         path = f"/night/{number // 4}.fits"
-        return queue_run(database, path, model, f"{path}.out", threshold=0.5, engine="float32", version="0", options={})
+        columns = {"threshold": 0.5, "engine": "float32", "version": "0", "options": {}}
+        return queue_runs(database, [Request(path, f"{path}.out", model, columns)], NIGHT)[0]
 
     with ThreadPoolExecutor(8) as pool:
         runs = list(pool.map(ask, range(80)))

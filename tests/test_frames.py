@@ -12,7 +12,6 @@ from astropy.nddata import CCDData
 from conftest import sky_image
 
 from crattn_stage.errors import FrameError
-from crattn_stage.fits.atomic import replacing
 from crattn_stage.fits.frame import Marks, ObservationFrame
 
 CARDS = {"L1STATCR": (1, "masked"), "CRNPIX": (3, "pixels")}
@@ -486,15 +485,6 @@ def test_a_failed_write_leaves_no_trace(tmp_path, monkeypatch, suffix):
         with pytest.raises(FrameError, match="No space left on device"):
             frame.write(folder / f"c4d_ooi_r.fits{suffix}")
     assert list(folder.iterdir()) == []
-
-
-def test_replacing_keeps_the_old_file_when_interrupted(tmp_path):
-    target = tmp_path / "f"
-    target.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt), replacing([target], overwrite=True) as (stream,):
-        stream.write(b"half")
-        raise KeyboardInterrupt
-    assert target.read_bytes() == b"old" and os.listdir(tmp_path) == ["f"]
 
 
 def test_running_in_place_is_safe(frame_file):

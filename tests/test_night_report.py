@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy.orm import Session
 
-from calibration_dbs.database import open_database
-from calibration_dbs.records import get_or_add, recorded_run
+from calibration_dbs.database import get_or_add, open_database
+from calibration_dbs.provenance import recorded_run
 from calibration_dbs.tables import Frame, Model
 from crattn_stage.quality.night_report import judge_night, report_html
 

@@ -6,7 +6,7 @@ from sqlalchemy import create_engine, inspect, select, text
 from sqlalchemy.orm import Session
 
 from calibration_dbs.database import connect, open_database, revision, upgrade
-from calibration_dbs.records import recorded_run
+from calibration_dbs.provenance import recorded_run
 from calibration_dbs.tables import VERSION_TABLE, Base, Frame, Model, Run
 
 MODEL = {"name": "m", "architecture": "deepcr", "sha256": "ab" * 32}

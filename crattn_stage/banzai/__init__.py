@@ -123,7 +123,7 @@ class CosmicRayDetector(Stage):
         """Mask an image and record it; what goes wrong is recorded before it is raised or passed over."""
         from sqlalchemy.exc import SQLAlchemyError
 
-        from calibration_dbs.records import recorded_run
+        from calibration_dbs.provenance import recorded_run
         from crattn_stage import __version__
         from crattn_stage.process import description, run_identity
 

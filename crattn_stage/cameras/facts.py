@@ -64,7 +64,13 @@ def read_exposure(header, profile, headers=None, filename="", names=()):
     -------
     `Exposure`
     """
-    start = _start(header, profile)
+    start, seconds = _start(header, profile), exposure_time(header, profile)
+    kind, shortest = (
+        calibration_type(headers or [header], profile, filename, names),
+        profile.settings.get("minimum_exposure"),
+    )
+    if shortest and seconds is not None and seconds < shortest:
+        kind = kind or f"exposure of {seconds:g} s, under the camera's {shortest:g} s"
     return Exposure(
         instrument=profile.family,
         camera=_named(header, profile, "camera"),
@@ -72,8 +78,8 @@ def read_exposure(header, profile, headers=None, filename="", names=()):
         night=night(header, profile),
         ut_date=start[0] if start else "",
         observation_type=observation_type(header, profile),
-        calibration_type=calibration_type(headers or [header], profile, filename, names),
-        exposure_time=exposure_time(header, profile),
+        calibration_type=kind,
+        exposure_time=seconds,
     )
 
 
@@ -149,7 +155,7 @@ def _digits(text):
     if re.fullmatch(r"\d{2}/\d{2}/\d{2}", text):
         # The form of dates before 2000.
         text = f"19{text[6:]}{text[3:5]}{text[:2]}"
-    found = re.match(r"(\d{4})[-/.]?(\d{2})[-/.]?(\d{2})(?!\d)", text)
+    found = re.match(r"(\d{4})[-/.:]?(\d{2})[-/.:]?(\d{2})(?!\d)", text)
     return "".join(found.groups()) if found else None
 
 

@@ -146,7 +146,7 @@ def identify(hdus, filename=""):
     why : dict
         The cards that told, with their values.
     """
-    return recognise(_headers(hdus), filename, [h.name for h in hdus])
+    return recognise(_headers(hdus), filename, _names(hdus))
 
 
 def companion_name(profile, filename, header):
@@ -173,10 +173,15 @@ def companion_name(profile, filename, header):
 
 
 def _headers(hdus):
-    return [hdus[0].header, *(h.header for h in hdus[1:] if h.shape)]
+    # Planes that an earlier run added tell nothing of the camera.
+    return [hdus[0].header, *(h.header for h in hdus[1:] if h.shape and "CRIMAGE" not in h.header)]
 
 
-def understand(hdus, filename="", companion=None, pixels=None, identified=None):
+def _names(hdus):
+    return [h.name for h in hdus if "CRIMAGE" not in h.header]
+
+
+def understand(hdus, filename="", companion=None, pixels=None, identified=None, calibrations=False):
     """Say what the HDUs of a frame are.
 
     Parameters
@@ -191,6 +196,8 @@ def understand(hdus, filename="", companion=None, pixels=None, identified=None):
         (file, index) -> array, with file "frame" or "companion".  Without it nothing is decided by content.
     identified : tuple, optional
         From `identify`.
+    calibrations : bool
+        Describe the detectors of a frame that is not of the sky, too.
 
     Returns
     -------
@@ -202,11 +209,11 @@ def understand(hdus, filename="", companion=None, pixels=None, identified=None):
         If there is no image in it, a section is malformed, or it cannot be told what an HDU is.
     """
     profile, why = identified or identify(hdus, filename)
-    headers, names = _headers(hdus), [h.name for h in hdus]
+    headers, names = _headers(hdus), _names(hdus)
     images = [h for h in hdus if h.shape]
     layout = Layout(profile, why, hdus[0].header.copy(), None)
     layout.planes = [_by_profile(h, profile) for h in images]
-    calibration = facts.calibration_type(headers, profile, filename, names)
+    calibration = not calibrations and facts.calibration_type(headers, profile, filename, names)
     layout.refusal = facts.refusal(headers, profile, filename, names)
     if not calibration and not layout.refusal:
         layout.refusal = _by_content(layout, pixels)
@@ -218,7 +225,7 @@ def understand(hdus, filename="", companion=None, pixels=None, identified=None):
         # Some pipelines write what was observed on the image alone.
         layout.header.extend(detectors[0].header, unique=True, strip=True, end=True)
     layout.exposure = facts.read_exposure(layout.header, profile, headers, filename, names)
-    if calibration or layout.refusal:
+    if (layout.exposure.calibration_type and not calibrations) or layout.refusal:
         return layout
     if not detectors:
         raise FrameError(_nothing_to_mask(images, layout))
@@ -376,7 +383,7 @@ def _set_mask(extension, hdu, order, count, layout, hdus, companion, pixels):
         return
     if convention is None:
         convention, writable, note = masks.convention_by_values(
-            _integers(pixels(source, plane.index)), plane.name or f"HDU {plane.index}"
+            _integers(pixels(source, plane.index)), plane.name or f"HDU {plane.index}", "L1IDCR" in hdu.header
         )
         writable = writable and not floats
     elif not convention.fits(_dtype_of(plane)):

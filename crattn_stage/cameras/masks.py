@@ -198,7 +198,7 @@ def _named_bits(prefix, headers):
     return values
 
 
-def convention_by_values(plane, name):
+def convention_by_values(plane, name, masked=False):
     """Return the convention of a mask plane whose flags nobody explains, as far as its values tell.
 
     Parameters
@@ -206,6 +206,8 @@ def convention_by_values(plane, name):
     plane : `numpy.ndarray` of int
     name : str
         Its EXTNAME, for messages.
+    masked : bool
+        Whether an earlier run has put its cosmic rays into it.
 
     Returns
     -------
@@ -223,7 +225,8 @@ def convention_by_values(plane, name):
     """
     values = np.unique(plane)
     others = values[values != 0]
-    if others.size <= 1 and GENERIC.cosmic_ray not in others:
+    rest = others[others != GENERIC.cosmic_ray] if masked else others
+    if rest.size <= 1 and GENERIC.cosmic_ray not in rest:
         # Good or bad, whatever the value for it is: 1, 255, True.
         return MaskConvention(name, str(plane.dtype), GENERIC.cosmic_ray, None, bits=False), True, ""
     marked = np.count_nonzero(plane) / plane.size

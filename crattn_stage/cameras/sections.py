@@ -268,11 +268,18 @@ def _present(header, cards, name):
 
 def _limits(header, rules, name, shape):
     """Return the section that cards of single limits give, as Subaru's do, or counts of pixels, as ESO's do."""
-    pairs = []
+    pairs, told = [], False
     for axis, size in (("columns", shape[1]), ("rows", shape[0])):
         values = [header.get(card.replace("{name}", name)) for card in rules.get(axis, ())]
-        if not values:
+        if all(value is None for value in values):
             pairs.append((1, size))
+            continue
+        told = True
+        if rules["form"] == "counts" and len(values) == 4:
+            outputs = 2 if len(rules.get("names", ())) > 1 else 1
+            pairs.append(_counted(*values, size, outputs))
+            if pairs[-1] is None:
+                return None
             continue
         if not all(type(value) is int and value >= 0 for value in values):
             return None
@@ -283,7 +290,21 @@ def _limits(header, rules, name, shape):
             last = first + values[1] - 1
         # Some limits lie beyond the edge.
         pairs.append((max(1, min(first, last)), min(size, max(first, last))))
-    return Section(*pairs) if all(low <= high for low, high in pairs) else None
+    return Section(*pairs) if told and all(low <= high for low, high in pairs) else None
+
+
+def _counted(before, own, behind, position, size, outputs):
+    """Return the limits of an output's own pixels along an axis; None where its counts are not those of this image.
+
+    Counts begin at the output: one at the far end has the pixels before its own there, too.
+    """
+    before, behind = (value if type(value) is int and value >= 0 else 0 for value in (before, behind))
+    if type(own) is not int:
+        own = size - before - behind
+    if own <= 0 or size not in {number * (before + own + behind) for number in (1, outputs)}:
+        return None
+    far = type(position) is int and (position - 1) % own >= own / 2
+    return (size - before - own + 1, size - before) if far else (before + 1, before + own)
 
 
 def _fixed(header, rules):

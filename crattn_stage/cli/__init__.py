@@ -10,6 +10,7 @@ import click
 
 from crattn_stage import __version__
 from crattn_stage.cli import cameras, db, frames, models, nights, quality
+from crattn_stage.errors import PrintableFormatter
 
 #: Entry points of this group are commands, too: other packages join the command line with them.
 COMMANDS = "crattn_stage.commands"
@@ -50,7 +51,9 @@ def _unavailable(name, reason):
 @click.option("-v", "--verbose", is_flag=True, help="Say more of what happens.")
 def main(verbose):
     """Mask cosmic rays in CCD frames with attention U-Nets."""
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s")))
+    logging.basicConfig(handlers=[handler])
     logging.getLogger("crattn_stage").setLevel(logging.INFO if verbose else logging.WARNING)
 
 

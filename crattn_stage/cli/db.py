@@ -1,15 +1,16 @@
 """``db``: the provenance database."""
 
 import os
+from datetime import UTC, datetime, timedelta
 
 import click
 
-from crattn_stage.cli.options import database_option, explained, with_database, without_password
+from crattn_stage.cli.options import database_option, explained, say, with_database
 
 
 @click.group()
 def db():
-    """Upgrade and inspect the provenance database."""
+    """Upgrade, inspect and prune the provenance database."""
 
 
 def _print_revision(url, upgraded):
@@ -22,7 +23,7 @@ def _print_revision(url, upgraded):
     if upgraded:
         database.upgrade(engine)
     present, newest = database.revision(engine)
-    click.echo(f"{without_password(url)}: revision {present}, newest {newest}")
+    say(f"{database.without_password(url)}: revision {present}, newest {newest}")
 
 
 @db.command()
@@ -39,3 +40,23 @@ def current(url):
     """Print the revision of the tables and the newest one."""
     with explained():
         with_database(url, lambda url: _print_revision(url, upgraded=False))
+
+
+@db.command()
+@click.option("--days", required=True, type=click.IntRange(0), help="Keep everything of the last DAYS days.")
+@click.option("--dry-run", is_flag=True, help="Print what would be deleted.")
+@database_option
+def prune(days, dry_run, url):
+    """Delete runs that were replaced, and the counts per amplifier of old runs.
+
+    The last run of each frame stays, and the last success for each output:
+    nothing is masked again, `trace` knows every output as it is, and usual
+    hit rates are the same.
+    """
+    with explained():
+        from calibration_dbs import provenance
+        from calibration_dbs.database import open_database
+
+        before = datetime.now(UTC) - timedelta(days=days)
+        runs, amplifiers = with_database(url, lambda url: provenance.prune(open_database(url), before, dry_run))
+        say(f"{runs} runs and the amplifiers of others, {amplifiers} rows, {'would be' if dry_run else 'are'} deleted")

@@ -1,19 +1,27 @@
-"""``models``: the shipped ones, imported ones, and which of them is chosen for which frames."""
+"""``models``: shipped and imported models, and which of them is chosen for which frames."""
 
 import json
 import sys
 
 import click
 
-from crattn_stage.cli.nights import Night
-from crattn_stage.cli.options import DONE, FAILED, database_option, explained, overwrite_option, with_database
+from crattn_stage.cli.options import (
+    DONE,
+    FAILED,
+    Night,
+    database_option,
+    explained,
+    overwrite_option,
+    say,
+    with_database,
+)
 from crattn_stage.errors import CrattnError
 from crattn_stage.models.architectures import ARCHITECTURES
 
 
 @click.group()
 def models():
-    """List, show, verify and import models."""
+    """List, show, verify, import and register models."""
 
 
 @models.command("list")
@@ -100,28 +108,48 @@ def import_model(file, architecture, name, output_dir, overwrite):
 
 @models.command("register")
 @click.argument("model")
-@click.option("--instrument", help="Camera family (decam, lco, generic) or INSTRUME; any without it.")
+@click.option("--instrument", help="Camera family (decam, lco, generic) or INSTRUME; any by default.")
 @click.option("--from", "first_night", type=Night(), help="First night it is valid for.")
 @click.option("--until", "last_night", type=Night(), help="Last night it is valid for.")
-@click.option("--supersedes", metavar="MODEL", help="A model that is not chosen any more where this one is valid.")
+@click.option("--supersedes", metavar="MODEL", help="A model that is no longer chosen where this one is valid.")
 @click.option("--reason", help="For the history.")
+@click.option("--clear-bad", is_flag=True, help="Trust a model again that was retired as bad.")
+@click.option("--new-instrument", is_flag=True, help="Accept an instrument of which no frame is known yet.")
 @database_option
-def register_model(model, url, **validity):
+def register_model(model, url, new_instrument, **validity):
     """Make MODEL the choice of `reprocess` for an instrument and a range of nights.
 
-    Of several, one for the instrument goes before one for any, then the one
+    A model for the instrument is preferred to one for any, then the one
     registered last.
     """
     with explained():
         from calibration_dbs import registry
         from calibration_dbs.database import open_database
         from crattn_stage.models.cards import load
-        from crattn_stage.nights.runs import describe_model
+        from crattn_stage.nights.plan import describe_model
 
         load(model)
         description = describe_model(model)
-        with_database(url, lambda url: registry.register(open_database(url), description, **validity))
-        click.echo(f"{description['name']} {description['sha256'][:16]} is registered")
+
+        def register(url):
+            database = open_database(url)
+            if validity["instrument"] and not new_instrument:
+                _check_instrument(registry.known_instruments(database), validity["instrument"])
+            return registry.register(database, description, **validity)
+
+        name = with_database(url, register)
+        say(f"{name} {description['sha256'][:16]} is registered")
+
+
+def _check_instrument(cameras, name):
+    from crattn_stage.cameras.profile import profiles
+
+    families = {profile.family for profile in profiles()}
+    if name.lower() not in families | cameras:
+        known = f"known cameras are {', '.join(sorted(cameras))}" if cameras else "no camera is known yet"
+        raise CrattnError(
+            f"unknown instrument {name!r}: no camera family (see `cameras`), and {known}; --new-instrument accepts it"
+        )
 
 
 @models.command("retire")
@@ -135,8 +163,8 @@ def retire_model(model, url, **how):
         from calibration_dbs import registry
         from calibration_dbs.database import open_database
 
-        with_database(url, lambda url: registry.retire(open_database(url), model, **how))
-        click.echo(f"{model} is retired")
+        name = with_database(url, lambda url: registry.retire(open_database(url), model, **how))
+        say(f"{name} is retired")
 
 
 @models.command("history")
@@ -150,10 +178,11 @@ def model_history(url):
         for validity, model in with_database(url, lambda url: registry.history(open_database(url))):
             nights = f"{validity.first_night or '...'}-{validity.last_night or '...'}"
             until = f"{validity.retired:%Y-%m-%d %H:%M}" if validity.retired else "now"
-            notes = [validity.reason, "bad" if model.is_bad else None]
-            click.echo(
+            retired = validity.retired_reason and f"retired: {validity.retired_reason}"
+            notes = ", ".join(filter(None, [validity.reason, retired, "bad" if model.is_bad else None]))
+            say(
                 f"{validity.registered:%Y-%m-%d %H:%M} to {until:16}  {model.name:20} {model.sha256[:16]}  "
-                f"{validity.instrument or 'any':10} {nights}  {', '.join(filter(None, notes))}".rstrip()
+                f"{validity.instrument or 'any':10} {nights}  {notes}".rstrip()
             )
 
 
@@ -163,8 +192,11 @@ def model_history(url):
 def masked_frames(model, url):
     """List the frames that were masked with MODEL, a name or the first digits of its sha256."""
     with explained():
-        from calibration_dbs import registry
+        from calibration_dbs import provenance
         from calibration_dbs.database import open_database
 
-        for run, frame in with_database(url, lambda url: registry.masked_with(open_database(url), model)):
-            click.echo(f"{frame.night or '-':8}  {frame.path}  {run.output_path}  {run.finished:%Y-%m-%d %H:%M}")
+        def print_frames(url):
+            for night, path, output, finished in provenance.masked_with(open_database(url), model):
+                say(f"{night or '-':8}  {path}  {output}  {finished:%Y-%m-%d %H:%M}")
+
+        with_database(url, print_frames)

@@ -1,144 +1,195 @@
 """``reprocess`` and ``worker``."""
 
-import logging
 import os
 import signal
 import sys
 import time
+import uuid
+from collections import deque
 from contextlib import contextmanager
-from datetime import datetime
+from itertools import groupby
 
 import click
 
 from crattn_stage.cli.options import (
     DONE,
     FAILED,
+    Night,
     database_option,
     engine_option,
     explained,
     overwrite_option,
+    say,
     threshold_option,
     with_database,
-    without_password,
 )
-from crattn_stage.errors import CrattnError
-from crattn_stage.settings import default_database
+from crattn_stage.errors import CrattnError, one_line, printable
 
-#: Seconds between looks at the database, and after which messages that nothing came of are sent again.
-LOOK, RESEND = 0.5, 60
-
-
-class Night(click.ParamType):
-    """A night: YYYYMMDD, or with hyphens."""
-
-    name = "YYYYMMDD"
-
-    def convert(self, value, parameter, context):
-        try:
-            return datetime.strptime(value.replace("-", ""), "%Y%m%d").strftime("%Y%m%d")
-        except ValueError:
-            self.fail(f"{value!r} is not a date YYYYMMDD", parameter, context)
+#: Seconds without progress after which messages are sent again.
+RESEND = 60
+#: Frames that are queued before work on them begins; a range of nights goes in such portions.
+PORTION = 2000
 
 
 @click.command()
-@click.option("--night", required=True, type=Night(), help="The observatory's own label of the night.")
+@click.option("--night", type=Night(), help="The observatory's own label of the night.")
+@click.option("--from", "first", type=Night(), help="First night of a range.")
+@click.option("--until", "last", type=Night(), help="Last night of the range.")
 @click.option(
     "--root",
     envvar="CRATTN_ROOT",
     required=True,
     type=click.Path(exists=True, file_okay=False),
-    help="Folder of the data, laid out SITE/INSTRUMENT/NIGHT/processed; CRATTN_ROOT without it.",
+    help="Folder of the data, laid out SITE/INSTRUMENT/NIGHT/processed; by default CRATTN_ROOT.",
 )
-@click.option("--site", default="*", help="Folder of the site; all without it.")
-@click.option("--instrument", default="*", help="Folder of the instrument (with --pattern: INSTRUME or camera family).")
+@click.option("--site", default="*", help="Folder of the site; all by default.")
+@click.option(
+    "--instrument", "instruments", multiple=True, default=["*"],
+    help="Folder of the instrument (with --pattern or --list: INSTRUME or camera family); may be repeated.",
+)  # fmt: skip
 @click.option("--pattern", help="Shell pattern of files below --root, instead of that layout; ** crosses folders.")
+@click.option("--list", "list_file", type=click.File(), help="File of paths, one a line, instead of that layout.")
 @click.option(
     "--output-root", type=click.Path(file_okay=False), help="Output goes below it as input lies below --root."
 )
-@click.option(
-    "--model", help="Shipped name, or path of a .safetensors file; the one registered for the frame without it."
-)
+@click.option("--model", help="Shipped name, or path of a .safetensors file; by default as registered for the frame.")
 @threshold_option
 @engine_option
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(1), help="Processes on this machine.")
 @click.option("--celery", is_flag=True, help="Send the frames to Celery workers instead.")
 @click.option("--detach", is_flag=True, help="With --celery: do not wait for the workers.")
-@click.option("--force", is_flag=True, help="Mask again what is done.")
-@click.option("--dry-run", is_flag=True, help="Say what would happen to each frame, and why.")
+@click.option(
+    "--ahead", type=click.IntRange(1), help="With --celery: send at most so many frames ahead; all by default."
+)
+@click.option("--force", is_flag=True, help="Mask again what is up to date.")
+@click.option("--dry-run", is_flag=True, help="Print what would happen to each frame, and why, and an estimate.")
 @overwrite_option
 @click.option("--mask-extension", is_flag=True, help="Add a CRMASK plane of the cosmic rays alone.")
 @database_option
 def reprocess(
-    night, root, site, instrument, pattern, output_root, model, threshold, engine, jobs, celery, detach, force,
-    dry_run, url, **options,
+    night, first, last, root, site, instruments, pattern, list_file, output_root, model, threshold, engine, jobs,
+    celery, detach, ahead, force, dry_run, url, **options,
 ):  # fmt: skip
-    """Mask the frames of a night that are due.
+    """Mask the frames of a night, or of a range of nights, that are out of date.
 
-    A frame is due unless the same file, model, threshold and major version
+    A frame is up to date if the same file, model, threshold and major version
     have already succeeded and the output is still as it was written.  Started
-    again after a stop, it goes on where it was.  An output of its own is
-    replaced; any other existing file is kept, unless --overwrite.
+    again after a stop, the command continues where it was.  Files that it
+    wrote itself are replaced; any other existing file is kept, unless
+    --overwrite.
 
     Ctrl-C lets the frames in work finish; a second one abandons them.  With
     --celery it ends the watching, not the work.
     """
-    if detach and not celery:
-        raise click.UsageError("--detach is of --celery")
+    if (night is None) == (first is None or last is None):
+        raise click.UsageError("either --night, or --from and --until")
+    if first and first > last:
+        raise click.UsageError(f"no night is from {first} until {last}")
+    if (detach or ahead) and not celery:
+        raise click.UsageError("--detach and --ahead need --celery")
+    if detach and ahead:
+        raise click.UsageError("--ahead sends frames while others are masked; it cannot --detach")
     if pattern is not None and (os.path.isabs(pattern) or not pattern):
         raise click.UsageError(f"--pattern {pattern!r} is not a pattern of files below --root")
     with explained():
-        from calibration_dbs.database import open_database
+        from calibration_dbs.database import UNREACHABLE, default_url, open_database
         from crattn_stage.nights.find import find_frames
-        from crattn_stage.nights.runs import plan, submit
+        from crattn_stage.nights.follow import Tally
+        from crattn_stage.nights.plan import plan, submit
 
-        url = url or default_database()
+        first, last, label = night or first, night or last, night or f"{first}-{last}"
+        url = url or default_url()
         database = with_database(url, open_database)
-        frames, mentioned = find_frames(root, night, site, instrument, pattern, output_root)
-        for frame in mentioned:
-            click.echo(f"{frame.path}: of night {frame.night}, not of {night}", err=True)
-        if not frames:
-            raise CrattnError(f"no frames of night {night} below {root}")
-        steps = with_database(
-            url, lambda _: [plan(database, frame, model, threshold, root, output_root, force) for frame in frames]
+        paths = [line.strip() for line in list_file if line.strip()] if list_file else None
+        frames, mentioned = with_database(
+            url, lambda _: find_frames(root, first, last, site, instruments, pattern, paths, output_root, database)
         )
+        for frame in mentioned:
+            say(f"{frame.path}: of night {frame.night}, not of {label}", err=True)
+        if not frames:
+            raise CrattnError(_nothing_found(label, root, site, instruments, pattern, list_file))
+        steps = with_database(url, lambda _: plan(database, frames, model, threshold, root, output_root, force))
+        refused = [step for step in steps if step.error]
+        for step in refused:
+            say(f"{step.frame.path}: {step.error}", err=True)
         if dry_run:
-            _tell(steps)
-            sys.exit(DONE)
-        for step in steps:
-            if not step.due:
-                click.echo(f"{step.frame.path}: skipped, {step.reason}")
-        runs = with_database(url, lambda _: submit(database, steps, night, engine, **options))
-        if not runs:
-            click.echo(f"night {night}: nothing is due")
-            sys.exit(DONE)
+            _print_plan(database, steps, jobs)
+            sys.exit(FAILED if refused else DONE)
+        settled = [step for step in steps if not (step.out_of_date or step.error)]
+        for step in settled:
+            say(f"{step.frame.path}: skipped, {step.reason}")
+        if len(refused) + len(settled) == len(steps):
+            with_database(url, lambda _: submit(database, settled, first))
+            say(f"night {label}: nothing is out of date; {len(settled)} skipped")
+            sys.exit(FAILED if refused else DONE)
+        tally, left = Tally(), 0
         try:
-            if celery:
-                finished = _by_celery(database, runs, detach)
-            else:
-                finished = _here(url, database, runs, min(jobs, len(runs)))
-        except (*_lost_connections(),) as error:
-            cause = str(getattr(error, "orig", None) or error).split("\n")[0]
-            raise CrattnError(f"{cause}; what is not done stays queued, the same command goes on") from error
-    sys.exit(finished)
+            for portion in _portions(steps):
+                runs = {}
+                for date, group in groupby(portion, lambda step: step.frame.night):
+                    group = list(group)
+                    runs |= with_database(url, lambda _, g=group, d=date: submit(database, g, d, engine, **options))
+                for step in portion:
+                    if step.error and step not in refused:
+                        refused.append(step)
+                        say(f"{step.frame.path}: {step.error}", err=True)
+                if left:
+                    left += len(runs)
+                elif celery:
+                    left = _by_celery(database, runs, tally, detach, ahead)
+                elif runs:
+                    left = _here(url, database, runs, tally, min(jobs, len(runs)))
+        except UNREACHABLE as error:
+            raise CrattnError(
+                f"{one_line(error)}; what is not done stays queued, the same command continues"
+            ) from error
+        if celery and detach:
+            sys.exit(FAILED if refused else DONE)
+        say(tally.summary(len(settled)))
+        if left:
+            say(f"{left} frames are left; the same command continues", err=True)
+    sys.exit(FAILED if left or refused or tally.replaced or tally.counts["failed"] else DONE)
 
 
-def _lost_connections():
-    from kombu.exceptions import OperationalError
+def _nothing_found(label, root, site, instruments, pattern, list_file):
+    if list_file is not None:
+        return f"no frames of night {label} in {list_file.name}"
+    if pattern is not None:
+        return f"no frames of night {label} among {os.path.join(root, pattern)}"
+    layout = [os.path.join(root, site, instrument, "NIGHT", "processed", "*.fits*") for instrument in instruments]
+    return (
+        f"no frames of night {label} in {', '.join(layout)}; "
+        "frames that lie elsewhere need --pattern, such as --pattern '**/*.fits.fz'"
+    )
 
-    from calibration_dbs.records import UNREACHABLE
 
-    return (OperationalError, *UNREACHABLE)
+def _portions(steps):
+    """Yield the steps in portions of as many as are queued at once, night by night."""
+    steps = sorted(steps, key=lambda step: (step.frame.night, step.frame.path))
+    for start in range(0, len(steps), PORTION):
+        yield steps[start : start + PORTION]
 
 
-def _tell(steps):
-    width = max(len(str(step.frame.path)) for step in steps)
+def _print_plan(database, steps, jobs):
+    from calibration_dbs.provenance import recent_speed
+
+    width = max(len(printable(step.frame.path)) for step in steps)
     for step in steps:
-        model = f"{step.model['name']} {step.model['sha256'][:8]}" if step.due else ""
-        click.echo(f"{step.frame.path!s:{width}}  {'mask' if step.due else 'skip':4}  {model:26}  {step.reason}")
-    click.echo(f"{sum(step.due for step in steps)} of {len(steps)} frames are due")
+        model = f"{step.model['name']} {step.model['sha256'][:8]}" if step.out_of_date else ""
+        what = "mask" if step.out_of_date else "skip"
+        say(f"{printable(step.frame.path):{width}}  {what:4}  {model:26}  {step.error or step.reason}")
+    wanted = [step for step in steps if step.out_of_date]
+    line, megapixels = f"{len(wanted)} of {len(steps)} frames are out of date", sum(s.frame.megapixels for s in wanted)
+    speed = recent_speed(database)
+    if wanted:
+        line += f"; {megapixels:.0f} megapixels"
+    if wanted and speed:
+        hours = megapixels / speed / jobs / 3600
+        line += f", about {hours:.1f} h on {jobs} {'worker' if jobs == 1 else 'workers'} at {speed:.2f} a second each"
+    say(line)
 
 
-def _here(url, database, runs, jobs):
+def _here(url, database, runs, tally, jobs):
     from crattn_stage.nights.local_workers import LocalWorkers
 
     with (
@@ -146,94 +197,98 @@ def _here(url, database, runs, jobs):
         LocalWorkers(url, runs, jobs) as workers,
     ):
 
-        def idle():
+        def idle(left):
             if asked:
                 workers.stop()
             # The workers stop by themselves when nothing is left, or when they are told to.
             return not workers.watch()
 
-        return _follow(database, runs, idle)
+        return _show(database, runs, tally, idle)
 
 
-def _by_celery(database, runs, detach):
-    from calibration_dbs.records import any_held, open_runs
+def _by_celery(database, runs, tally, detach, ahead):
+    import logging
+
+    from calibration_dbs.database import without_password
+    from calibration_dbs.runs import RunIds, any_held, open_runs
     from crattn_stage.nights import tasks
 
-    tasks.send(runs)
-    click.echo(f"{len(runs)} frames sent to {without_password(tasks.BROKER)}")
+    waiting, ids = deque(runs), RunIds(runs)
+
+    def send_more(left):
+        room = len(waiting) if ahead is None else max(0, ahead - (left - len(waiting)))
+        portion = [waiting.popleft() for _ in range(min(room, len(waiting)))]
+        try:
+            tasks.send({run: runs[run] for run in portion})
+        except tasks.BrokerError:
+            waiting.extendleft(reversed(portion))
+            raise
+
+    try:
+        send_more(len(runs))
+    except tasks.BrokerError as error:
+        raise CrattnError(f"{error}; the frames stay queued, the same command continues") from error
+    say(f"{len(runs) - len(waiting)} of {len(runs)} frames sent to {without_password(tasks.BROKER)}")
     if detach:
-        return DONE
+        return 0
     progress = {"left": len(runs), "since": time.monotonic(), "patience": RESEND}
 
-    def idle():
-        left = open_runs(database, runs)
-        if len(left) != progress["left"] or any_held(database, runs):
-            progress.update(left=len(left), since=time.monotonic())
-        elif time.monotonic() - progress["since"] > progress["patience"]:
-            # A broker that has lost its messages costs nothing: a run is done once, however often it is asked for.
-            progress.update(since=time.monotonic(), patience=2 * progress["patience"])
-            click.echo("no worker takes them; sent again.  Large frames need a worker with --large.", err=True)
-            try:
-                tasks.send({run: runs[run] for run in left})
-            except _lost_connections() as error:
-                logging.getLogger(__name__).warning("the broker: %s", error)
-        return bool(asked)
+    def idle(left):
+        if asked:
+            return True
+        try:
+            send_more(left)
+            if left != progress["left"]:
+                progress.update(left=left, since=time.monotonic())
+            elif time.monotonic() - progress["since"] > progress["patience"]:
+                progress.update(since=time.monotonic())
+                if not any_held(database, ids):
+                    # A broker that lost its messages costs nothing: a run is done once, however often it is sent.
+                    progress.update(patience=2 * progress["patience"])
+                    say("no worker takes them; sent again.  Large frames need a worker with --large.", err=True)
+                    sent = set(open_runs(database, ids)).difference(waiting)
+                    tasks.send({run: runs[run] for run in sorted(sent)})
+        except tasks.BrokerError as error:
+            logging.getLogger(__name__).warning("%s", error)
+        return False
 
     with _patient_interrupt("the workers go on; started again, this command follows them") as asked:
-        return _follow(database, runs, idle)
+        return _show(database, runs, tally, idle)
 
 
-def _follow(database, runs, idle):
-    """Show runs as they end, until all have or `idle` says that none will."""
+def _show(database, runs, tally, idle):
+    """Print runs as they end; return how many are left when no more will."""
     from tqdm import tqdm
 
-    from calibration_dbs.records import UNREACHABLE, close_batch, over_runs
-    from crattn_stage.quality.night_report import summary
+    from calibration_dbs.runs import close_batches
+    from crattn_stage.nights.follow import follow
 
-    shown, megapixels, began = set(), 0.0, time.monotonic()
+    left, began, before = len(runs), time.monotonic(), tally.megapixels
     with tqdm(total=len(runs), unit="frame", disable=None) as bar:
-        while True:
-            try:
-                last = idle()
-                over = over_runs(database, runs)
-            except UNREACHABLE as error:
-                logging.getLogger(__name__).warning("the database: %s", str(error.orig).strip().split("\n")[0])
-                time.sleep(2)
-                continue
-            for run in over:
-                if run.id in shown:
-                    continue
-                shown.add(run.id)
-                megapixels += run.megapixels or 0
-                bar.set_postfix_str(f"{megapixels / (time.monotonic() - began):.2f} Mpx/s", refresh=False)
-                bar.update()
-                _show(run, bar)
-            if last or len(shown) == len(runs):
-                break
-            time.sleep(LOOK)
-    if shown:
-        close_batch(database, next(iter(shown)))
-    click.echo(summary(database, runs, failures=False))
-    failed = any(run.status == "failed" for run in over)
-    if len(shown) < len(runs):
-        click.echo(f"{len(runs) - len(shown)} frames are left; the same command goes on", err=True)
-        failed = True
-    return FAILED if failed else DONE
+        for run in follow(database, runs, idle):
+            left -= 1
+            tally.add(run)
+            rate = (tally.megapixels - before) / (time.monotonic() - began)
+            bar.set_postfix_str(f"{rate:.2f} Mpx/s", refresh=False)
+            bar.update()
+            bar.write(printable(_line(run)), file=sys.stderr if run.status == "failed" else sys.stdout)
+    close_batches(database, runs)
+    return left
 
 
-def _show(run, bar):
+def _line(run):
     if run.status == "failed":
-        bar.write(f"{run.frame.path}: {run.error}", file=sys.stderr)
-    elif run.status == "succeeded":
-        reason = f": {run.reason}" if run.reason else ""
-        bar.write(f"{run.frame.path}: CRNHIT {run.hits}, {run.verdict}{reason}")
-    else:
-        bar.write(f"{run.frame.path}: {run.status}")
+        return f"{run.frame.path}: {run.error}"
+    if run.status == "succeeded":
+        return f"{run.frame.path}: CRNHIT {run.hits}, {run.verdict}{f': {run.reason}' if run.reason else ''}"
+    if run.status == "superseded":
+        return f"{run.frame.path}: superseded, {run.error}" if run.error else f"{run.frame.path}: already done"
+    return f"{run.frame.path}: {run.status}"
 
 
 @contextmanager
 def _patient_interrupt(message):
-    """Yield a list that gets an element, and say something, at the first Ctrl-C; the second one raises."""
+    """Yield a list that gets an element, and print a message, at the first Ctrl-C; the second one raises."""
     asked = []
 
     def handle(number, stack):
@@ -246,13 +301,13 @@ def _patient_interrupt(message):
     try:
         yield asked
     except KeyboardInterrupt:
-        raise CrattnError("abandoned; the same command goes on") from None
+        raise CrattnError("abandoned; the same command continues") from None
     finally:
         signal.signal(signal.SIGINT, before)
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.option("--concurrency", type=click.IntRange(1), help="Frames at a time; one per core pair without it.")
+@click.option("--concurrency", type=click.IntRange(1), help="Frames at a time; by default one for every two CPUs.")
 @click.option("--large", is_flag=True, help="Take large frames, too; alone on a machine with the memory for them.")
 @click.option("--large-only", is_flag=True, help="Take nothing but large frames.")
 @database_option
@@ -264,20 +319,23 @@ def worker(concurrency, large, large_only, url, celery_arguments):
     CRATTN_BROKER.
     """
     with explained():
-        from calibration_dbs.database import open_database
-        from crattn_stage.detection.engines.base import available_cores
+        from calibration_dbs.database import default_url, open_database
+        from crattn_stage.processors import available_cpus
 
-        url = url or default_database()
+        url = url or default_url()
         # Just to see that it is there; the processes to come must not inherit a connection.
         with_database(url, open_database).dispose()
         os.environ["CRATTN_DB"] = url
-        cores = available_cores()
-        concurrency = concurrency or max(1, cores // 2)
-        # Workers that all took every core would fight for them.
-        threads = str(max(1, cores // concurrency))
+        cpus = available_cpus()
+        concurrency = concurrency or max(1, cpus // 2)
+        # Workers that all took every CPU would fight for them.
+        threads = str(max(1, cpus // concurrency))
         os.environ["CRATTN_THREADS"] = os.environ["OMP_NUM_THREADS"] = threads
         from crattn_stage.nights import tasks
 
         queues = [tasks.LARGE_QUEUE] if large_only else [tasks.QUEUE] + [tasks.LARGE_QUEUE] * large
         arguments = ["worker", "--loglevel=INFO", f"--concurrency={concurrency}", f"--queues={','.join(queues)}"]
+        if not any(argument.startswith(("-n", "--hostname")) for argument in celery_arguments):
+            # Two workers of one machine need two names.
+            arguments.append(f"--hostname=crattn-{os.getpid()}-{uuid.uuid4().hex[:4]}@%h")
         tasks.app.worker_main([*arguments, *celery_arguments])

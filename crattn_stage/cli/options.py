@@ -1,14 +1,14 @@
-"""What the commands share: their options, and how errors are told."""
+"""What the commands share: their options, and how they print results and errors."""
 
 import sys
 from contextlib import contextmanager
+from datetime import datetime
 
 import click
 
-from crattn_stage.errors import CrattnError
-from crattn_stage.settings import default_database
+from crattn_stage.errors import CrattnError, one_line, printable
 
-#: Exit status: all done; some frames failed.  click's own 2 says that the command itself was wrong.
+#: Exit status: all done; some frames failed.  click's own 2 is for wrong usage.
 DONE, FAILED = 0, 1
 
 model_option = click.option(
@@ -40,17 +40,35 @@ database_option = click.option(
     "--db",
     "url",
     envvar="CRATTN_DB",
-    help="SQLAlchemy URL of the provenance database; a SQLite file of yours without it.",
+    help="SQLAlchemy URL of the provenance database; by default a SQLite file in your configuration folder.",
 )
+
+
+class Night(click.ParamType):
+    """A night: YYYYMMDD, or with hyphens."""
+
+    name = "YYYYMMDD"
+
+    def convert(self, value, parameter, context):
+        try:
+            return datetime.strptime(value.replace("-", ""), "%Y%m%d").strftime("%Y%m%d")
+        except ValueError:
+            self.fail(f"{value!r} is not a date YYYYMMDD", parameter, context)
+
+
+def say(text, err=False):
+    """Print lines; control characters, which names of files and headers may hold, as escapes."""
+    for line in str(text).split("\n"):
+        click.echo(printable(line), err=err)
 
 
 @contextmanager
 def explained():
-    """Turn an error of ours into one line and an exit status."""
+    """Print an error of this package in one line, and exit with a status."""
     try:
         yield
     except CrattnError as error:
-        click.echo(error, err=True)
+        say(" ".join(str(error).split("\n")), err=True)
         sys.exit(FAILED)
 
 
@@ -61,24 +79,14 @@ def load_stage(model, threshold, engine):
 
 
 def with_database(url, action):
-    """Do something with a database; what can go wrong with it is explained."""
+    """Call a function of a database's URL; its errors are explained without the password."""
     from sqlalchemy.exc import SQLAlchemyError
 
+    from calibration_dbs.database import default_url, without_password
     from calibration_dbs.registry import UnknownModel
 
-    url = url or default_database()
+    url = url or default_url()
     try:
         return action(url)
     except (SQLAlchemyError, OSError, RuntimeError, ImportError, ValueError, UnknownModel) as error:
-        cause = str(getattr(error, "orig", None) or error).split("\n")[0]
-        raise CrattnError(f"provenance database {without_password(url)}: {cause}") from error
-
-
-def without_password(url):
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        return make_url(url).render_as_string()
-    except ArgumentError:
-        return "URL"
+        raise CrattnError(f"provenance database {without_password(url)}: {one_line(error)}") from error

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from crattn_stage.cli.nights import Night
-from crattn_stage.cli.options import DONE, FAILED, database_option, explained, with_database
+from crattn_stage.cli.options import DONE, FAILED, Night, database_option, explained, with_database
 from crattn_stage.errors import CrattnError, FrameError
 
 
@@ -101,7 +100,7 @@ def _write(path, text):
 @database_option
 def trace(file, url):
     """Say what masked FILE: the frame, the model and the settings that made it, by its checksum."""
-    from calibration_dbs import registry
+    from calibration_dbs import provenance
     from calibration_dbs.database import open_database
 
     with explained():
@@ -113,7 +112,7 @@ def trace(file, url):
                 files = [path for path in frame.outputs(file) if path.exists()]
         except FrameError as error:
             raise CrattnError(f"{file}: {error}") from error
-        makers = with_database(url, lambda url: registry.maker(open_database(url), sha256(*files)))
+        makers = with_database(url, lambda url: provenance.makers(open_database(url), sha256(*files)))
         if not makers:
             raise CrattnError(f"{file}: no run in the database has written it as it is")
         for run, frame, model in makers:

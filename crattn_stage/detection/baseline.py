@@ -92,16 +92,20 @@ class AstroScrappyModel:
         for section, own in zip(sections, sky, strict=True):
             if own is None:
                 continue
-            pixels = np.where(bad[section], 0, image[section] - np.float32(own.level))
-            hits, _ = astroscrappy.detect_cosmics(
-                np.ascontiguousarray(pixels, np.float32),
-                inmask=np.ascontiguousarray(bad[section]),
-                gain=1.0,
-                readnoise=own.sigma,
-                # Saturated stars are among the bad pixels.
-                satlevel=np.inf,
-                **self._settings,
-            )
+            # Bad pixels may be infinite.
+            pixels = np.where(bad[section], 0, image[section])
+            pixels[~bad[section]] -= np.float32(own.level)
+            # Pixels near the end of float32 overflow in its Laplacian.
+            with np.errstate(over="ignore", invalid="ignore"):
+                hits, _ = astroscrappy.detect_cosmics(
+                    np.ascontiguousarray(pixels, np.float32),
+                    inmask=np.ascontiguousarray(bad[section]),
+                    gain=1.0,
+                    readnoise=own.sigma,
+                    # Saturated stars are among the bad pixels.
+                    satlevel=np.inf,
+                    **self._settings,
+                )
             found[section] = binary_dilation(hits, np.ones((self._grow, self._grow)))
         return found & ~bad
 

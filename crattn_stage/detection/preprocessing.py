@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-#: Input scalings, see `scale`.
-SCALINGS = ("asinh", "none")
+from crattn_stage.models.architectures import SCALINGS
+
 #: Pixels sampled for sky statistics: the level is known to half a percent of the noise.
 SAMPLE = 100_000
 #: Counts that differ by no more than this may be one step of a coarse converter.
@@ -113,7 +113,7 @@ def measure_sky(image, bad, sections):
     result = []
     for section in sections:
         # In float32, as the network sees it; a value beyond that is a bad pixel.
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             pixels = image[section].astype(np.float32, copy=False)
         good = ~bad[section] & np.isfinite(pixels)
         result.append(Sky(*sky_statistics(pixels, good)) if good.any() else None)
@@ -146,9 +146,9 @@ def sky_subtracted(image, sections, good=None, sky=None):
     result = np.full(image.shape, np.nan, np.float32)
     for section, own in zip(sections, sky, strict=True):
         if own is not None:
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"):
                 result[section] = image[section]
-            result[section] -= own.level
+                result[section] -= own.level
     return result
 
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from crattn_stage.models.architectures import STRIDE
+from crattn_stage.models.architectures import STRIDE, tile_steps
 
 
 def centres(shape, tile, halo):
@@ -40,7 +40,7 @@ def centres(shape, tile, halo):
     >>> centres((100, 60), tile=112, halo=24)
     [(slice(0, 64, None), slice(0, 60, None)), (slice(64, 100, None), slice(0, 60, None))]
     """
-    (height, width), (rows, columns) = shape, _steps(tile, halo)
+    (height, width), (rows, columns) = shape, tile_steps(tile, halo)
     return [
         (slice(row, min(row + rows, height)), slice(column, min(column + columns, width)))
         for row in range(0, height, rows)
@@ -75,21 +75,13 @@ def even_tile(shape, largest, halo, streams=1):
     >>> even_tile((2048, 4096), largest=624, halo=24)
     (560, 560)
     """
-    (step, _) = _steps(largest, halo)
+    (step, _) = tile_steps(largest, halo)
     counts = [-(-n // step) for n in shape]
     while math.prod(counts) % streams and max(shape) > STRIDE * streams:
         longest = max((0, 1), key=lambda axis: shape[axis] / counts[axis])
         counts[longest] += 1
     sides = [-(-n // count) for n, count in zip(shape, counts, strict=True)]
     return tuple(side - side % -STRIDE + 2 * halo for side in sides)
-
-
-def _steps(tile, halo):
-    sides = (tile, tile) if isinstance(tile, int) else tile
-    steps = tuple(side - 2 * halo for side in sides)
-    if min(steps) <= 0 or any(n % STRIDE for n in (*sides, halo)):
-        raise ValueError(f"tile {tile} and halo {halo} do not fit together")
-    return steps
 
 
 def run_tiled(plane, function, tile, halo, batch=4, out=None):
@@ -114,7 +106,7 @@ def run_tiled(plane, function, tile, halo, batch=4, out=None):
         (H, W); float32 without `out`.
     """
     slices = centres(plane.shape, tile, halo)
-    steps = _steps(tile, halo)
+    steps = tile_steps(tile, halo)
     out = np.empty(plane.shape, np.float32) if out is None else out
     height, width = (step + 2 * halo for step in steps)
     above, beside = ((halo, halo - n % -step) for n, step in zip(plane.shape, steps, strict=True))

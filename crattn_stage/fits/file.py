@@ -33,6 +33,7 @@ COMPRESSION = "RICE_1"
 SUMS = ("CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM")
 #: A compressed image may decompress to this many bytes, and beyond that to `MOST_IMAGE_RATIO` times its data.
 ALWAYS_ALLOWED_IMAGE, MOST_IMAGE_RATIO = 256 << 20, 1024
+_EXTEND_F = re.compile(rb"EXTEND  = +F *(/|$)")
 
 
 class FitsFile:
@@ -308,9 +309,9 @@ class FitsFile:
             If the file was truncated or changed while it was read.
         """
         cards = dict(cards)
-        if extra and self.hdus[0].header.get("EXTEND") is False:
+        if extra and any(_EXTEND_F.match(card) for card in split_cards(self.places[0].header)):
             edits, history = cards.get(0, ({}, ""))
-            cards[0] = {"EXTEND": (True, self.hdus[0].header.comments["EXTEND"]), **edits}, history
+            cards[0] = {"EXTEND": (True, "file may contain extensions"), **edits}, history
         for index, place in enumerate(self.places):
             if index in planes:
                 stream.write(planes[index]())

@@ -1,5 +1,6 @@
 """Observation frames: a FITS file of one exposure, read a detector at a time."""
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -41,6 +42,8 @@ class OpenFrame:
         profile says so, its mask file is found beside it.
     look : bool
         Look at pixels where names and cards do not tell what an HDU is.
+    calibrations : bool
+        Describe the detectors of a frame that is not of the sky, too.
 
     Attributes
     ----------
@@ -56,7 +59,7 @@ class OpenFrame:
         If a file cannot be read, or it cannot be told what is in it.
     """
 
-    def __init__(self, path, look=True):
+    def __init__(self, path, look=True, calibrations=False):
         self.path = Path(path)
         self._stack = ExitStack()
         try:
@@ -71,6 +74,7 @@ class OpenFrame:
                     _described(self.companion) if self.companion else None,
                     self._pixels if look else None,
                     identified,
+                    calibrations,
                 )
                 self._stack = self._stack.pop_all()
         except OSError as error:
@@ -85,6 +89,31 @@ class OpenFrame:
     def close(self):
         """Close the files."""
         self._stack.close()
+
+    @property
+    def inputs(self):
+        """The files that the frame is read from, a list of `pathlib.Path`: its own and its mask file."""
+        return [self.path, *([self.companion.path] if self.companion else [])]
+
+    def sha256(self):
+        """Return the sha256 of what is read: the file as it is on disk, with its mask file behind it.
+
+        Returns
+        -------
+        str
+            Hexadecimal, 64 digits, as from `crattn_stage.fits.atomic.sha256` of `inputs`.
+
+        Raises
+        ------
+        FrameError
+            If a file has changed since it was opened.
+        """
+        if not self.companion:
+            return self.file.sha256()
+        digest = hashlib.sha256()
+        for file in (self.file, self.companion):
+            file.hash_into(digest)
+        return digest.hexdigest()
 
     def _find_companion(self, profile, header):
         for name in layout.companion_name(profile, self.path.name, header):
@@ -125,7 +154,7 @@ class ObservationFrame(OpenFrame):
 
     Parameters
     ----------
-    path : path-like
+    path, calibrations
         As for `OpenFrame`.
 
     Attributes
@@ -154,8 +183,8 @@ class ObservationFrame(OpenFrame):
         If the file cannot be read, holds no image of a detector, or must not be masked.
     """
 
-    def __init__(self, path):
-        super().__init__(path)
+    def __init__(self, path, calibrations=False):
+        super().__init__(path, calibrations=calibrations)
         if self.layout.refusal:
             self.close()
             raise FrameError(self.layout.refusal)
@@ -287,11 +316,6 @@ class ObservationFrame(OpenFrame):
             If a file exists or cannot be written.
         """
         return writer.write(self, self.outputs(target), overwrite, mask_extension, ready)
-
-    @property
-    def inputs(self):
-        """The files that the frame was read from: the image and, where there is one, its mask file."""
-        return [self.path, *([self.companion.path] if self.companion else [])]
 
     def outputs(self, target):
         """Return the files that `write` will write.

@@ -41,6 +41,8 @@ NORMALISATIONS = {
     "group": ((), ()),
 }
 ATTENTIONS = ("", "additive")
+#: The ways in which a model can want its input, see `crattn_stage.detection.preprocessing.scale`.
+SCALINGS = ("asinh", "none")
 #: Height and width fed to a network must be multiples of this (two 2x2 poolings).
 STRIDE = 4
 #: Name of a network's input among the inputs of `Block`.
@@ -306,3 +308,30 @@ def _seen(architecture, low, high):
             first, last = rows.get(name, (low, high))
             rows[name] = min(first, low), max(last, high)
     return rows
+
+
+def tile_steps(tile, halo):
+    """Return the pixels from one tile to the next.
+
+    Parameters
+    ----------
+    tile : int or tuple of int
+        Side of a tile, or its height and width, multiples of `STRIDE`.
+    halo : int
+        Width of the border that is computed but not kept, likewise.
+
+    Returns
+    -------
+    tuple of int
+        Along rows and columns.
+
+    Raises
+    ------
+    ValueError
+        If tile and halo do not fit together.
+    """
+    sides = (tile, tile) if isinstance(tile, int) else tile
+    steps = tuple(side - 2 * halo for side in sides)
+    if min(steps) <= 0 or any(n % STRIDE for n in (*sides, halo)):
+        raise ValueError(f"tile {tile} and halo {halo} do not fit together")
+    return steps

@@ -17,11 +17,16 @@ import safetensors
 import safetensors.numpy
 
 from crattn_stage import __version__
-from crattn_stage.detection.preprocessing import SCALINGS
-from crattn_stage.detection.tiling import centres
 from crattn_stage.errors import ModelError
 from crattn_stage.fits.atomic import replacing
-from crattn_stage.models.architectures import ARCHITECTURES, blocks, receptive_radius, tensor_shapes
+from crattn_stage.models.architectures import (
+    ARCHITECTURES,
+    SCALINGS,
+    blocks,
+    receptive_radius,
+    tensor_shapes,
+    tile_steps,
+)
 from crattn_stage.models.baselines import BASELINES, identity
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -239,7 +244,7 @@ def _checked_card(content):
     if card.halo < radius:
         raise ValueError(f"halo: {card.halo} pixels are fewer than the {radius} that an output pixel sees")
     try:
-        centres((1, 1), card.tile, card.halo)
+        tile_steps(card.tile, card.halo)
     except ValueError as error:
         raise ValueError(f"tile: {error}") from error
     _check_ranges(card.input_ranges, described)

@@ -1,136 +1,131 @@
-"""The frames of a night: where they lie, and which night they are of."""
+"""The frames of a night: where they lie, and which night they belong to."""
 
-import logging
 import os
 import re
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from tqdm import tqdm
 
-from crattn_stage.errors import FrameError
-from crattn_stage.fits.frame import OpenFrame
+from calibration_dbs.provenance import known_nights
 from crattn_stage.fits.names import FITS_SUFFIXES, is_output
+from crattn_stage.nights.headers import read_headers
 
-logger = logging.getLogger(__name__)
-
-
-@dataclass
-class FrameInfo:
-    """A frame that was found.
-
-    Attributes
-    ----------
-    path : `pathlib.Path`
-        Absolute.
-    night : str or None
-        YYYYMMDD, as `crattn_stage.cameras.facts.night` has it.
-    ut_date : str
-        YYYYMMDD of ``DATE-OBS``; "" where it is missing.
-    instrument : str
-        The camera family.
-    camera, site : str or None
-        As `crattn_stage.cameras.facts.Exposure`.
-    observation_type : str
-    calibration_type : str
-        As `crattn_stage.cameras.facts.calibration_type`.
-    exposure_time : float or None
-        Second.
-    megapixels : float
-    error : str
-        Why it cannot be read; "" if it can.
-    """
-
-    path: Path
-    night: str | None = None
-    ut_date: str = ""
-    instrument: str = ""
-    camera: str | None = None
-    site: str | None = None
-    observation_type: str = ""
-    calibration_type: str = ""
-    exposure_time: float | None = None
-    megapixels: float = 0.0
-    error: str = ""
+#: A date in a path: 20130105, 2013-01-05, 2013.01.05, 2013_01_05, or folders 2013/01/05.
+_DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)([-._/]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
 
 
-def read_frame_info(path):
-    """Read the headers of a frame.
+def night_of_path(path):
+    """Return the night in whose folder a file lies.
 
     Parameters
     ----------
     path : path-like
+        Relative to the root of the data.
 
     Returns
     -------
-    `FrameInfo`
+    str or None
+        YYYYMMDD of the innermost folder that names a date, else of the file's
+        name; None where neither does.
+
+    Examples
+    --------
+    >>> from crattn_stage.nights.find import night_of_path
+    >>> night_of_path("lsc/fa15/20130105/processed/x.fits"), night_of_path("2013/01/05/x.fits")
+    ('20130105', '20130105')
     """
-    path = Path(os.path.abspath(path))
-    try:
-        with OpenFrame(path, look=False) as frame:
-            exposure, refusal = frame.layout.exposure, frame.layout.refusal
-            pixels = sum(extension.shape[0] * extension.shape[1] for extension in frame.layout.extensions)
-            return FrameInfo(path, **vars(exposure), megapixels=pixels / 1e6, error=refusal)
-    except FrameError as error:
-        return FrameInfo(path, error=str(error))
-    except Exception as error:
-        # A defect of ours must not cost the night.
-        return FrameInfo(path, error=f"{type(error).__name__}: {error}")
+    path = Path(path)
+    for text in (path.parent.as_posix(), path.name):
+        dates = _DATE.findall(text)
+        if dates:
+            year, _, month, day = dates[-1]
+            return f"{year}{month}{day}"
+    return None
 
 
-def find_frames(root, date, site="*", instrument="*", pattern=None, leave=None):
-    """Find the frames of a night.
+def find_frames(
+    root, first, last=None, site="*", instruments=("*",), pattern=None, paths=None, leave=None, database=None
+):
+    """Find the frames of a night, or of a range of nights.
+
+    A frame's night is that of its header.  Where the header has none, or
+    cannot be read, it is the one that the database knows, else that of the
+    folder in which the frame lies, else the first one asked for.
 
     Parameters
     ----------
     root : path-like
         Of the data, laid out ``site/instrument/night/processed`` as BANZAI does.
-    date : str
-        The night, YYYYMMDD.
-    site, instrument : str
-        Names of folders, or shell patterns of them.  With `pattern`, the
-        instrument is that of the header.
+    first, last : str
+        The nights, YYYYMMDD, inclusive; one night without `last`.
+    site : str
+        Name of a folder, or a shell pattern.
+    instruments : sequence of str
+        Names of folders, or shell patterns.  With `pattern` or `paths`,
+        INSTRUME or the camera family.
     pattern : str, optional
-        A shell pattern of files below the root (``**`` crosses folders) instead of that layout.
+        Shell pattern of files below the root (``**`` crosses folders) instead of that layout.
+    paths : list of path-like, optional
+        Files to choose from, instead of a layout or pattern.
     leave : path-like, optional
-        A folder that is left out: that of the output.
+        Folder that is left out: that of the output.
+    database : `sqlalchemy.Engine`, optional
 
     Returns
     -------
-    frames : list of `FrameInfo`
-        Of that night, by path; with those that cannot be read, unless their
-        path names another night.
-    mentioned : list of `FrameInfo`
-        Of that UT date, or in that night's folder, but of another night.
+    frames : list of `crattn_stage.nights.headers.FrameInfo`
+        Of those nights, by path.
+    mentioned : list of `crattn_stage.nights.headers.FrameInfo`
+        Of such a UT date, or in such a night's folder, but of another night.
     """
-    root = Path(os.path.abspath(root))
-    if pattern is None:
-        day = datetime.strptime(date, "%Y%m%d")
-        # A frame of this UT date may lie in a neighbour's folder.
-        nights = [(day + timedelta(days=days)).strftime("%Y%m%d") for days in (-1, 0, 1)]
-        paths = [p for n in nights for p in root.glob(f"{site}/{instrument}/{n}/processed/*")]
+    root, last = Path(os.path.abspath(root)), last or first
+    if paths is not None:
+        found = [Path(os.path.abspath(path)) for path in paths]
+    elif pattern is not None:
+        found = root.glob(pattern)
     else:
-        paths = root.glob(pattern)
-    paths = sorted(p for p in paths if FITS_SUFFIXES.search(p.name) and p.is_file() and not is_output(p))
-    if leave is not None:
-        paths = [path for path in paths if not path.is_relative_to(os.path.abspath(leave))]
+        # A frame of this UT date may lie in a neighbour's folder.
+        folders = [p for i in instruments for p in root.glob(f"{site}/{i}/*/processed")]
+        near = range(_day(first) - 1, _day(last) + 2)
+        folders = [p for p in folders if _DATE.fullmatch(p.parent.name) and _day(p.parent.name) in near]
+        found = [p for folder in folders for p in folder.iterdir()]
+    kept = []
+    for path in sorted(set(found)):
+        if leave is not None and path.is_relative_to(os.path.abspath(leave)):
+            continue
+        if not FITS_SUFFIXES.search(path.name) or is_output(path) or not path.is_file():
+            continue
+        kept.append(path)
+    infos = tqdm(read_headers(kept), "reading headers", len(kept), unit="frame", disable=None, leave=False)
+    infos = sorted(infos, key=lambda frame: frame.path)
+    unknown = [str(frame.path) for frame in infos if frame.night is None]
+    known = known_nights(database, unknown) if database is not None else {}
     frames, mentioned = [], []
-    for path in tqdm(paths, "reading headers", unit="frame", disable=None, leave=False):
-        if not os.fspath(path).isprintable():
-            # No database would take it.
-            logger.warning("%r: left out for the characters in its name", os.fspath(path))
+    for frame in infos:
+        by_header = pattern is not None or paths is not None
+        if by_header and not frame.error and not _matches(instruments, frame):
             continue
-        frame = read_frame_info(path)
-        dates = re.findall(r"(?<!\d)20\d{6}(?!\d)", str(path.relative_to(root)))
-        if pattern is not None and not frame.error and not _matches(instrument, frame):
-            continue
-        if frame.night == date or (frame.night is None and (date in dates or not dates)):
+        relative = frame.path.relative_to(root) if frame.path.is_relative_to(root) else frame.path
+        lies_in = night_of_path(relative)
+        if frame.night is None:
+            frame.columns["night"] = known.get(str(frame.path)) or lies_in or first
+        if first <= frame.night <= last:
             frames.append(frame)
-        elif frame.ut_date == date or date in path.relative_to(root).parts:
+        elif any(date and first <= date <= last for date in (frame.ut_date, lies_in)):
             mentioned.append(frame)
     return frames, mentioned
 
 
-def _matches(instrument, frame):
-    return instrument == "*" or instrument.lower() in (frame.instrument, (frame.camera or "").lower())
+def _day(night):
+    digits = re.sub(r"\D", "", night)
+    try:
+        return datetime.strptime(digits, "%Y%m%d").toordinal()
+    except ValueError:
+        # The 31st of a shorter month is the name of a folder, but no day.
+        return 0
+
+
+def _matches(instruments, frame):
+    names = {frame.columns.get("instrument"), str(frame.columns.get("camera")).lower()}
+    return any(name == "*" or name.lower() in names for name in instruments)

@@ -1,8 +1,8 @@
-"""Mask a file in a process of its own, so that a frame that kills its process kills no worker.
+"""Mask a file in a process of its own, so that a frame that crashes its process crashes no worker.
 
-``python -m crattn_stage.nights.isolation`` speaks JSON, a message a line: it is told the
-job; it says {"ready": ...} and waits for leave to put its files in their places;
-it says {"record": ...} at the end.
+``python -m crattn_stage.nights.isolation`` speaks JSON, one message a line.  It
+reads the job; before it renames its files into place it writes {"ready": ...}
+and waits for leave; at the end it writes {"record": ...}.
 """
 
 import json
@@ -13,9 +13,9 @@ import sys
 import threading
 from dataclasses import asdict
 
-from calibration_dbs.records import Record
+from calibration_dbs.provenance import Record
 from crattn_stage.errors import CrattnError, FrameError
-from crattn_stage.process import Outcome, mask_file
+from crattn_stage.process import Outcome, mask_file, stage_of
 
 
 def mask_in_subprocess(path, target, context, digest, record, known, ready, **options):
@@ -28,7 +28,7 @@ def mask_in_subprocess(path, target, context, digest, record, known, ready, **op
         Of `crattn_stage.stage.RuntimeContext`.
     digest : str
         Sha256 of the model's weights.
-    record : `calibration_dbs.records.Record`
+    record : `calibration_dbs.provenance.Record`
     known, ready
         As for `crattn_stage.process.mask_file`.
     **options
@@ -41,10 +41,11 @@ def mask_in_subprocess(path, target, context, digest, record, known, ready, **op
     Raises
     ------
     FrameError
-        If the frame cannot be masked, or has killed the process.
+        If the frame cannot be masked, or crashes the process.
     """
     job = {"context": context, "digest": digest, "known": sorted(known), "options": options}
-    command = [sys.executable, "-m", "crattn_stage.nights.isolation"]
+    # -P: the working directory may be a folder of data, and Python takes no module from it.
+    command = [sys.executable, "-P", "-m", "crattn_stage.nights.isolation"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         try:
             _say({"path": path, "target": target, **job}, child.stdin)
@@ -59,9 +60,9 @@ def mask_in_subprocess(path, target, context, digest, record, known, ready, **op
             child.kill()
             raise
     if status < 0:
-        raise FrameError(f"kills whoever masks it: signal {signal.Signals(-status).name}")
+        raise FrameError(f"crashed the worker (signal {signal.Signals(-status).name})")
     if status or "record" not in (answer or {}):
-        raise FrameError(f"kills whoever masks it: exit status {status}")
+        raise FrameError(f"crashed the worker (exit status {status})")
     for name, value in answer["record"].items():
         setattr(record, name, value)
     if "error" in answer:
@@ -80,7 +81,6 @@ def _main():
     job = json.loads(sys.stdin.readline())
     allowed = threading.Event()
     threading.Thread(target=_listen, args=(allowed,), daemon=True).start()
-    from crattn_stage.nights.runs import stage_of
 
     def ready(outputs):
         _say({"ready": outputs}, answers)
@@ -98,7 +98,7 @@ def _main():
 
 
 def _listen(allowed):
-    """Take the leave to go on; at the end of the input, the parent is gone, and so is this process."""
+    """Take the leave to go on; at the end of the input the parent is gone, and this process ends, too."""
     for _ in sys.stdin:
         allowed.set()
     os._exit(1)

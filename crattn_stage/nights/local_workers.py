@@ -7,39 +7,38 @@ import signal
 import sys
 import time
 
-from calibration_dbs import records
-from calibration_dbs.database import connect
-from calibration_dbs.records import UNREACHABLE, Locked, Over, Transient
-from crattn_stage.detection.engines.base import available_cores
-from crattn_stage.errors import CrattnError
+from calibration_dbs import runs as queue
+from calibration_dbs.database import TRIES, UNREACHABLE, connect, pause
+from calibration_dbs.runs import Locked, Over, RunIds, Transient
+from crattn_stage.errors import CrattnError, one_line
+from crattn_stage.processors import available_cpus
 
 logger = logging.getLogger(__name__)
-#: Tries of a run whose failure may pass, and seconds before the first retry; each further one waits twice as long.
-TRIES, FIRST_WAIT = 8, 2
 
 
 class LocalWorkers:
     """Worker processes, replaced when they are killed.  Use them in a ``with`` block.
 
-    They end when the runs are over, when they are told to, or when this process is gone;
-    a frame in work is finished first.
+    They end when the runs are over, when told to, or when this process is gone;
+    they finish the frame they have first.
 
     Parameters
     ----------
     url : str
         Of the database.
     runs : collection of int
-        From `crattn_stage.nights.runs.submit`.
+        From `crattn_stage.nights.plan.submit`.
     count : int
-        Processes; the cores are shared among them.
+        Processes; the CPUs are shared among them.
     """
 
     def __init__(self, url, runs, count):
         self._database = connect(url)
         # Not forked: the parent's threads and connections are not the children's.
         self._context = multiprocessing.get_context("spawn")
-        threads = max(1, available_cores() // count)
-        self._job = (url, frozenset(runs), threads)
+        # Python takes no module from the working directory, which may be a folder of data.
+        os.environ["PYTHONSAFEPATH"] = "1"
+        self._job = (url, RunIds(runs), max(1, available_cpus() // count))
         # The children wait for the end of this pipe; it ends with this process, whatever happens to it.
         self._listening, self._telling = self._context.Pipe(duplex=False)
         self._children = [self._start() for _ in range(count)]
@@ -78,49 +77,52 @@ class LocalWorkers:
         for position, child in enumerate(self._children):
             if child.exitcode not in (None, 0) and not self._telling.closed:
                 logger.warning("worker %s ended with %s; another one takes its place", child.pid, child.exitcode)
-                records.release(self._database, child.pid)
+                queue.release(self._database, child.pid)
                 self._children[position] = self._start()
         return any(child.is_alive() for child in self._children)
 
 
 def _work(url, runs, threads, telling):
-    """Do runs until none is left or nobody wants more."""
+    """Do runs until none is left or this process is told to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    from crattn_stage.nights.runs import execute
+    from crattn_stage.nights.execute import execute
 
     database, tries, not_before = connect(url), {}, {}
     while not _ended(telling):
-        waiting = [run for run, when in not_before.items() if when > time.monotonic()]
+        now = time.monotonic()
+        not_before = {run: when for run, when in not_before.items() if when > now}
         run = None
         try:
-            run, left = records.next_run(database, runs, waiting)
+            run, left = queue.next_run(database, runs, not_before)
             if not left:
                 return
             if run is not None:
                 execute(database, run, threads)
         except (Locked, Over, CrattnError):
-            # Another's, or recorded.
+            # Another worker's, or recorded.
             continue
         except (Transient, *UNREACHABLE) as error:
             tries[run] = tries.get(run, 0) + 1
-            seconds = FIRST_WAIT * 2 ** (tries[run] - 1)
-            cause = str(getattr(error, "orig", error)).strip().split("\n")[0]
-            logger.warning("%s; trying again in %s s", cause, seconds)
-            not_before[run] = time.monotonic() + seconds
-            if run is None:
-                # The database itself: nothing else can be done meanwhile.
-                _sleep(seconds, telling)
+            cause = one_line(error)
             if tries[run] == TRIES:
                 if run is None:
                     sys.exit(f"the database: {cause}")
-                records.give_up(database, run, f"gave up after {TRIES} tries: {cause}")
+                queue.give_up(database, run, f"gave up after {TRIES} tries: {cause}")
+                continue
+            seconds = pause(tries[run])
+            logger.warning("%s; trying again in %.0f s", cause, seconds)
+            if run is None:
+                # The database itself: nothing else can be done meanwhile.
+                _sleep(seconds, telling)
+            else:
+                not_before[run] = time.monotonic() + seconds
             continue
         except Exception:
-            # A defect of ours, recorded; it must not cost the night.
+            # Recorded.  Log unexpected errors and continue with the next frame.
             logger.exception("run %s", run)
-            not_before[run] = time.monotonic() + 60
+        tries.pop(run, None)
         tries.pop(None, None)
         if run is None:
             _sleep(0.5, telling)

@@ -1,25 +1,24 @@
-"""Batch reprocessing by Celery: the app, its one task, and how it is set up.
+"""Batch reprocessing by Celery: the app, its one task, and their configuration.
 
 A message is the number of a run and the path of its frame; what is to be done
-stands in the database.  So a message may come twice, or too late, or be sent
-again, and the frame is still masked once.
+is in the database.  A message may therefore come twice, or too late, or be
+sent again, and the frame is still masked once.
 """
 
 import os
-import random
 
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Celery, Task
-from celery.signals import worker_process_init
+from celery.signals import after_setup_logger, after_setup_task_logger, worker_process_init
 from celery.utils.log import get_task_logger
 from celery.worker import state
 from celery.worker.request import Request
+from kombu.exceptions import OperationalError
 
-from calibration_dbs import records
-from calibration_dbs.database import connect
-from calibration_dbs.records import UNREACHABLE, Locked, Over, Transient, UnknownRun
-from crattn_stage.errors import CrattnError
-from crattn_stage.settings import default_database
+from calibration_dbs import runs as queue
+from calibration_dbs.database import TRIES, UNREACHABLE, connect, default_url, pause, without_password
+from calibration_dbs.runs import Locked, Over, Transient, UnknownRun
+from crattn_stage.errors import CrattnError, PrintableFormatter, one_line
 
 logger = get_task_logger(__name__)
 
@@ -30,8 +29,8 @@ LARGE_QUEUE = f"{QUEUE}-large"
 LARGE = float(os.environ.get("CRATTN_LARGE", 100))
 #: Seconds that one frame may take.  The soft limit, a little less, is an exception in the task.
 TIME_LIMIT = float(os.environ.get("CRATTN_TIME_LIMIT", 1200))
-#: Retries of what may pass, and the longest wait before one, seconds: a quarter of an hour in all.
-RETRIES, LONGEST_WAIT = 10, 300
+#: Seconds of the longest countdown of a message.
+LONGEST_WAIT = 300
 
 app = Celery("crattn", broker=BROKER)
 app.conf.update(
@@ -50,31 +49,42 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     worker_send_task_events=True,
-    # A process is up when it has imported what it needs.
+    # A process counts as up when it has imported what it needs.
     worker_proc_alive_timeout=300,
     enable_utc=True,
 )
 if BROKER.startswith(("redis", "rediss", "sentinel")):
-    # Redis gives a message to another worker after that time, whether or not it is being worked on.
+    # Redis gives a message to another worker after that time, even while one works on it.
     app.conf.broker_transport_options = {"visibility_timeout": 2 * TIME_LIMIT + LONGEST_WAIT}
 elif BROKER.startswith(("amqp", "pyamqp")):
-    # RabbitMQ says that it has a message; without that, one may be lost on the way.
+    # RabbitMQ confirms that it has a message; without that, one may be lost on the way.
     app.conf.broker_transport_options = {"confirm_publish": True}
 
 
 @worker_process_init.connect
 def _get_ready(**_):
-    # Before the first frame, so that its time limit is its own.
-    import crattn_stage.nights.runs
+    # Before the first frame, whose time limit is not for imports.
+    import crattn_stage.nights.execute
     import crattn_stage.stage  # noqa: F401
 
 
+@after_setup_logger.connect
+@after_setup_task_logger.connect
+def _print_safely(logger, **_):
+    for handler in logger.handlers:
+        handler.setFormatter(PrintableFormatter(handler.formatter))
+
+
+class BrokerError(CrattnError):
+    """The message broker cannot be used; the message names it without its password."""
+
+
 class _MaskRequest(Request):
-    """Records what the task itself cannot: that it was killed for taking too long."""
+    """Record what a task itself cannot: that it was killed for taking too long."""
 
     def __init__(self, *arguments, **keywords):
         super().__init__(*arguments, **keywords)
-        # A message carries the limits of its sender; the worker's are to hold.
+        # A message carries the limits of its sender; the worker's apply.
         self.time_limits = None, None
 
     def on_timeout(self, soft, timeout):
@@ -82,12 +92,12 @@ class _MaskRequest(Request):
             run_id, _ = self.args
             # The children of this process must not inherit a connection.
             database = connect(_url())
+            reason = f"took longer than {timeout:g} s and was killed"
             try:
-                reason = f"took longer than {timeout:g} s and was killed"
-                records.give_up(database, run_id, reason, self.worker_pid)
+                queue.give_up(database, run_id, reason, self.worker_pid)
                 _end_batch(database, run_id)
             except UNREACHABLE as error:
-                logger.error("run %s took longer than %g s and was killed; the database: %s", run_id, timeout, error)
+                logger.error("run %s %s; the database: %s", run_id, reason, one_line(error))
             finally:
                 database.dispose()
         super().on_timeout(soft, timeout)
@@ -98,7 +108,7 @@ class _MaskTask(Task):
 
 
 def _url():
-    return os.environ.get("CRATTN_DB") or default_database()
+    return os.environ.get("CRATTN_DB") or default_url()
 
 
 _engines = {}
@@ -118,7 +128,7 @@ def mask(self, run_id, path):
     Parameters
     ----------
     run_id : int
-        From `crattn_stage.nights.runs.submit`.
+        From `crattn_stage.nights.plan.submit`.
     path : str
         Of the frame.
 
@@ -127,7 +137,7 @@ def mask(self, run_id, path):
     celery.exceptions.Retry
         If what went wrong may pass.
     """
-    from crattn_stage.nights.runs import execute
+    from crattn_stage.nights.execute import execute
 
     database = _database()
     threads = int(os.environ.get("CRATTN_THREADS", 0)) or None
@@ -142,33 +152,33 @@ def mask(self, run_id, path):
         except CrattnError as error:
             logger.warning("run %s: %s", run_id, error)
         except Transient as error:
-            if self.request.retries < RETRIES:
+            if self.request.retries + 1 < TRIES:
                 raise
-            records.give_up(database, run_id, f"gave up after {RETRIES} retries: {error}")
+            queue.give_up(database, run_id, f"gave up after {TRIES} tries: {error}")
         _end_batch(database, run_id)
     except (Locked, SoftTimeLimitExceeded) as error:
-        # Not a retry: that another worker has the frame is no failure, however long it takes.  And what the time
-        # limit interrupted outside of the masking is to be looked at when the lease has expired.
+        # Not a retry: that another worker has the frame is no failure, however long it takes.  What the time
+        # limit interrupted outside of the masking is looked at again when the lease has expired.
         logger.info("run %s: %s", run_id, error)
-        queue = self.request.delivery_info["routing_key"]
-        mask.apply_async((run_id, path), countdown=records.LEASE / 2, queue=queue)
+        same = self.request.delivery_info["routing_key"]
+        mask.apply_async((run_id, path), countdown=queue.LEASE / 2, queue=same)
     except (Transient, *UNREACHABLE) as error:
         # A database that is away is waited for without end: nothing could be recorded.
-        seconds = min(LONGEST_WAIT, 2 ** min(self.request.retries, 10)) * random.uniform(0.8, 1.2)
-        logger.warning("run %s: %s; trying again in %.0f s", run_id, str(error).split("\n")[0], seconds)
+        seconds = min(LONGEST_WAIT, pause(self.request.retries + 1))
+        logger.warning("run %s: %s; trying again in %.0f s", run_id, one_line(error), seconds)
         raise self.retry(exc=error, countdown=seconds) from error
     except Exception:
-        # A defect of ours: recorded as the run's failure.
+        # Recorded as the run's failure.  Log unexpected errors and continue with the next frame.
         logger.exception("run %s", run_id)
         _end_batch(database, run_id)
 
 
 def _end_batch(database, run_id):
-    batch = records.close_batch(database, run_id)
-    if batch is not None:
-        from crattn_stage.quality.night_report import summary
+    for batch in queue.close_batches(database, [run_id]):
+        from crattn_stage.nights.follow import summary
 
-        logger.info("%s", summary(database, records.batch_runs(database, batch)))
+        for line in summary(database, queue.batch_runs(database, batch)).split("\n"):
+            logger.info("batch %s: %s", batch, line)
 
 
 def send(runs):
@@ -176,15 +186,24 @@ def send(runs):
 
     Parameters
     ----------
-    runs : dict of int to `crattn_stage.nights.runs.PlannedRun`
-        As from `crattn_stage.nights.runs.submit`.
+    runs : dict of int to `crattn_stage.nights.plan.PlannedRun`
+        As from `crattn_stage.nights.plan.submit`.
 
     Raises
     ------
-    kombu.exceptions.OperationalError
+    BrokerError
         If the broker cannot be reached.
     """
-    with app.producer_pool.acquire(block=True) as producer:
-        for run, step in runs.items():
-            queue = LARGE_QUEUE if step.frame.megapixels > LARGE else QUEUE
-            mask.apply_async((run, str(step.frame.path)), queue=queue, producer=producer)
+    try:
+        with app.producer_pool.acquire(block=True) as producer:
+            errors = (OperationalError, *producer.connection.connection_errors, *producer.connection.channel_errors)
+            try:
+                for run, step in runs.items():
+                    large = step.frame.megapixels > LARGE
+                    arguments = (run, str(step.frame.path))
+                    mask.apply_async(arguments, queue=LARGE_QUEUE if large else QUEUE, producer=producer)
+            except errors as error:
+                raise BrokerError(f"the broker {without_password(BROKER)}: {one_line(error)}") from error
+    except (ImportError, KeyError, ValueError) as error:
+        # Of its URL.
+        raise BrokerError(f"the broker {without_password(BROKER)}: {type(error).__name__}") from error

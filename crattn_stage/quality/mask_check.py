@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from calibration_dbs import registry
+from calibration_dbs import provenance
 from crattn_stage.errors import FrameError
 from crattn_stage.fits.atomic import sha256
 from crattn_stage.fits.frame import ObservationFrame
@@ -59,7 +59,7 @@ def check_file(path, database=None):
                 failures += _contradictions(frame)
             files = [p for p in frame.outputs(path) if p.exists()]
         if database is not None and not failures:
-            failures += _strangeness(check.flags, registry.maker(database, sha256(*files)))
+            failures += _strangeness(check.flags, provenance.makers(database, sha256(*files)))
     except FrameError as error:
         failures.append(str(error))
     said = check.flags.get("CRQC", "PASS")

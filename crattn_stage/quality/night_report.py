@@ -10,11 +10,9 @@ from math import sqrt
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session, joinedload, selectinload
 
-from calibration_dbs.records import over_runs
-from calibration_dbs.tables import Frame, Model, Run
+from calibration_dbs.database import reading
+from calibration_dbs.provenance import hit_rates, runs_of_night
 from crattn_stage import __version__
 from crattn_stage.errors import CrattnError
 from crattn_stage.quality.summary import SIGNIFICANT
@@ -113,13 +111,9 @@ def judge_night(database, night):
     -------
     `NightReport`
     """
-    counted = select(func.max(Run.id)).join(Run.frame).where(Frame.night == night, Run.status != "superseded")
-    last = counted.group_by(Run.frame_id)
-    query = select(Run).where(Run.id.in_(last)).join(Run.frame).order_by(Frame.path)
-    loaded = query.options(joinedload(Run.frame), joinedload(Run.model), selectinload(Run.amplifiers))
     report = NightReport(night)
-    with Session(database) as session:
-        runs = session.scalars(loaded).all()
+    with reading(database) as session:
+        runs = runs_of_night(session, night)
         usual = {
             place: _usual_rate(session, night, *place) for place in {(run.frame.camera, run.frame.site) for run in runs}
         }
@@ -134,20 +128,8 @@ def judge_night(database, night):
 def _usual_rate(session, night, camera, site):
     """Return the median hit rate of a camera at a site on other nights, else on this one, else None."""
 
-    def rates(of_night):
-        query = (
-            select(Run.rate)
-            .join(Run.frame)
-            .join(Run.model)
-            .where(Run.status == "succeeded", Run.rate.is_not(None), Run.verdict != "FAIL", Model.is_bad.is_(False))
-            .where(of_night)
-            .where(Frame.camera == camera, Frame.site.is_not_distinct_from(site))
-            .order_by(Run.id.desc())
-            .limit(MOST_FRAMES)
-        )
-        return session.scalars(query).all()
-
-    for found in (rates(Frame.night != night), rates(Frame.night == night)):
+    for of_night in (False, True):
+        found = hit_rates(session, camera, site, night, MOST_FRAMES, of_night)
         if len(found) >= FEWEST_FRAMES:
             return statistics.median(found)
     return None
@@ -323,32 +305,3 @@ def thumbnail(path):
         mask = np.zeros(image.shape, bool) if found is None else found[window]
         rows = [[(extension.name, image, None), ("masked", image, mask)]]
         return side_by_side(Path(folder) / "thumbnail.png", rows).read_bytes()
-
-
-def summary(database, runs, failures=True):
-    """Say in a few lines what became of some runs.
-
-    Parameters
-    ----------
-    database : `sqlalchemy.Engine`
-    runs : collection of int
-    failures : bool
-        Name the frames that failed, each on a line.
-
-    Returns
-    -------
-    str
-    """
-    runs = over_runs(database, runs)
-    counts = Counter(run.status for run in runs)
-    done = [run for run in runs if run.status == "succeeded"]
-    lines = [", ".join(f"{counts[status]} {status}" for status in ("succeeded", "failed"))]
-    if done:
-        seconds = (max(run.finished for run in done) - min(run.started for run in done)).total_seconds()
-        megapixels = sum(run.megapixels or 0 for run in done)
-        verdicts = Counter(run.verdict for run in done)
-        lines[0] += f"; {megapixels:.1f} megapixels in {seconds:.0f} s, {megapixels / max(seconds, 1e-3):.2f} a second"
-        lines.append(", ".join(f"{verdicts[level]} {level}" for level in LEVELS))
-    if failures:
-        lines += [f"{run.frame.path}: {run.error}" for run in runs if run.status == "failed"]
-    return "\n".join(lines)

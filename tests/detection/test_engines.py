@@ -14,13 +14,14 @@ from conftest import sky_image, with_track
 
 from crattn_stage.api import load_model
 from crattn_stage.detection import engines
-from crattn_stage.detection.engines import base, choice
-from crattn_stage.detection.engines.base import Engine, available_cores, thread_count
+from crattn_stage.detection.engines import choice
+from crattn_stage.detection.engines.base import Engine, thread_count
 from crattn_stage.detection.engines.torch_engines import folded
 from crattn_stage.errors import EngineError
 from crattn_stage.models import cards as models
 from crattn_stage.models.architectures import ARCHITECTURES
 from crattn_stage.models.networks import build, tensors_of
+from crattn_stage.processors import available_cpus
 from training.data.library import Skies
 from training.evaluation import peers
 from training.evaluation.measure import measure
@@ -144,16 +145,16 @@ def test_threads_follow_the_affinity_of_the_process(monkeypatch):
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(before)})
-        assert available_cores() == thread_count() == 1
+        assert available_cpus() == thread_count() == 1
     finally:
         os.sched_setaffinity(0, before)
-    assert available_cores() == thread_count() == len(before)
+    assert available_cpus() == thread_count() == len(before)
 
 
 def test_without_affinity_all_cores_count(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert base.available_cores() == 1
+    assert available_cpus() == 1
 
 
 @pytest.mark.parametrize(("name", "side"), [("fast", 1072), ("att-cosmic-conn", 256)])

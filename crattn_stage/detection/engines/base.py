@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from crattn_stage.processors import available_cpus
+
 _process = os.getpid()
 
 
@@ -46,17 +48,6 @@ def forked():
     return os.getpid() != _process
 
 
-def available_cores():
-    """Return how many CPU cores this process may use.
-
-    Returns
-    -------
-    int
-        Those of its affinity (``taskset``, batch systems) where the system tells, else all cores; at least 1.
-    """
-    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()) or 1
-
-
 def thread_count(threads=None, maker=None):
     """Return how many CPU threads run a network.
 
@@ -72,10 +63,10 @@ def thread_count(threads=None, maker=None):
     int
         1 in a forked child of the maker: the maker's threads do not survive a fork.  If `threads`
         is None, 1 in any forked child, which has siblings, and elsewhere ``OMP_NUM_THREADS`` or
-        `available_cores`.
+        `crattn_stage.processors.available_cpus`.
     """
     if maker not in (None, os.getpid()) or (threads is None and forked()):
         return 1
     if threads is None and os.environ.get("OMP_NUM_THREADS", "").isdigit():
         threads = int(os.environ["OMP_NUM_THREADS"])
-    return threads or available_cores()
+    return threads or available_cpus()

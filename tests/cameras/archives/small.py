@@ -1,0 +1,124 @@
+"""Small observatories: BlackGEM, Swope, DFOSC, RTT150.
+
+After BlackBOX, and the photometry pipeline's table of telescopes.
+"""
+
+import numpy as np
+from astropy.io import fits
+
+from archives.frames import SHAPE, blacken, expect, left, raw, scene, write
+
+
+def _simple(folder, name, rng, cards, dtype=np.uint16, **more):
+    """Write an image in the primary HDU."""
+    image, truth = scene(rng, **{"bias": 500.0, **more})
+    data = raw(image) if dtype == np.uint16 else image.astype(dtype)
+    hdu = fits.PrimaryHDU(data)
+    hdu.header.update(cards)
+    return [write(folder, name, [hdu], h0=truth)]
+
+
+def blackgem_red(folder, rng):
+    """BlackBOX: NAME_red.fits in electron with NAME_mask.fits beside it."""
+    cards = {
+        "TELESCOP": "BG2",
+        "INSTRUME": "BlackGEM CCD",
+        "IMAGETYP": "object",
+        "EXPTIME": 60.0,
+        "BUNIT": "e-",
+        "GAIN": 1.0,
+        "GAIN-P": True,
+        "RDNOISE": 10.0,
+        "SATURATE": 96000.0,
+        "MASKFILE": "BG2_20230401_031415_mask",
+        "BB-V": "1.3.0",
+        "DATE-OBS": "2023-04-01T03:14:15.926",
+        "SITELONG": -70.738,
+        "XBINNING": 1,
+        "YBINNING": 1,
+    }
+    frame = _simple(folder, "BG2_20230401_031415_red.fits", rng, cards, np.float32, bias=0.0, gain=1.0, charge=9000)
+    plane = np.zeros(SHAPE, np.uint8)
+    plane[:, 40], plane[100:104, 120:124], plane[50, 60:64] = 1, 4, 2
+    return [*frame, write(folder, "BG2_20230401_031415_mask.fits", [fits.PrimaryHDU(plane)])]
+
+
+def swope_direct(folder, rng):
+    """Swope: one amplifier a file, overscan at the right and on top, EXPTYPE, UT-DATE and UT-TIME."""
+    image, truth = scene(rng, (200, 232), 200, 1.04, 4, bias=1200)
+    dark = blacken(image, truth, (np.s_[:, 200:], np.s_[192:]), rng, 1200)
+    hdu = fits.PrimaryHDU(raw(image))
+    hdu.header.update(
+        {
+            "TELESCOP": "Swope",
+            "INSTRUME": "Direct/4Kx4K-4",
+            "EXPTYPE": "Object",
+            "EXPTIME": 180.0,
+            "EGAIN": 1.04,
+            "ENOISE": 3.4,
+            "BINNING": "1x1",
+            "DATASEC": "[1:200,1:192]",
+            "BIASSEC": "[201:232,1:200]",
+            "DATE-OBS": "2019-08-01",
+            "UT-DATE": "2019-08-01",
+            "UT-TIME": "02:03:04",
+            "NIGHT": "31Jul2019",
+        }
+    )
+    return [write(folder, "ccd0123c1.fits", [hdu], h0=truth, o0=dark)]
+
+
+def dfosc_object(folder, rng):
+    """DFOSC image."""
+    cards = {
+        "INSTRUME": "DFOSC_FASU",
+        "IMAGETYP": "OBJECT",
+        "EXPTIME": 300.0,
+        "BINX": 1,
+        "BINY": 1,
+        "DATE-OBS": "2018-05-03T04:05:06",
+        "OBJECT": "NGC 5253",
+        "OBJRA": 13.66,
+    }
+    return _simple(folder, "DFOSC_180503.0042.fits", rng, cards)
+
+
+def dfosc_arc(folder, rng):
+    """DFOSC arc: WAVE,LAMP."""
+    cards = {"INSTRUME": "DFOSC_FASU", "IMAGETYP": "WAVE,LAMP", "EXPTIME": 30.0, "DATE-OBS": "2018-05-03T04:05:06"}
+    return _simple(folder, "DFOSC_180503.0043.fits", rng, cards, stars=0)
+
+
+def rtt150_object(folder, rng):
+    """RTT150: an Andor camera whose GAIN is e-/ADU, with overscan."""
+    image, truth = scene(rng, (192, 220), 200, 2.1, 8, bias=800)
+    dark = blacken(image, truth, (np.s_[:, 200:],), rng, 800)
+    hdu = fits.PrimaryHDU(raw(image))
+    hdu.header.update(
+        {
+            "TELESCOP": "RTT150",
+            "HEAD": "DW436_BV",
+            "INSTRUME": "DW436_BV",
+            "IMAGETYP": "object",
+            "EXPTIME": 300.0,
+            "GAIN": 2.1,
+            "RDNOISE": 8.0,
+            "HBIN": 1,
+            "VBIN": 1,
+            "TRIMSEC": "[1:200,1:192]",
+            "BIASSEC": "[203:220,1:192]",
+            "DATE-OBS": "2008-05-03",
+            "TIME-OBS": "20:11:12",
+        }
+    )
+    return [write(folder, "rtt_0042.fits", [hdu], h0=truth, o0=dark)]
+
+
+#: What the reader must find.
+EXPECTED = {
+    "blackgem_red": expect("blackgem-meerlicht", (0,), {0: ("companion", 0)}, 2, 4, 1.0, "20230331"),
+    "swope_direct": expect("las-campanas-direct", gain=1.04, night="20190731"),
+    "dfosc_object": expect("dfosc", night="20180502"),
+    "dfosc_arc": left("dfosc", "wave"),
+    "rtt150_object": expect("rtt150-tfosc", gain=2.1, night="20080503"),
+}

@@ -1,0 +1,159 @@
+import os
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from conftest import sky_image, with_track
+
+from crattn_stage.cameras.profile import SHIPPED, find_profile, load_profile, profiles, recognise
+from crattn_stage.errors import CameraError, FrameError
+from crattn_stage.fits.frame import ObservationFrame, OpenFrame
+
+GOOD = """title = "My camera"
+references = ["its manual"]
+
+[[recognise]]
+INSTRUME = "MyCam"
+
+[[hdus]]
+role = "science"
+HDU = 0
+
+[keywords]
+gain = ["CONVGAIN"]
+
+[values]
+longitude = -17.9
+
+[settings]
+bad_pixels = "bpm.fits"
+minimum_exposure = 2.0
+"""
+
+
+@pytest.fixture
+def camera(tmp_path, monkeypatch):
+    """Write a profile of a user's own, and return its folder."""
+
+    def write(text=GOOD, name="mycam"):
+        folder = tmp_path / "cameras"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.toml").write_text(text)
+        monkeypatch.setenv("CRATTN_CAMERAS", str(folder))
+        return folder
+
+    return write
+
+
+def test_every_shipped_profile_keeps_to_the_format_and_names_its_references():
+    for path in SHIPPED.glob("*.toml"):
+        content = load_profile(path)
+        assert content["title"] and content["references"], path
+        if path.stem != "generic":
+            assert content["recognise"], path
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('role = "science"', 'role = "sience"', r'line 8: \[hdus\] role: not "science" or "mask"'),
+        ("HDU = 0", 'HDU = "first"', r"line 9: \[hdus\] HDU: not an HDU number"),
+        ('INSTRUME = "MyCam"', 'INSTRUME = "("', r"line 5: \[recognise\] INSTRUME: not a regular expression"),
+        ("gain = ", "gian = ", r"line 12: \[keywords\] gian: unknown"),
+        ("[values]", "[valeus]", r"line 14: valeus: unknown"),
+        ("longitude = -17.9", "longitude = -999", r"line 15: \[values\] longitude: not degrees east"),
+        ('title = "My camera"', "title = My camera", r"mycam.toml: .*line 1"),
+        ('role = "science"\n', "", r"line 7: \[hdus\] role: is missing"),
+        ('INSTRUME = "MyCam"', "", r"line 4: \[recognise\] : matches anything"),
+        ("[[hdus]]", "[hdus]", r"line 7: hdus: write it as \[\[hdus\]\]"),
+    ],
+)
+def test_an_error_names_file_line_and_key(camera, old, new, said):
+    path = camera(GOOD.replace(old, new)) / "mycam.toml"
+    with pytest.raises(CameraError, match=said) as caught:
+        load_profile(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_users_profile_goes_before_the_shipped_ones_and_hides_one_of_its_name(camera):
+    header = fits.Header({"INSTRUME": "DECam"})
+    assert recognise([header])[0].name == "decam"
+    folder = camera(GOOD.replace("MyCam", "DECam"))
+    assert recognise([header])[0].name == "mycam"
+    (folder / "decam.toml").write_text(GOOD)
+    assert find_profile("decam").path.parent == folder
+    assert [p.name for p in profiles()].count("decam") == 1
+
+
+def test_a_profile_on_top_of_another(camera):
+    camera('extends = "lco"\n[[recognise]]\nINSTRUME = "zz01"\n[values]\ngain = 2.5\n', "zz")
+    mine, parent = find_profile("zz"), find_profile("lco")
+    assert mine.masks == parent.masks and mine.values["gain"] == 2.5 and mine.family == "lco"
+    camera('extends = "nobody"\n[[recognise]]\nINSTRUME = "zz01"\n', "zz")
+    with pytest.raises(CameraError, match="extends 'nobody', of which there is no profile"):
+        profiles()
+    camera('extends = "zz"\n[[recognise]]\nINSTRUME = "zz01"\n', "zz")
+    with pytest.raises(CameraError, match="extends itself"):
+        profiles()
+
+
+def test_a_folder_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setenv("CRATTN_CAMERAS", "/no/such/folder")
+    with pytest.raises(CameraError, match="/no/such/folder"):
+        profiles()
+
+
+def test_bad_pixels_of_a_file_of_their_own_are_used(camera, tmp_path):
+    folder = camera()
+    plane = np.zeros((120, 100), np.uint8)
+    plane[:, 17] = 1
+    fits.PrimaryHDU(plane).writeto(folder / "bpm.fits")
+    path = tmp_path / "frame.fits"
+    hdu = fits.PrimaryHDU(sky_image())
+    hdu.header.update(INSTRUME="MyCam", CONVGAIN=1.7, EXPTIME=30.0)
+    hdu.writeto(path)
+    with ObservationFrame(path) as frame:
+        ((extension, ccd),) = frame.ccds()
+        assert np.array_equal(ccd.mask, plane != 0) and extension.amplifiers[0].gain == 1.7
+    fits.PrimaryHDU(plane[1:]).writeto(folder / "bpm.fits", overwrite=True)
+    os.utime(folder / "bpm.fits", (1, 1))
+    with (
+        ObservationFrame(path) as frame,
+        pytest.raises(FrameError, match=r"bad-pixel .*bpm.fits: it has 0 images"),
+    ):
+        list(frame.ccds())
+
+
+def test_bad_pixels_from_a_region_file(camera, tmp_path):
+    folder = camera(GOOD.replace("bpm.fits", "bpm.reg"))
+    (folder / "bpm.reg").write_text("# Region file format: DS9\nimage\nbox(18,60.5,1,120,0)\ncircle(51,31,3)\n")
+    path = tmp_path / "frame.fits"
+    hdu = fits.PrimaryHDU(sky_image())
+    hdu.header.update(INSTRUME="MyCam", EXPTIME=30.0)
+    hdu.writeto(path)
+    with ObservationFrame(path) as frame:
+        ((_, ccd),) = frame.ccds()
+    assert ccd.mask[:, 17].all() and ccd.mask[30, 50] and not ccd.mask[:, 16].any() and not ccd.mask[30, 55]
+
+
+def test_short_exposures_are_skipped_where_the_camera_says_so(camera, tmp_path):
+    camera()
+    hdu = fits.PrimaryHDU(sky_image())
+    hdu.header.update(INSTRUME="MyCam", EXPTIME=0.5)
+    hdu.writeto(tmp_path / "frame.fits")
+    with OpenFrame(tmp_path / "frame.fits") as frame:
+        assert frame.layout.exposure.calibration_type == "exposure of 0.5 s, under the camera's 2 s"
+
+
+def test_threshold_and_growth_of_a_camera(camera, tmp_path, stage):
+    hdu = fits.PrimaryHDU(with_track(sky_image())[0])
+    hdu.header.update(INSTRUME="MyCam", EXPTIME=30.0)
+    hdu.writeto(tmp_path / "frame.fits")
+    pixels = []
+    for setting in ("", "grow = 2\nthreshold = 0.25\n"):
+        camera(GOOD.partition("bad_pixels")[0] + setting)
+        with ObservationFrame(tmp_path / "frame.fits") as frame:
+            stage.do_stage(frame)
+            pixels.append(frame.cards["CRNPIX"][0])
+            threshold = frame.cards["CRTHRESH"][0]
+    assert pixels[1] > 2 * pixels[0] and threshold == 0.25
