@@ -6,7 +6,6 @@ from pathlib import Path
 import click
 
 from benchmarks.sections import SECTIONS, machine
-from crattn_stage.processors import available_cpus
 
 
 @click.command()
@@ -16,7 +15,7 @@ from crattn_stage.processors import available_cpus
 @click.option("--maximask", type=click.Path(exists=True), help="A Python that has maximask.")
 @click.option("--only", multiple=True, help="Methods whose name holds this.")
 @click.option("--repeats", default=3, show_default=True)
-@click.option("--threads", default=available_cores, show_default=True)
+@click.option("--threads", default=available_cpus, show_default=True)
 @click.option("--ccds", default=62, show_default=True, help="CCDs of the packed exposure.")
 @click.option("--output", default="benchmarks-output", show_default=True, type=click.Path(file_okay=False))
 def main(chosen, output, **options):

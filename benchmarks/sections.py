@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import inputs
-from crattn_stage.processors import available_cpus
 from crattn_stage.models.cards import DEFAULT, load, shipped
+from crattn_stage.processors import available_cpus
 from training.evaluation.isolation import run_isolated
 from training.evaluation.peer_runner import METHODS, OURS, peak_megabytes
 
