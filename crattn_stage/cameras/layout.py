@@ -172,6 +172,32 @@ def companion_name(profile, filename, header):
     return [name for name in dict.fromkeys(names) if name != filename]
 
 
+#: Cards that describe an HDU itself; those of another say nothing of it.
+_STRUCTURE = re.compile(
+    r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|GROUPS|EXTNAME|EXTVER|EXTLEVEL|BSCALE|BZERO|BLANK|TFIELDS"
+    r"|T(FORM|TYPE|DIM|UNIT|NULL|SCAL|ZERO|DISP|BCOL)\d+|THEAP|CHECKSUM|DATASUM|COMMENT|HISTORY|"
+)
+
+
+def with_behind(header, other):
+    """Return a copy of a header with the cards of another behind it that it does not have itself.
+
+    Parameters
+    ----------
+    header, other : `astropy.io.fits.Header`
+
+    Returns
+    -------
+    `astropy.io.fits.Header`
+        Without those of `other` that describe its own HDU, such as NAXIS.
+    """
+    header = header.copy()
+    for card in other.cards:
+        if not _STRUCTURE.fullmatch(card.keyword) and card.keyword not in header:
+            header.append(card, end=True)
+    return header
+
+
 def _headers(hdus):
     # Planes that an earlier run added tell nothing of the camera.
     return [hdus[0].header, *(h.header for h in hdus[1:] if h.shape and "CRIMAGE" not in h.header)]
@@ -221,7 +247,7 @@ def understand(hdus, filename="", companion=None, pixels=None, identified=None):
         detectors = detectors or [p.hdu for p in layout.planes if p.role == "undecided"] or images[:1]
     if detectors:
         # Some pipelines write what was observed on the image alone.
-        layout.header.extend(detectors[0].header, unique=True, strip=True, end=True)
+        layout.header = with_behind(layout.header, detectors[0].header)
     layout.exposure = facts.read_exposure(layout.header, profile, headers, filename, names)
     if layout.exposure.calibration_type or layout.refusal:
         return layout
@@ -346,8 +372,7 @@ def _describe(layout, detectors, hdus, companion, pixels):
     versions = [h.version for h in detectors]
     by_version = len({h.name for h in detectors}) == 1 and len(set(versions)) == len(versions)
     for order, hdu in enumerate(detectors, 1):
-        header = hdu.header.copy()
-        header.extend(primary, unique=True, strip=True, end=True)
+        header = with_behind(hdu.header, primary)
         version = hdu.version if by_version else order
         name = (hdu.name or f"HDU{hdu.index}") + (f",{hdu.version}" if hdu.version != 1 else "")
         if any(e.name == name for e in layout.extensions):

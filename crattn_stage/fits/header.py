@@ -173,6 +173,9 @@ def _record(keyword, value, comment):
         while len(value.replace("'", "''")) > 68:
             value = value[:-1]
         comment = comment if len(value) < 40 else ""
+    # Behind the value, and never longer than the card.
+    width = max(20, len(fits.Card(keyword, value).image.rstrip()) - 10)
+    comment = comment[: max(0, CARD - 10 - width - 3)]
     return fits.Card(keyword, value, comment).image[:CARD].ljust(CARD).encode("ascii")
 
 

@@ -147,7 +147,7 @@ def _packed_info(opener, path):
     companion = next((path.with_name(name) for name in names if path.with_name(name).exists()), None)
     header = hdus[0].header.copy()
     for hdu in hdus[1:]:
-        header.extend(hdu.header, unique=True, strip=True, end=True)
+        header = layout.with_behind(header, hdu.header)
     exposure = read_exposure(header, profile, [hdu.header for hdu in hdus], path.name, [hdu.name for hdu in hdus])
     return _info(path, profile, exposure, prod(hdus[-1].shape or (0,)), [path, *([companion] if companion else [])])
 
