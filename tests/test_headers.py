@@ -151,3 +151,20 @@ def test_a_known_night_does_not_move_when_its_frame_goes_bad(tmp_path, either_ur
     assert _find(tmp_path, database, NIGHT, pattern="**/*.fits") == [path.name]
     assert [f.path for f in find_frames(tmp_path, "20130303", pattern="**/*.fits", database=database)[0]] == [elsewhere]
     database.dispose()
+
+
+def test_the_threshold_is_the_users_the_cameras_or_the_cards(tmp_path, monkeypatch):
+    """A profile that is written while header readers are at work is used by the next command."""
+    path = write_frame(tmp_path, 1, ORIGIN="elsewhere", TELESCOP="toy")
+    database = open_database(os.environ["CRATTN_DB"])
+
+    def threshold(**options):
+        (planned,) = plan(database, list(read_headers([path])), **options)
+        return planned.threshold
+
+    card = threshold()
+    (tmp_path / "cameras").mkdir()
+    profile = '[[recognise]]\nTELESCOP = "toy"\n[settings]\nthreshold = 0.77\n'
+    (tmp_path / "cameras" / "toy.toml").write_text(f'title = "toy"\nreferences = ["none"]\n{profile}')
+    monkeypatch.setenv("CRATTN_CAMERAS", str(tmp_path / "cameras"))
+    assert card != 0.77 and threshold() == 0.77 and threshold(threshold=0.6) == 0.6

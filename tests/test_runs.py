@@ -32,8 +32,8 @@ from calibration_dbs.tables import Amplifier, Batch, Frame, Run
 from crattn_stage import __version__
 from crattn_stage.cli import main
 from crattn_stage.cli import nights as cli_nights
-from crattn_stage.errors import PrintableFormatter
-from crattn_stage.fits.atomic import sha256
+from crattn_stage.errors import FrameError, PrintableFormatter
+from crattn_stage.fits.atomic import check_targets, sha256
 from crattn_stage.models.cards import DEFAULT
 from crattn_stage.nights import follow as follow_module
 from crattn_stage.nights.execute import execute
@@ -85,7 +85,7 @@ def test_a_night_is_done_once(tmp_path, database):
 
     first = reprocess(tmp_path, "--jobs", 2)
     assert first.exit_code == 1
-    assert "3 succeeded, 6 failed" in first.stdout and "BIAS frame" in first.stdout
+    assert "3 succeeded, 6 failed" in first.stdout and "skipped, bias frame" in first.stdout
     for path, cause in bad.items():
         assert re.search(f"{re.escape(str(path))}: .*{cause}", first.stderr)
         (run,) = [r for r in runs_of(database, status="failed") if r.target.startswith(str(path)[:-5])]
@@ -148,6 +148,16 @@ def test_files_of_others_are_kept(tmp_path, database):
     assert target.read_bytes() == touched
 
 
+def test_any_checksum_of_a_target_that_was_recorded_is_ours(tmp_path):
+    target = tmp_path / "x.fits"
+    target.write_bytes(b"second")
+    known = {(str(target), hashlib.sha256(content).hexdigest()) for content in (b"first", b"second", b"third")}
+    check_targets([target], known=known)
+    target.write_bytes(b"changed")
+    with pytest.raises(FrameError, match="is not as it was written"):
+        check_targets([target], known=known)
+
+
 def test_models_are_chosen_by_rule(tmp_path, database):
     write_frame(tmp_path, 1)
     write_frame(tmp_path, 2, INSTRUME="fa99")
@@ -167,7 +177,8 @@ def test_models_are_chosen_by_rule(tmp_path, database):
 
     assert crattn("models", "retire", OTHER, "--bad", "--reason", "masks stars").exit_code == 0
     assert crattn("qa", "--night", NIGHT).exit_code == 1
-    assert reprocess(tmp_path).exit_code == 0
+    back = reprocess(tmp_path)
+    assert back.exit_code == 0, back.output
     assert outputs(tmp_path) == old
     history = crattn("models", "history").stdout
     assert "fa15" in history and "20130101-..." in history and "masks stars, bad" in history
@@ -277,7 +288,7 @@ def test_what_a_lost_worker_left_is_ours(tmp_path, database):
     target = Path(job.target)
     target.write_bytes(b"whole, but never recorded")
     runs.begin_output(database, job, {str(target): sha256(target)})
-    part = target.with_name(f".{target.name}.123.part")
+    part = target.with_name(f".{target.name}.0123456789abcdef.part")
     part.write_bytes(b"half")
     time.sleep(0.01)
     execute(database, run)

@@ -108,14 +108,15 @@ def check_targets(targets, overwrite=False, known=()):
     FrameError
         Naming the target, which may be a link to nowhere.
     """
-    digests = dict(known)
+    # One path may be known with several checksums: those of each time it was written.
+    known, paths = set(known), {path for path, _ in known}
     for target in map(str, targets):
         if overwrite or not os.path.lexists(target):
             continue
-        if target not in digests:
+        if target not in paths:
             raise FrameError(f"{target} exists; --overwrite replaces it")
         try:
-            unchanged = sha256(target) == digests[target]
+            unchanged = (target, sha256(target)) in known
         except FrameError as error:
             raise FrameError(f"{target}: {error}; --overwrite replaces it") from error
         if not unchanged:

@@ -58,6 +58,8 @@ class FrameInfo:
         The frame and its companion mask file, where it has one.
     error : str
         Why the frame cannot be read; "" if it can.
+    threshold : float or None
+        That the camera's profile sets; None where it sets none.
     is_hostile : bool
         Its headers hung or crashed their reader or took too much memory; it is not opened again.
     """
@@ -69,6 +71,7 @@ class FrameInfo:
     megapixels: float = 0.0
     inputs: list = field(default_factory=list)
     error: str = ""
+    threshold: float | None = None
     is_hostile: bool = False
 
     @property
@@ -97,7 +100,7 @@ def read_frame_info(path):
             return _packed_info(opener, path)
         with OpenFrame(path, look=False) as frame:
             pixels = sum(prod(extension.shape) for extension in frame.layout.extensions)
-            return _info(path, frame.layout.exposure, pixels, frame.inputs, frame.layout.refusal)
+            return _info(path, frame.layout.profile, frame.layout.exposure, pixels, frame.inputs, frame.layout.refusal)
     except FrameError as error:
         return FrameInfo(path, error=one_line(error))
     except OSError as error:
@@ -109,9 +112,17 @@ def read_frame_info(path):
         return FrameInfo(path, error=f"{type(error).__name__}: {one_line(error)}")
 
 
-def _info(path, exposure, pixels, inputs, error=""):
-    calibration = exposure.calibration_type
-    return FrameInfo(path, frame_columns(exposure), exposure.ut_date, calibration, pixels / 1e6, inputs, error)
+def _info(path, profile, exposure, pixels, inputs, error=""):
+    return FrameInfo(
+        path,
+        frame_columns(exposure),
+        exposure.ut_date,
+        exposure.calibration_type,
+        pixels / 1e6,
+        inputs,
+        error,
+        profile.settings.get("threshold"),
+    )
 
 
 def _packed_info(opener, path):
@@ -131,14 +142,14 @@ def _packed_info(opener, path):
     except (OSError, EOFError, ValueError, TypeError, fits.VerifyError) as error:
         if not hdus:
             raise FrameError(f"not a FITS file: {one_line(error)}") from error
-    identified = layout.identify(hdus, path.name)
-    names = layout.companion_name(identified[0], path.name, hdus[0].header)
+    profile, _ = layout.identify(hdus, path.name)
+    names = layout.companion_name(profile, path.name, hdus[0].header)
     companion = next((path.with_name(name) for name in names if path.with_name(name).exists()), None)
     header = hdus[0].header.copy()
     for hdu in hdus[1:]:
         header.extend(hdu.header, unique=True, strip=True, end=True)
-    exposure = read_exposure(header, identified[0], [hdu.header for hdu in hdus], path.name, [hdu.name for hdu in hdus])
-    return _info(path, exposure, prod(hdus[-1].shape or (0,)), [path, *([companion] if companion else [])])
+    exposure = read_exposure(header, profile, [hdu.header for hdu in hdus], path.name, [hdu.name for hdu in hdus])
+    return _info(path, profile, exposure, prod(hdus[-1].shape or (0,)), [path, *([companion] if companion else [])])
 
 
 def _shape(header):
@@ -200,7 +211,7 @@ class _Reader:
         os.environ["PYTHONSAFEPATH"] = "1"
         self.pipe, theirs = context.Pipe()
         self.path, self.deadline, self.is_ready, self.is_gone = None, None, False, False
-        self._process = context.Process(target=_serve, args=(theirs, memory), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, memory, dict(os.environ)), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -208,7 +219,7 @@ class _Reader:
         self.path, self.deadline, self.is_ready = path, time.monotonic() + seconds, False
         # One that dies now is seen when it is listened to.
         with suppress(OSError):
-            self.pipe.send(path)
+            self.pipe.send(os.path.abspath(path))
 
     def receive(self):
         """Return what it has read; None if it says that it is up."""
@@ -232,8 +243,11 @@ class _Reader:
         self._process.join()
 
 
-def _serve(pipe, memory):
+def _serve(pipe, memory, environment):
     """Read headers until the other end of the pipe is closed."""
+    # The server of these processes may be older than what the environment says of cameras.
+    os.environ.clear()
+    os.environ.update(environment)
     with suppress(OSError, ValueError):
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + memory

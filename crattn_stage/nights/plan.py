@@ -15,6 +15,7 @@ from crattn_stage import __version__
 from crattn_stage.errors import FrameError, ModelError, one_line
 from crattn_stage.fits.atomic import sha256
 from crattn_stage.fits.names import output_path
+from crattn_stage.models.baselines import BASELINES
 from crattn_stage.models.cards import WEIGHTS, find, read_card
 from crattn_stage.nights.headers import FrameInfo
 from crattn_stage.processors import available_cpus
@@ -52,20 +53,23 @@ def describe_model(model=None):
     Parameters
     ----------
     model : str or path-like, optional
-        As for `crattn_stage.models.cards.find`.
+        As for `crattn_stage.models.cards.read_card`.
 
     Returns
     -------
     dict
-        ``name``, ``architecture``, ``sha256`` and ``path``.
+        ``name``, ``architecture``, ``sha256`` and ``path``, which is the name of a shipped model or a baseline.
 
     Raises
     ------
     ModelError
         If the model is unknown or its card is malformed.
     """
-    path, card = find(model), read_card(model)
-    place = path.stem if path.parent == WEIGHTS else os.path.abspath(path)
+    card = read_card(model)
+    place = card.name
+    if card.architecture not in BASELINES:
+        path = find(model)
+        place = path.stem if path.parent == WEIGHTS else os.path.abspath(path)
     return {"name": card.name, "architecture": card.architecture, "sha256": card.sha256, "path": place}
 
 
@@ -84,7 +88,7 @@ def plan(database, frames, model=None, threshold=None, root=None, output_root=No
         As for `crattn_stage.models.cards.find`; by default the one registered
         for the frame, or else the shipped default.
     threshold : float, optional
-        Probability; the model card's by default.
+        Probability; by default the camera profile's, or else the model card's.
     root, output_root : path-like, optional
         The output lies under `output_root` as the frame does under `root`; by default beside the frame.
     force : bool
@@ -106,7 +110,7 @@ def plan(database, frames, model=None, threshold=None, root=None, output_root=No
         choose = lambda *_: chosen  # noqa: E731
     else:
         choose = cache(partial(_registered, database))
-    threshold_of = cache(lambda path: read_card(path).threshold if threshold is None else threshold)
+    card_threshold = cache(lambda path: read_card(path).threshold)
 
     def plan_one(frame):
         folder = None
@@ -119,7 +123,9 @@ def plan(database, frames, model=None, threshold=None, root=None, output_root=No
             return planned
         columns = frame.columns
         planned.model = choose(columns.get("instrument"), columns.get("camera"), columns.get("night"))
-        planned.threshold = threshold_of(planned.model["path"])
+        planned.threshold = frame.threshold if threshold is None else threshold
+        if planned.threshold is None:
+            planned.threshold = card_threshold(planned.model["path"])
         if frame.error:
             planned.reason = f"unreadable: {frame.error}"
         elif force:

@@ -69,6 +69,14 @@ def test_run_records_its_identity(frame_file, tmp_path):
     assert header["CRENGINE"] == f"astroscrappy {card.code_version}" and header["CRNHIT"] == 1
 
 
+def test_a_night_is_reprocessed_with_it(frame_file, tmp_path):
+    frame_file("20260101.fits", **{"DATE-OBS": "2026-01-01T03:00:00", "OBSTYPE": "OBJECT"})
+    where = ["--root", str(tmp_path), "--pattern", "*.fits", "--output-root", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, ["reprocess", *where, "--night", "20260101", "--model", "astroscrappy"])
+    assert result.exit_code == 0, result.output
+    assert "1 succeeded" in result.output
+
+
 def test_the_list_of_models_marks_it():
     listed = CliRunner().invoke(main, ["models", "list"]).output
     (line,) = [line for line in listed.splitlines() if line.startswith("astroscrappy")]
