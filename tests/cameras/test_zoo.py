@@ -46,7 +46,9 @@ EXPECTED = {
     "megacam_object.fits": masked("cfht-megacam-plain", [1, 2], dark=[np.s_[:, :32], np.s_[:, 416:]]),
     "megacam_mask.fits": left("cfht-megacam-plain", "mask"),
     # ZTF supplement: 16 noisy, 128 pixel spike (possible radiation hit), 256 saturated, 512 dead.
-    "ztf_20200531200000_000535_zr_c05_o_q1_sciimg.fits": masked("ztf", [0], {0: ("companion", 0)}, 128, [4, 16, 256, 512]),
+    "ztf_20200531200000_000535_zr_c05_o_q1_sciimg.fits": masked(
+        "ztf", [0], {0: ("companion", 0)}, 128, [4, 16, 256, 512]
+    ),
     "ztf_20200531200000_000535_zr_c05_o_q1_mskimg.fits": left("ztf", "mask"),
     # Good or bad, whatever the value for it is; code 8 is free for cosmic rays.
     "primary_mask_255.fits": masked("generic", [0], {0: ("frame", 1)}, 8, [255]),
