@@ -1,7 +1,6 @@
 """Command line: ``python -m benchmarks``."""
 
 import json
-import os
 from pathlib import Path
 
 import click
@@ -10,14 +9,14 @@ from benchmarks.sections import SECTIONS, machine
 
 
 @click.command()
-@click.option("--section", "chosen", multiple=True, type=click.Choice(list(SECTIONS)), help="All without any.")
+@click.option("--section", "chosen", multiple=True, type=click.Choice(list(SECTIONS)), help="All by default.")
 @click.option("--data", type=click.Path(exists=True, file_okay=False), help="Folder of real data, for accuracy.")
 @click.option("--peers", type=click.Path(exists=True), help="A Python that has deepCR, cosmic-conn and lacosmic.")
 @click.option("--maximask", type=click.Path(exists=True), help="A Python that has maximask.")
-@click.option("--only", multiple=True, help="Detectors whose name holds this.")
+@click.option("--only", multiple=True, help="Methods whose name holds this.")
 @click.option("--repeats", default=3, show_default=True)
-@click.option("--threads", type=int, default=os.cpu_count, help="All cores without it.")
-@click.option("--ccds", default=62, show_default=True, help="Of the exposure.")
+@click.option("--threads", default=available_cpus, show_default=True)
+@click.option("--ccds", default=62, show_default=True, help="CCDs of the packed exposure.")
 @click.option("--output", default="benchmarks-output", show_default=True, type=click.Path(file_okay=False))
 def main(chosen, output, **options):
     """Measure seconds, memory and accuracy; write benchmarks.json and benchmarks.png in the output folder.

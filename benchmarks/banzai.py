@@ -113,7 +113,7 @@ def main():
     arguments = parser.parse_args()
     if arguments.data:
         from training.data.hits import read_footprints
-        from training.data.scenes import FOOTPRINTS
+        from training.data.library import FOOTPRINTS
 
         hits = read_footprints(arguments.data / FOOTPRINTS, "test")
     else:

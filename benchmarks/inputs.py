@@ -1,4 +1,4 @@
-"""What is masked: a CCD, scenes with known truth, a packed exposure."""
+"""What is masked: a CCD, and a packed exposure of many."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ import numpy as np
 from astropy.io import fits
 
 from crattn_stage.fits.header import edited
-from crattn_stage.simulation.simulate import expose, scatter_hits, simulate_hit, simulate_sky
+from crattn_stage.simulation.hits import scatter_hits, simulate_hit
+from crattn_stage.simulation.skies import expose, simulate_sky
+from training.evaluation.scenes import DENSITY
 
 SHAPE = (4096, 2048)
 SKY, GAIN, READ_NOISE = 1100.0, 4.0, 7.0
-#: Hits per million pixels.
-DENSITY = 70
 
 
 def ccd(shape=SHAPE, seed=0):
@@ -28,6 +28,11 @@ def ccd(shape=SHAPE, seed=0):
     bad = np.zeros(shape, bool)
     bad[:, rng.integers(0, shape[1], 8)] = True
     return expose(scene + charge, SKY, READ_NOISE, GAIN, rng), bad
+
+
+def frame(shape=SHAPE, seed=0):
+    """Simulate a CCD; return image, bad pixels, gain (electrons per ADU) and read noise (electrons)."""
+    return *ccd(shape, seed), GAIN, READ_NOISE
 
 
 def packed_exposure(path, ccds, distinct=3):

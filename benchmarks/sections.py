@@ -15,60 +15,40 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import inputs
-from benchmarks.worker import peak_megabytes
 from crattn_stage.models.cards import DEFAULT, load, shipped
+from crattn_stage.processors import available_cpus
+from training.evaluation.isolation import run_isolated
+from training.evaluation.peer_runner import METHODS, OURS, peak_megabytes
 
 #: The default and the fullest network of the paper, whose cost is looked at closely.
 MODELS = tuple(dict.fromkeys((DEFAULT, "att-deepcr")))
 
-WORKER = Path(__file__).with_name("worker.py")
-ROOT = WORKER.parent.parent
+#: Sections that start our code in processes of their own find it there.
+ROOT = Path(__file__).resolve().parents[1]
 
 
-def _in_a_process(options, images, name, *arguments, python=sys.executable, threads=None, repeats=None):
-    """Run one detector in a process; return its report and its scores of all images but the first."""
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / "in.npz", Path(folder) / "out.npz"
-        arrays = {}
-        for i, (image, bad) in enumerate(images):
-            arrays |= {f"image{i}": image, f"bad{i}": bad}
-        np.savez(source, **arrays)
-        counts = [str(threads or options["threads"]), str(repeats or options["repeats"])]
-        done = subprocess.run(
-            [python, WORKER, source, target, name, *arguments, *counts],
-            capture_output=True,
-            text=True,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT) if python == sys.executable else "",
-                "OMP_NUM_THREADS": counts[0],
-            },
-        )
-        if done.returncode:
-            return {"left_out": (done.stderr.strip().splitlines() or ["failed"])[-1]}, []
-        report = json.loads(done.stdout.strip().splitlines()[-1])
-        scores = [] if "left_out" in report else list(np.load(target).values())
+def _timed(options, images, name, python=sys.executable, **arguments):
+    """Time a method on the first image, in a process of its own; return its report and its scores of the others."""
+    arguments = {key: options[key] for key in ("threads", "repeats")} | arguments
+    report, scores = run_isolated(name, images, python, **arguments)
     if "seconds" in report:
         report["median"] = statistics.median(report["seconds"])
         report["megapixels_per_second"] = images[0][0].size / 1e6 / report["median"]
     return report, scores
 
 
-def _accuracy(scenes, scores, threshold):
-    from scipy.ndimage import maximum_filter
-
+def _accuracy(scenes, scores, threshold, dilate):
     from training.evaluation.metrics import at_setting, operating_points, tpr_at
+    from training.evaluation.peers import dilated
 
     row = {}
     for (name, scene), score in zip(scenes.items(), scores, strict=True):
         good = ~scene.sky.bad
-        truth, values = scene.truth[good], score[good]
-        row[name] = at_setting(values if values.dtype == bool else values > threshold, truth)
-        if values.dtype != bool:
+        truth, values = scene.truth[good], (dilated(score) if dilate else score)[good]
+        row[name] = at_setting(values > threshold, truth)
+        if len(np.unique(values)) > 2:
+            # A filter at one setting has no curve.
             row[name]["tpr_1e-4"] = tpr_at(operating_points(values, truth), 1e-4)
-        else:
-            # As in the paper: the truth is dilated, so is the mask of a filter.
-            row[name] = at_setting(maximum_filter(score, 3)[good], truth)
     return row
 
 
@@ -76,26 +56,27 @@ def detectors(options):
     """Time, memory and accuracy of a 2048x4096 CCD by our models and engines, and by others."""
     scenes = {}
     if options["data"]:
-        from training.data.scenes import Skies
-        from training.evaluation.evaluate import make_scenes
+        from training.data.library import Skies
+        from training.evaluation.scenes import lacking, make_scenes
 
         skies = Skies("test", options["data"])
-        scenes = {name: make_scenes(skies, name, 1)[0] for name in ("r", "z")}
-    images = [inputs.ccd(), *((scene.image, scene.sky.bad) for scene in scenes.values())]
-    here, peers = sys.executable, options["peers"] or sys.executable
-    asked = {f"{m} (auto)": (here, "crattn", m, "auto") for m in shipped()}
-    asked |= {f"{DEFAULT} ({e})": (here, "crattn", DEFAULT, e) for e in ("float32", "torch")}
-    asked |= {"Astro-SCRAPPY": (here, "astro-scrappy"), "Cosmic-CoNN": (peers, "cosmic-conn")}
-    asked |= {"deepCR": (peers, "deepcr"), "L.A.Cosmic": (peers, "lacosmic")}
-    if options["maximask"]:
-        asked["MaxiMask"] = (options["maximask"], "maximask")
+        scenes = {name: make_scenes(skies, name, 1)[0] for name in ("r", "z") if not lacking(skies, name)}
+    images = [inputs.frame()]
+    images += [(scene.image, scene.sky.bad, scene.sky.gain, scene.sky.read_noise) for scene in scenes.values()]
+    asked = {f"{m} (auto)": (OURS, {"model": m}) for m in shipped()}
+    asked |= {f"{DEFAULT} ({e})": (OURS, {"model": DEFAULT, "engine": e}) for e in ("float32", "torch")}
+    asked |= {method.title: (name, {}) for name, method in METHODS.items()}
     rows = {}
-    for label, (python, *what) in asked.items():
+    for label, (name, arguments) in asked.items():
         if options["only"] and not any(part in label for part in options["only"]):
             continue
-        rows[label], scores = _in_a_process(options, images, *what, python=python)
+        method = METHODS.get(name)
+        if method and method.own_python:
+            python = options["maximask"] if name == "maximask" else options["peers"]
+            arguments = {"python": python or sys.executable}
+        rows[label], scores = _timed(options, images, name, **arguments)
         if scores:
-            rows[label]["accuracy"] = _accuracy(scenes, scores, rows[label]["threshold"])
+            rows[label]["accuracy"] = _accuracy(scenes, scores, rows[label]["threshold"], method and method.dilate)
         print(f"  {label:26}{_line(rows[label])}", flush=True)
     for peer in ("Astro-SCRAPPY", "Cosmic-CoNN"):
         for label in (f"{model} (auto)" for model in MODELS):
@@ -120,7 +101,7 @@ def scaling(options, sides=(512, 1024, 2048, 4096, 8192)):
     """Cost and memory against frame size, 0.25 to 64 megapixels."""
     rows = {}
     for model in MODELS:
-        reports = [_in_a_process(options, [inputs.ccd((side, side))], "crattn", model, "auto")[0] for side in sides]
+        reports = [_timed(options, [inputs.frame((side, side))], OURS, model=model)[0] for side in sides]
         seconds = [r["median"] for r in reports]
         slope = float(np.polyfit(np.log(np.square(sides)), np.log(seconds), 1)[0])
         peaks = [r["peak_megabytes"] for r in reports]
@@ -134,12 +115,12 @@ def scaling(options, sides=(512, 1024, 2048, 4096, 8192)):
 
 def workers(options):
     """Throughput of 1 to all cores, one worker of one thread each."""
-    image, rows = inputs.ccd(), {}
-    for count in range(1, os.cpu_count() + 1):
+    image, rows = inputs.frame(), {}
+    for count in range(1, available_cpus() + 1):
         reports = [None] * count
 
         def work(i, reports=reports):
-            reports[i] = _in_a_process(options, [image], "crattn", DEFAULT, "auto", threads=1)[0]
+            reports[i] = _timed(options, [image], OURS, model=DEFAULT, threads=1)[0]
 
         threads = [threading.Thread(target=work, args=(i,)) for i in range(count)]
         [t.start() for t in threads]
@@ -326,7 +307,7 @@ def gpu(options):
         return {"left_out": "no CUDA device"}
     rows = {}
     for model in shipped():
-        rows[model] = _in_a_process(options, [inputs.ccd()], "crattn", model, "cuda")[0]
+        rows[model] = _timed(options, [inputs.frame()], OURS, model=model, engine="cuda")[0]
         print(f"  {model:26}{_line(rows[model])}", flush=True)
     return rows
 
@@ -339,7 +320,7 @@ def machine(options):
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
-    return {"processor": name, "cores": os.cpu_count(), "threads": options["threads"], "torch": torch.__version__}
+    return {"processor": name, "cores": available_cpus(), "threads": options["threads"], "torch": torch.__version__}
 
 
 SECTIONS = {f.__name__: f for f in (detectors, scaling, workers, exposure, startup, limits, gpu)}

@@ -3,7 +3,8 @@
 import numpy as np
 from astropy.io import fits
 
-from crattn_stage.simulation.simulate import expose, scatter_hits, simulate_sky
+from crattn_stage.simulation.hits import scatter_hits
+from crattn_stage.simulation.skies import expose, simulate_sky
 
 #: Gain (electron/ADU), read noise (electron), bias (ADU) of the amplifiers.
 AMPLIFIERS = ((2.30, 9.1, 2522), (2.25, 8.7, 2560), (2.38, 9.4, 2553), (2.33, 8.9, 2582))
@@ -30,7 +31,7 @@ def simulate_raw(path, hits, half=(256, 256), sky=400.0, seed=1, **scene):
         Electron per pixel.
     seed : int
     **scene
-        Further arguments of `crattn_stage.simulation.simulate.simulate_sky`.
+        Further arguments of `crattn_stage.simulation.skies.simulate_sky`.
 
     Returns
     -------

@@ -10,7 +10,8 @@ from crattn_stage.fits.atomic import replacing
 from crattn_stage.fits.frame import ObservationFrame
 from crattn_stage.process import process
 from crattn_stage.products.preview import display_image, side_by_side
-from crattn_stage.simulation.simulate import expose, scatter_hits, simulate_hit, simulate_sky
+from crattn_stage.simulation.hits import scatter_hits, simulate_hit
+from crattn_stage.simulation.skies import expose, simulate_sky
 
 FRAME, MASKED, PICTURE = "demo.fits", "demo-masked.fits", "demo.png"
 #: Two detectors of two amplifiers each, with overscan at the outer edges as in DECam.

@@ -65,7 +65,7 @@ def test_a_dead_detector_does_not_cost_the_exposure(stage, tmp_path, value):
 
 
 def test_saturated_stars_are_not_masked(stage, tmp_path):
-    from crattn_stage.simulation.simulate import expose, simulate_sky
+    from crattn_stage.simulation.skies import expose, simulate_sky
 
     rng = np.random.default_rng(8)
     scene, _ = simulate_sky((200, 200), rng, stars=300, galaxies=0)

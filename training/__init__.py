@@ -1,4 +1,5 @@
-"""Offline training and evaluation of the networks that `crattn_stage` runs.
+"""Train the networks that `crattn_stage` runs, and measure them beside other methods.
 
-Run from a clone: ``python -m training --help``.
+``python -m training --help``.  `crattn_stage` does not import this package; its commands join
+``crattn-stage`` through the entry points ``crattn_stage.commands``.
 """

@@ -3,7 +3,6 @@
 import copy
 import datetime
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,43 +11,42 @@ from torch import nn
 
 from crattn_stage import __version__
 from crattn_stage.detection.model import CosmicRayModel
-from crattn_stage.models import cards as models
+from crattn_stage.models import cards
 from crattn_stage.models.architectures import ARCHITECTURES
 from crattn_stage.models.networks import build, restore, tensors_of
-from training.data.scenes import Patches, Skies
+from training import checkpoints
+from training.configuration import SHAPES
+from training.data.library import Skies
+from training.data.patches import Patches
 from training.evaluation import peers
-from training.evaluation.evaluate import calibrate, make_scenes, measure
-from training.train import RECIPES, SHAPES, follow
+from training.evaluation.measure import calibrate, measure
+from training.evaluation.report import default_sets
+from training.evaluation.scenes import make_scenes
+from training.loop import SUMMARY, follow
 
-TRAINED_ON = (
-    "DECam r sky (DES exposure 241238, CCD 1, amplifier B, rows 1-2560), single exposures simulated from a deep "
-    "DECam g coadd, and simulated skies; contaminated with cosmic-ray footprints of LSST ITL sensor darks and with "
-    "simulated hits; saturated stars, bleed trails, bad columns and dead pixels added"
-)
 FALSE_POSITIVE_RATE = 1e-4
-#: Test scenes whose figures are on the card.
-SCENES = ("r", "z")
 #: Validation patches of which the ranges of a network's features are taken.
 RANGE_PATCHES = 60
 
 
-def export(run, data, folder, count=4, name=None, blend=None):
+def export(run, folder, sources=None, count=4, name=None, blend=None):
     """Write weights and card of a training run.
 
-    The threshold is set on validation scenes, the figures are of test scenes.
+    The threshold is set on validation scenes; the figures are of test scenes.
 
     Parameters
     ----------
     run : path-like
-        Output folder of `training.train.train`.
-    data : path-like
-        Folder of real data.
+        Output folder of `training.loop.train`.
     folder : path-like
         Where the model goes.
+    sources : dict, optional
+        Arguments of `training.data.library.Skies`: ``data``, ``hits``, ``frames``.  Simulated
+        scenes take the place of those that cannot be made of them, and the card says so.
     count : int
         Realisations of each test scene.
     name : str, optional
-        Of the model; that of its architecture without it.
+        Of the model; that of its architecture by default.
     blend : str or path-like, optional
         The model that the run started from, as for `crattn_stage.models.cards.find`: the
         weights are the mean of both.  What was learnt anew is kept, and less of what was
@@ -61,68 +59,78 @@ def export(run, data, folder, count=4, name=None, blend=None):
     Raises
     ------
     ValueError
-        If the run did not start from the model to blend with.
+        If the run is not finished, or did not start from the model to blend with.
     """
-    run = Path(run)
-    state = torch.load(run / "checkpoint.pt", weights_only=True, map_location="cpu")
-    architecture = state["architecture"]
-    normalisation, _ = ARCHITECTURES[architecture]
-    channels = state.get("channels", 32)
-    network = build(architecture, channels)
-    # Checkpoints of before there was a mean of the weights have none.
-    network.load_state_dict(state.get("mean", state["network"]))
-    training = json.loads((run / "training.json").read_text())
+    run, sources = Path(run), sources or {}
+    configuration, state = checkpoints.load(run)
+    if not (run / SUMMARY).exists():
+        raise ValueError(f"{run}: {state['step']} of {configuration.steps} steps done; train it to the end first")
+    training = json.loads((run / SUMMARY).read_text())
+    network = build(configuration.architecture, configuration.channels)
+    network.load_state_dict(state["mean"])
     if blend is not None:
-        start, tensors = models.load(blend)
-        if training.get("started_from") != f"{start.name} {start.sha256}":
-            raise ValueError(f"{run}: did not start from {start.name} {start.sha256}")
-        follow(network, restore(start, tensors), 0.5)
-        training["blended"] = "mean of the weights with those that it started from"
-    scaling = RECIPES[state.get("recipe", "ours")].scaling
+        _blend(network, blend, training, run)
     card = {
-        "name": name or architecture,
-        "architecture": architecture,
-        "channels": channels,
-        "scaling": scaling,
+        "name": name or configuration.architecture,
+        "architecture": configuration.architecture,
+        "channels": configuration.channels,
+        "scaling": configuration.scaling,
         "threshold": 0.5,
         "false_positive_rate": FALSE_POSITIVE_RATE,
-        "trained_on": TRAINED_ON,
+        "trained_on": training.pop("trained_on"),
         "training": training,
         "code_version": __version__,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "licence": "BSD-3-Clause",
         # Raw counts are not calculated in integers, and the patches are scaled.
-        "input_ranges": {} if scaling == "none" else input_ranges(network, data),
-        **models.TILING,
+        "input_ranges": {} if configuration.scaling == "none" else input_ranges(network, sources),
+        **cards.TILING,
     }
-    if normalisation == "group" and card["tile"] != SHAPES["group"][0]:
+    if ARCHITECTURES[configuration.architecture][0] == "group" and card["tile"] != SHAPES["group"][0]:
         raise ValueError("a group-norm network runs at the tile size it was trained at")
     # What is calibrated and measured is what is written; only its sha256 is not known yet.
-    detector = CosmicRayModel(models.ModelCard(sha256="", **card), tensors_of(network))
-    card["threshold"], levels = calibrate(detector, data, FALSE_POSITIVE_RATE)
-    skies = Skies("test", data)
-    peer = replace(peers.network(detector), threshold=card["threshold"])
-    figures = {scenes: measure(scenes, make_scenes(skies, scenes, count), peer, replicates=0) for scenes in SCENES}
-    card["metrics"] = {
+    model = CosmicRayModel(cards.ModelCard(sha256="", **card), tensors_of(network))
+    card["threshold"], levels = calibrate(model, Skies("validation", **sources), FALSE_POSITIVE_RATE)
+    card["metrics"] = _figures(model, card["threshold"], Skies("test", **sources), count)
+    card["metrics"] |= {
         "command": f"python -m training export RUN --data DATA --count {count}"
         + (blend is not None) * " --blend MODEL",
-        "scenes": "held-out footprints, about 70 per Mpx, on held-out DECam sky; truth dilated 3x3",
-        **{scenes: {key: round(value, 5) for key, value in result.row.items()} for scenes, result in figures.items()},
         "validation_fpr_at_threshold": {scenes: round(fpr, 7) for scenes, (_, fpr) in levels.items()},
         "validation_own_threshold": {scenes: round(own, 4) for scenes, (own, _) in levels.items()},
     }
-    return models.save(tensors_of(network), card, folder)
+    return cards.save(tensors_of(network), card, folder)
 
 
-def input_ranges(network, data=None):
-    """Find between which values the inputs of a network's convolutions lie, on validation patches.
+def _blend(network, blend, training, run):
+    """Replace the weights of a network by their mean with those of the model that it started from."""
+    start, tensors = cards.load(blend)
+    if training.get("started_from") != f"{start.name} {start.sha256}":
+        raise ValueError(f"{run}: did not start from {start.name} {start.sha256}")
+    follow(network, restore(start, tensors), 0.5)
+    training["blended"] = "mean of the weights with those that it started from"
+
+
+def _figures(model, threshold, skies, count):
+    """Return the figures of a model on test scenes, for its card."""
+    peer = peers.network(model, threshold)
+    results = {name: measure(name, make_scenes(skies, name, count), peer, replicates=0) for name in default_sets(skies)}
+    hits = "held-out footprints" if skies.sources.hits else "simulated hits"
+    return {
+        "scenes": f"{hits}, about 70 per Mpx, on held-out skies; truth dilated 3x3",
+        "left_out": skies.sources.missing(),
+        **{name: {key: round(value, 5) for key, value in result.row.items()} for name, result in results.items()},
+    }
+
+
+def input_ranges(network, sources=None):
+    """Find the range of the inputs of a network's convolutions, on validation patches.
 
     Parameters
     ----------
     network : `torch.nn.Module`
         From `crattn_stage.models.networks.build`, of a model with scaled input.
-    data : path-like, optional
-        As for `training.data.scenes.Skies`.
+    sources : dict, optional
+        Arguments of `training.data.library.Skies`.
 
     Returns
     -------
@@ -144,7 +152,7 @@ def input_ranges(network, data=None):
     for name, module in network.named_modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and name not in ("encoder1.0", "head"):
             module.register_forward_pre_hook(look(name))
-    patches = Patches(Skies("validation", data), models.TILING["tile"], RANGE_PATCHES, seed=0)
+    patches = Patches(Skies("validation", **(sources or {})), cards.TILING["tile"], RANGE_PATCHES, seed=0)
     with torch.inference_mode():
         for i in range(RANGE_PATCHES):
             network(torch.from_numpy(patches[i][0])[None])

@@ -1,0 +1,1 @@
+"""Simulated hits (`hits`) and skies (`skies`), for the demonstration, training and tests."""

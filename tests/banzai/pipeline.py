@@ -26,7 +26,7 @@ from benchmarks.sinistro import simulate_raw
 from calibration_dbs.database import connect, open_database, upgrade
 from calibration_dbs.tables import Run
 from crattn_stage.banzai import settings
-from crattn_stage.simulation.simulate import simulate_hit
+from crattn_stage.simulation.hits import simulate_hit
 
 OURS = "crattn_stage.banzai.CosmicRayDetector"
 SLOTS = {

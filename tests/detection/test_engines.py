@@ -22,9 +22,10 @@ from crattn_stage.models import cards as models
 from crattn_stage.models.architectures import ARCHITECTURES
 from crattn_stage.models.networks import build, tensors_of
 from crattn_stage.processors import available_cpus
-from training.data.scenes import Skies
+from training.data.library import Skies
 from training.evaluation import peers
-from training.evaluation.evaluate import make_scenes, measure
+from training.evaluation.measure import measure
+from training.evaluation.scenes import make_scenes
 
 HERE = ["torch", "openvino", *(["cuda"] if torch.cuda.is_available() else [])]
 

@@ -14,7 +14,8 @@ from crattn_stage import load_model
 from crattn_stage.detection import preprocessing
 from crattn_stage.detection.model import CosmicRayModel
 from crattn_stage.models import cards
-from crattn_stage.simulation.simulate import expose, simulate_hit, simulate_sky
+from crattn_stage.simulation.hits import simulate_hit
+from crattn_stage.simulation.skies import expose, simulate_sky
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,8 @@ from scipy.ndimage import binary_dilation, binary_propagation, maximum_filter
 
 from crattn_stage.detection.preprocessing import measure_sky
 from crattn_stage.detection.stars import _parts, spare_stars
-from crattn_stage.simulation.simulate import expose, scatter_hits, simulate_hit, simulate_sky
+from crattn_stage.simulation.hits import scatter_hits, simulate_hit
+from crattn_stage.simulation.skies import expose, simulate_sky
 
 
 def masked_stars_and_hits(fwhm, stars=3000):

@@ -121,7 +121,8 @@ def test_a_halo_too_small_is_noticed(name):
 
 def test_group_norm_mask_depends_little_on_where_tiles_lie():
     """The shipped group-norm model, on the same sky cut at another phase."""
-    from crattn_stage.simulation.simulate import expose, scatter_hits, simulate_hit, simulate_sky
+    from crattn_stage.simulation.hits import scatter_hits, simulate_hit
+    from crattn_stage.simulation.skies import expose, simulate_sky
 
     rng = np.random.default_rng(4)
     scene, _ = simulate_sky((360, 360), rng)

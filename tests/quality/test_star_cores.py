@@ -10,7 +10,7 @@ from scipy.ndimage import maximum_filter
 from crattn_stage.detection import sources
 from crattn_stage.detection.preprocessing import measure_sky
 from crattn_stage.quality.star_cores import star_cores
-from crattn_stage.simulation.simulate import expose, simulate_sky
+from crattn_stage.simulation.skies import expose, simulate_sky
 
 
 def star_field(fwhm):

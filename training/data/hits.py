@@ -1,19 +1,16 @@
-"""Libraries of cosmic-ray hits: real footprints from dark frames, and simulated ones.
+"""Libraries of cosmic-ray hits: catalogues of real footprints, and simulated ones.
 
-A hit is a small float32 stamp of charge in electrons, zero where the hit is not.
-Libraries are split by hit, never by pixel, so that no hit is both learnt from
-and tested on.
+A hit is a small float32 stamp of charge in electrons, zero outside the hit.  Libraries are
+split by hit, never by pixel, so that no hit is used both to train and to test.
 """
 
 import numpy as np
 from astropy.io import fits
-from scipy.ndimage import binary_dilation, find_objects, label
 
-from crattn_stage.detection.preprocessing import sky_statistics
 from crattn_stage.fits.atomic import replacing
-from crattn_stage.simulation.simulate import simulate_hit
+from crattn_stage.simulation.hits import simulate_hit
 
-#: Last digit of a footprint's number -> the split it belongs to; all others train.
+#: Last digit of a footprint's number -> its split; all others train.
 HELD_OUT = {8: "validation", 9: "test"}
 
 
@@ -30,8 +27,7 @@ def read_footprints(path, split):
     Returns
     -------
     list of `numpy.ndarray`
-        Stamps of the footprints of more than one pixel (a single pixel may be
-        a hot one).
+        Stamps of the footprints of more than one pixel: a single pixel may be hot.
     """
     with fits.open(path) as hdus:
         table = hdus["COSMIC_RAYS"].data
@@ -53,58 +49,14 @@ def read_footprints(path, split):
     return stamps
 
 
-def hits_of_darks(darks, bad=None, gain=1.0, edge=2, peak=8.0):
-    """Cut the hits out of dark frames of one amplifier, as in the paper (Sec. 2).
-
-    A hit is a connected object (8 neighbours) of pixels above median + 3 sigma.
-    Those whose mask, dilated 3x3, comes near an edge or touches a bad pixel are
-    left out, and so are single pixels.  Where three darks or more are given, a
-    pixel that is above 5 sigma in more than one of them is hot, thus bad.
-
-    Parameters
-    ----------
-    darks : sequence of `numpy.ndarray`
-        2-D, ADU, of one shape.
-    bad : `numpy.ndarray` of bool, optional
-    gain : float
-        Electron per ADU.
-    edge : int
-        Pixels from the edge that count as near.
-    peak : float
-        Least height of the brightest pixel in sigma: a million pixels have
-        dozens of pairs above 3 sigma that are noise.
-
-    Returns
-    -------
-    list of `numpy.ndarray`
-        Float32 stamps of charge in electrons.
-    """
-    darks = [np.asarray(dark, np.float32) for dark in darks]
-    bad = np.zeros(darks[0].shape, bool) if bad is None else bad
-    statistics = [sky_statistics(dark, ~bad & np.isfinite(dark)) for dark in darks]
-    significance = [(dark - level) / sigma for dark, (level, sigma) in zip(darks, statistics, strict=True)]
-    hot = sum((plane > 5).astype(int) for plane in significance) > 1 if len(darks) >= 3 else np.zeros_like(bad)
-    stamps = []
-    for dark, plane, (_, sigma) in zip(darks, significance, statistics, strict=True):
-        unusable = bad | hot | ~np.isfinite(dark)
-        unusable[:edge] = unusable[-edge:] = unusable[:, :edge] = unusable[:, -edge:] = True
-        # Dilating what is unusable asks the same of a hit as dilating the hit.
-        unusable = binary_dilation(unusable, np.ones((3, 3)))
-        numbers, _ = label(plane > 3, np.ones((3, 3)))
-        for number, box in enumerate(find_objects(numbers), 1):
-            inside = numbers[box] == number
-            if inside.sum() > 1 and plane[box][inside].max() > peak and not unusable[box][inside].any():
-                stamps.append(np.where(inside, plane[box] * sigma * gain, 0).astype(np.float32))
-    return stamps
-
-
 def write_footprints(path, stamps):
-    """Write stamps as a catalogue that `read_footprints` reads.
+    """Write stamps as a catalogue for `read_footprints`, replacing an existing one.
 
     Parameters
     ----------
     path : path-like
     stamps : list of `numpy.ndarray`
+        2-D, charge in electrons.
     """
     rows = []
     for number, stamp in enumerate(stamps):
@@ -128,7 +80,17 @@ def write_footprints(path, stamps):
 
 
 def simulated_hits(count, seed):
-    """Return `count` simulated stamps of thin and thick sensors, small and large pixels."""
+    """Simulate hits in thin and thick sensors of small and large pixels.
+
+    Parameters
+    ----------
+    count, seed : int
+
+    Returns
+    -------
+    list of `numpy.ndarray`
+        Stamps of charge, electrons.
+    """
     rng = np.random.default_rng(seed)
     return [
         simulate_hit(
@@ -142,6 +104,17 @@ def simulated_hits(count, seed):
 
 
 def turned(hit, rng):
-    """Return a stamp in one of its eight orientations."""
+    """Return a stamp in one of its eight orientations, drawn at random.
+
+    Parameters
+    ----------
+    hit : `numpy.ndarray`
+    rng : `numpy.random.Generator`
+
+    Returns
+    -------
+    `numpy.ndarray`
+        A view.
+    """
     hit = np.rot90(hit, rng.integers(4))
     return hit[::-1] if rng.random() < 0.5 else hit

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from crattn_stage.detection.preprocessing import fill, scale
 from crattn_stage.products.preview import side_by_side
-from training.evaluation.evaluate import CHARGES, LENGTHS
+from training.evaluation.measure import CHARGES, LENGTHS
 from training.evaluation.tables import bins
 
 
@@ -19,7 +19,7 @@ def _figure(rows, columns, size):
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
-        # More detectors are compared than the default has colours.
+        # More methods are compared than the default has colours.
         axis.set_prop_cycle(color=colormaps["tab20"].colors)
     return figure, axes
 
@@ -30,12 +30,12 @@ def curves(path, results):
     Parameters
     ----------
     path : path-like
-    results : list of `training.evaluation.evaluate.Result`
+    results : list of `training.evaluation.measure.Result`
     """
     figure, axes = _figure(2, 2, (5, 4))
     for result in results:
         fpr, tpr, purity, _ = result.points
-        style = {"label": result.detector}
+        style = {"label": result.peer}
         if len(fpr) < 20:
             # A filter has as many points as it was run at.
             style |= {"marker": "o", "markersize": 3}
@@ -55,12 +55,12 @@ def curves(path, results):
 
 
 def completeness(path, results):
-    """Draw the share of hits found, by charge and by length.
+    """Draw the fraction of hits found, by charge and by length.
 
     Parameters
     ----------
     path : path-like
-    results : list of `training.evaluation.evaluate.Result`
+    results : list of `training.evaluation.measure.Result`
     """
     figure, axes = _figure(1, 2, (5, 3.6))
     for axis, edges, unit, of in (
@@ -68,7 +68,7 @@ def completeness(path, results):
         (axes[0][1], LENGTHS, "px", lambda r: r.by_length),
     ):
         for result in results:
-            axis.plot([100 * share for share, _ in of(result)], "o-", markersize=3, label=result.detector)
+            axis.plot([100 * share for share, _ in of(result)], "o-", markersize=3, label=result.peer)
         numbers = [number for _, number in of(results[0])]
         names = [f"{name}\n{number}" for name, number in zip(bins(edges, unit), numbers, strict=True)]
         axis.set_xticks(range(len(names)), names, fontsize=8)
@@ -78,13 +78,13 @@ def completeness(path, results):
 
 
 def masks(path, scene, results, size=200):
-    """Draw a crop of a scene around its most hits, its truth, and the mask of each detector.
+    """Draw a crop of a scene around its most hits, its truth, and the mask of each method.
 
     Parameters
     ----------
     path : path-like
     scene : `training.data.scenes.Scene`
-    results : list of `training.evaluation.evaluate.Result`
+    results : list of `training.evaluation.measure.Result`
         Their first masks are of that scene.
     size : int
         Side of the crop, pixels.
@@ -97,7 +97,7 @@ def masks(path, scene, results, size=200):
     row, column = max(corners, key=lambda c: scene.truth[c[0] : c[0] + size, c[1] : c[1] + size].sum())
     window = np.s_[row : row + size, column : column + size]
     panels = [("image", scene.image[window], None), ("truth", scene.truth[window], None)]
-    panels += [(result.detector, result.masks[0][window], None) for result in results]
+    panels += [(result.peer, result.masks[0][window], None) for result in results]
     side_by_side(path, [panels[i : i + 4] for i in range(0, len(panels), 4)])
 
 

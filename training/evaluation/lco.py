@@ -12,9 +12,10 @@ from astropy.io import fits
 from scipy.ndimage import binary_dilation
 
 from crattn_stage.detection.preprocessing import sky_statistics
-from training.data.scenes import DILATION, Scene, Sky
+from training.data.scenes import DILATION, Scene
+from training.data.skies import Sky
 
-#: Telescope class in a file's name -> sigclip and objlim of the filters in the paper (Sec. 4).
+#: Telescope class in a file's name -> sigclip and objlim of Astro-SCRAPPY in the paper (Sec. 4).
 FILTERS = {"0m4": (15.0, 0.5), "1m0": (15.0, 2.0), "2m0": (15.0, 2.0)}
 
 

@@ -1,8 +1,8 @@
-"""Scores of a detector, pixel by pixel, on scenes with exact truth (paper, Sec. 4).
+"""Rates of a method, pixel by pixel, on scenes with exact truth (paper, Sec. 4).
 
-The true positive rate (TPR) is the share of cosmic-ray pixels that are
-detected, the false positive rate (FPR) that of clean pixels; purity is the share of
-detected pixels that are cosmic rays.
+The true positive rate (TPR) is the fraction of cosmic-ray pixels that are detected, the false
+positive rate (FPR) that of clean pixels; purity is the fraction of detected pixels that are
+cosmic rays.  Curves are scikit-learn's (extra ``train``).
 """
 
 import numpy as np
@@ -23,15 +23,19 @@ def operating_points(score, truth):
     fpr, tpr, purity, threshold : `numpy.ndarray`
         One point for each distinct score above 0: what ``score >= threshold`` gives.
     """
+    from sklearn.metrics import roc_curve
+
     hit = int(truth.sum())
     clean = truth.size - hit
-    score, truth = score[score > 0], truth[score > 0]
-    order = np.argsort(-score)
-    score, truth = score[order], truth[order]
-    last = np.flatnonzero(np.diff(score, append=-1))
-    true = np.cumsum(truth)[last]
-    false = last + 1 - true
-    return false / max(clean, 1), true / max(hit, 1), true / (last + 1), score[last]
+    if not hit or not clean:
+        # One class alone has one rate alone; scikit-learn would give NaN.
+        threshold, count = (a[::-1] for a in np.unique(score[score > 0], return_counts=True))
+        fraction = np.cumsum(count) / max(truth.size, 1)
+        none = np.zeros(len(threshold))
+        return (none, fraction, none + 1, threshold) if hit else (fraction, none, none, threshold)
+    fpr, tpr, threshold = (a[1:] for a in roc_curve(truth, score, drop_intermediate=False))
+    fpr, tpr, threshold = (a[threshold > 0] for a in (fpr, tpr, threshold))
+    return fpr, tpr, tpr * hit / (tpr * hit + fpr * clean), threshold
 
 
 def tpr_at(points, fpr):

@@ -1,36 +1,81 @@
-"""Run another project's detector in a Python that has it: ``PYTHON peer_runner.py NAME IN.npz OUT.npz``.
+"""Other projects' methods, and how each is run: the one registry of `evaluate`, `real` and ``benchmarks``.
 
-Nothing of this project is imported here, so that the peer may live in an
-environment of its own.  IN holds ``image0``, ``bad0``, ... and ``gain``,
-``read_noise`` of each; OUT gets ``score0``, ... and ``seconds``.
+Also a script, ``PYTHON peer_runner.py IN.npz OUT.npz NAME [--KEY=VALUE ...]``, that runs one
+of them in a process of its own.  Nothing of this project is imported here before it is needed,
+so that a peer may live in an environment of its own.
+
+IN holds ``image0``, ``bad0``, ``gain0`` and ``read_noise0``, ``image1``, ...; OUT gets
+``score0``, ...; seconds, peak memory (MB), the engine and the threshold are printed as JSON.
 """
 
+import json
+import os
+import resource
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 
+@dataclass(frozen=True)
+class Method:
+    """How a method is run and read.
+
+    Attributes
+    ----------
+    title : str
+        As the tables of the benchmark call it.
+    load : callable
+        Nothing -> function that scores.  Of a network: (image, bad, gain, read noise) -> plane of
+        probabilities.  Of a filter: the same and a level -> mask of what it finds at that significance.
+    threshold : float
+        A network's own setting: what scores above it is masked.
+    engine : str
+        What does the arithmetic.
+    dilate : bool
+        Whether the mask is dilated 3x3, as in the paper.
+    settings : tuple of float
+        Levels of a filter: each makes one peer.  The last is the one that is timed.
+    levels : tuple of float
+        Levels at which a filter is run besides, to trace its operating points.
+    own_python : bool
+        Whether it may need an environment of its own, and so runs in a process of its own.
+    """
+
+    title: str
+    load: Callable
+    threshold: float = 0.5
+    engine: str = "numpy"
+    dilate: bool = True
+    settings: tuple = ()
+    levels: tuple = ()
+    own_python: bool = True
+
+
+#: Levels of the filters in the tables: the paper's (Sec. 4), and one that is better on DECam; and of their curves.
+SETTINGS, LEVELS = (3.0, 5.0), (3, 5, 7, 10, 15, 20)
+
+
 def deepcr_decam():
-    """DeepCR with the DECam model that it ships."""
+    """Load deepCR with the DECam model that it ships."""
     from deepCR import deepCR
 
     model = deepCR(mask="decam", device="CPU")
-    return lambda image, *_: model.clean(image, inpaint=False, binary=False)
+    return _padded(lambda image: model.clean(image, inpaint=False, binary=False))
 
 
 def cosmic_conn_ground():
-    """Cosmic-CoNN with the ground-imaging model that it ships."""
+    """Load Cosmic-CoNN with the ground-imaging model that it ships."""
     from cosmic_conn import init_model
 
     model = init_model("ground_imaging")
-    return lambda image, *_: model.detect_cr(image, ret_numpy=True)
+    return _padded(lambda image: model.detect_cr(image, ret_numpy=True))
 
 
 def maximask():
-    """MaxiMask with its own priors; the probability of its class of cosmic rays."""
-    import os
-
+    """Load MaxiMask with its own priors; the score is the probability of its class of cosmic rays."""
     import maximask_and_maxitrack
     import tensorflow
     from maximask_and_maxitrack import utils
@@ -42,58 +87,174 @@ def maximask():
     runner = MaxiMask_inference("", folder, only_cosmic_rays, priors, None, False, 8)
     network = tensorflow.saved_model.load(os.path.join(folder, "model"))
 
-    def score(image, *_):
+    def score(image):
         normal = utils.image_norm(image)
         normal = normal[0] if isinstance(normal, tuple) else normal
         result = np.zeros((*image.shape, 1), np.float32)
         runner.process_image(normal, result, network)
         return result[..., 0]
 
+    return _padded(score)
+
+
+def _padded(network):
+    """Let a network score an image of any shape: many halve it three times or more; a mirrored border costs nothing."""
+
+    def score(image, *_):
+        border = [(0, -n % 16 + max(0, 400 - n - -n % 16)) for n in image.shape]
+        result = network(np.pad(image, border, "symmetric"))
+        return np.asarray(result, np.float32)[: image.shape[0], : image.shape[1]]
+
     return score
 
 
-def lacosmic(contrast=1.0, fraction=0.1, levels=(3, 5, 7, 10, 15, 20)):
-    """L.A.Cosmic; the highest of some significances at which a pixel is still found."""
-    from lacosmic import remove_cosmics
+def lacosmic(contrast=1.0, fraction=0.1):
+    """Load L.A.Cosmic of the lacosmic package, of any version."""
+    try:
+        from lacosmic import remove_cosmics
+    except ImportError:
+        # Its name before 1.4.
+        from lacosmic import lacosmic as remove_cosmics
 
-    def score(image, bad, gain, read_noise):
-        result = np.zeros(image.shape, np.float32)
+    def find(image, bad, gain, read_noise, level):
         electrons = image.astype(float) * gain
-        for level in levels:
-            _, found = remove_cosmics(
-                electrons, contrast, level, fraction * level, mask=bad, effective_gain=1.0, readnoise=float(read_noise)
-            )
-            result[found] = level
+        settings = {"mask": bad, "effective_gain": 1.0, "readnoise": float(read_noise)}
+        return remove_cosmics(electrons, contrast, level, fraction * level, **settings)[1]
+
+    return find
+
+
+def astro_scrappy(objlim=1.0):
+    """Load Astro-SCRAPPY with the settings of the paper: sigfrac 0.1."""
+    import astroscrappy
+
+    def find(image, bad, gain, read_noise, level):
+        settings = {"sigclip": level, "sigfrac": 0.1, "objlim": objlim, "satlevel": 4e4}
+        return astroscrappy.detect_cosmics(image, bad, gain=float(gain), readnoise=float(read_noise), **settings)[0]
+
+    return find
+
+
+METHODS = {
+    "astro-scrappy": Method(
+        "Astro-SCRAPPY", astro_scrappy, engine="OpenMP", settings=SETTINGS, levels=LEVELS, own_python=False
+    ),
+    "lacosmic": Method("L.A.Cosmic", lacosmic, settings=SETTINGS, levels=LEVELS),
+    "cosmic-conn-ground": Method("Cosmic-CoNN", cosmic_conn_ground, engine="torch float32"),
+    "deepcr-decam": Method("deepCR", deepcr_decam, engine="torch float32"),
+    # The threshold of the paper (Sec. 4).
+    "maximask": Method("MaxiMask", maximask, threshold=0.43, engine="tensorflow", dilate=False),
+}
+#: Name of our own models, which `METHODS` does not list because they are given by model and engine.
+OURS = "crattn"
+
+
+def trace(find, levels):
+    """Turn a filter into something that scores: the highest level at which a pixel is found, else 0.
+
+    Parameters
+    ----------
+    find : callable
+        As `Method.load` returns for a filter.
+    levels : sequence of float
+
+    Returns
+    -------
+    callable
+        (image, bad, gain, read noise) -> float32 plane.
+    """
+
+    def score(*arguments):
+        result = np.zeros(arguments[0].shape, np.float32)
+        for level in sorted(levels):
+            result[find(*arguments, level)] = level
         return result
 
-    score.runs = len(levels)
     return score
 
 
-PEERS = {
-    "deepcr-decam": deepcr_decam,
-    "cosmic-conn-ground": cosmic_conn_ground,
-    "maximask": maximask,
-    "lacosmic": lacosmic,
-}
+def just_below(setting):
+    """Return the threshold that masks what scores a setting or more, in float32."""
+    return float(np.nextafter(np.float32(setting), np.float32(0)))
+
+
+def start(name, levels=(), model=None, engine="auto", threads=None):
+    """Load a method.
+
+    Parameters
+    ----------
+    name : str
+        One of `METHODS`, or `OURS`.
+    levels : sequence of float
+        Of a filter; its last setting alone by default.
+    model, engine, threads
+        Of ours, as for `crattn_stage.load_model`.
+
+    Returns
+    -------
+    score : callable
+        (image, bad, gain, read noise) -> float32 plane.
+    engine : str
+    threshold : float
+    """
+    if name == OURS:
+        from crattn_stage import load_model
+        from training.evaluation.peers import probabilities
+
+        loaded = load_model(model, engine, threads)
+        return lambda image, bad, *_: probabilities(loaded, image, bad), loaded.engine, loaded.card.threshold
+    method = METHODS[name]
+    if not method.settings:
+        return method.load(), method.engine, method.threshold
+    return trace(method.load(), levels or method.settings[-1:]), method.engine, just_below(method.settings[-1])
+
+
+def peak_megabytes():
+    """Return the peak resident memory of this process."""
+    try:
+        with open("/proc/self/status") as status:
+            return int(next(line for line in status if line.startswith("VmHWM")).split()[1]) / 1024
+    except OSError:
+        # That of the parent counts, too.
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main():
-    """Score all images of a file."""
-    name, source, target = sys.argv[1:]
-    score = PEERS[name]()
-    arrays = dict(np.load(source))
-    count = sum(key.startswith("image") for key in arrays)
-    scores, began = {}, time.perf_counter()
-    for i in range(count):
-        image = arrays[f"image{i}"]
-        # Their networks halve an image three times or more; a mirrored border costs nothing.
-        border = [(0, -n % 16 + max(0, 400 - n - -n % 16)) for n in image.shape]
-        padded, bad = np.pad(image, border, "symmetric"), np.pad(arrays[f"bad{i}"], border, "symmetric")
-        result = score(padded, bad, arrays[f"gain{i}"], arrays[f"read_noise{i}"])
-        scores[f"score{i}"] = np.asarray(result, np.float32)[: image.shape[0], : image.shape[1]]
-    seconds = (time.perf_counter() - began) / getattr(score, "runs", 1)
-    np.savez(target, seconds=seconds, **scores)
+    """Score the images of a file; with ``--repeats`` time the first one, and score the others."""
+    # A peer's own modules must not be mistaken for those beside this script.
+    sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
+    source, target, name, *options = sys.argv[1:]
+    options = {key: json.loads(value) for key, value in (option[2:].split("=", 1) for option in options)}
+    repeats = options.pop("repeats", 0)
+    if options.get("threads"):
+        # Of torch, and of tensorflow.
+        os.environ["OMP_NUM_THREADS"] = os.environ["TF_NUM_INTRAOP_THREADS"] = str(options["threads"])
+    try:
+        began = time.perf_counter()
+        score, engine, threshold = start(name, **options)
+        loading = time.perf_counter() - began
+    except (ImportError, ValueError) as error:
+        print(json.dumps({"left_out": f"{type(error).__name__}: {error}"}))
+        return
+    arrays = np.load(source)
+    images = [[arrays[f"{key}{i}"] for key in ("image", "bad", "gain", "read_noise")] for i in range(len(arrays) // 4)]
+    seconds, scores = [], {}
+    if repeats:
+        image, bad, *numbers = images[0]
+        score(image[:512, :512], bad[:512, :512], *numbers)
+        for _ in range(repeats):
+            began = time.perf_counter()
+            score(*images[0])
+            seconds.append(time.perf_counter() - began)
+    peak = peak_megabytes()
+    for i, arguments in enumerate(images[1:] if repeats else images):
+        began = time.perf_counter()
+        scores[f"score{i}"] = np.asarray(score(*arguments), np.float32)
+        if not repeats:
+            seconds.append(time.perf_counter() - began)
+    np.savez(target, **scores)
+    report = {"engine": engine, "threshold": threshold, "loading": loading, "seconds": seconds, "peak_megabytes": peak}
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":

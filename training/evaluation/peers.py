@@ -1,18 +1,15 @@
-"""All detectors behind one interface: ours, the released networks, filters, and other people's networks.
+"""What is measured, behind one interface: our models, the released networks, filters, other people's networks.
 
-A detector scores images: higher is more likely a cosmic ray.  Filters have no
-probability; their score is the highest significance at which a pixel is found.
+A peer scores images: the higher, the more likely a cosmic ray.  Filters have no probability;
+their score is the highest significance at which a pixel is found.
 """
 
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import astroscrappy
 import numpy as np
 from scipy.ndimage import maximum_filter
 
@@ -21,7 +18,8 @@ from crattn_stage.detection.model import CosmicRayModel
 from crattn_stage.detection.stars import spare_stars
 from crattn_stage.models.cards import TILING, ModelCard
 from crattn_stage.models.released import import_released
-from training.evaluation.peer_runner import PEERS
+from training.evaluation.isolation import run_isolated
+from training.evaluation.peer_runner import METHODS, just_below, trace
 
 #: The authors' released checkpoints, by architecture.
 RELEASED = {
@@ -30,17 +28,11 @@ RELEASED = {
     "cosmic-conn": "Coasmic_CoNN.pth",
     "att-cosmic-conn": "Att_Coasmic_CoNN.pth",
 }
-#: Settings of the paper (Sec. 4): sigclip of the filters and threshold of MaxiMask.
-SIGCLIP, MAXIMASK_THRESHOLD = 3.0, 0.43
-#: Settings of Astro-SCRAPPY on DECam: the paper's, and one that is better here.
-SETTINGS = (SIGCLIP, 5.0)
-#: Significances at which Astro-SCRAPPY is run to trace its operating points.
-SIGCLIPS = (3, 5, 7, 10, 15, 20)
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A detector to be measured.
+    """A method with its setting, to be measured.
 
     Attributes
     ----------
@@ -59,36 +51,52 @@ class Peer:
     model: str | None = None
 
 
-def _timed(score):
-    def scores(scenes):
-        began = time.perf_counter()
-        return [score(scene) for scene in scenes], time.perf_counter() - began
-
-    return scores
-
-
-def network(detector):
-    """Return one of our networks, or an imported one, as a peer.
+def probabilities(model, image, bad, threshold=None):
+    """Return the probabilities of a model, 0 on the stars that its mask would spare.
 
     Parameters
     ----------
-    detector : `crattn_stage.detection.model.CosmicRayModel`
+    model : `crattn_stage.detection.model.CosmicRayModel`
+    image : `numpy.ndarray`
+    bad : `numpy.ndarray` of bool
+    threshold : float, optional
+        At which stars are spared; the card's by default.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Float32.  Above the threshold it is the mask of
+        `crattn_stage.detection.model.CosmicRayModel.detect`.
+    """
+    plane = model.predict(image, bad)
+    found = plane > (model.card.threshold if threshold is None else threshold)
+    kept = found.copy()
+    spare_stars(image, kept, bad)
+    plane[found & ~kept] = 0
+    return plane
+
+
+def network(model, threshold=None):
+    """Return one of our models, or an imported one, as a peer.
+
+    Parameters
+    ----------
+    model : `crattn_stage.detection.model.CosmicRayModel`
+    threshold : float, optional
+        The card's by default.
 
     Returns
     -------
     `Peer`
-        With the name and the threshold of its card.
     """
+    threshold = model.card.threshold if threshold is None else threshold
 
-    def score(scene):
-        plane = detector.predict(scene.image, scene.sky.bad)
-        found = plane > detector.card.threshold
-        kept = found.copy()
-        spare_stars(scene.image, kept, scene.sky.bad)
-        plane[found & ~kept] = 0
-        return plane
+    def scores(scenes):
+        began = time.perf_counter()
+        planes = [probabilities(model, scene.image, scene.sky.bad, threshold) for scene in scenes]
+        return planes, time.perf_counter() - began
 
-    return Peer(detector.card.name, _timed(score), detector.card.threshold)
+    return Peer(model.card.name, scores, threshold)
 
 
 def shipped(names):
@@ -135,93 +143,62 @@ def dilated(score):
     return maximum_filter(score, 3)
 
 
-def astro_scrappy(settings=SETTINGS, objlim=1.0, sigclips=SIGCLIPS):
-    """Return Astro-SCRAPPY as in the paper: sigfrac 0.1, its mask dilated 3x3.
-
-    Parameters
-    ----------
-    settings : sequence of float
-        Its sigclip: one detector each.
-    objlim : float
-    sigclips : sequence of float
-        Where it is run besides, to trace its operating points.
-
-    Returns
-    -------
-    list of `Peer`
-    """
-    levels, last = sorted({*settings, *sigclips}), {}
-
-    def found(scene, sigclip):
-        return astroscrappy.detect_cosmics(
-            np.where(np.isfinite(scene.image), scene.image, 0),
-            inmask=scene.sky.bad,
-            gain=scene.sky.gain,
-            readnoise=scene.sky.read_noise,
-            sigclip=sigclip,
-            sigfrac=0.1,
-            objlim=objlim,
-            satlevel=4e4,
-        )[0]
-
-    def scores(scenes):
-        # All settings share one run.
-        if last.get("scenes") is not scenes:
-            planes, began = [np.zeros(scene.image.shape, np.float32) for scene in scenes], time.perf_counter()
-            for plane, scene in zip(planes, scenes, strict=True):
-                for level in levels:
-                    plane[found(scene, level)] = level
-            seconds = (time.perf_counter() - began) / len(levels)
-            last.update(scenes=scenes, result=([dilated(plane) for plane in planes], seconds))
-        return last["result"]
-
-    return [Peer(f"Astro-SCRAPPY {s:g}", scores, _below(s)) for s in settings]
-
-
-def _below(setting):
-    """A pixel that is found at a setting scores as much as that: the threshold is just below."""
-    return float(np.nextafter(np.float32(setting), np.float32(0)))
-
-
-def foreign(name, python=sys.executable):
-    """Return another project's detector, run by a Python that has it installed.
+def method(name, python=None, settings=None, levels=None, **options):
+    """Return another project's method as peers: one, or one for each setting of a filter.
 
     Parameters
     ----------
     name : str
-        One of `training.evaluation.peer_runner.PEERS`.
-    python : path-like
-        Interpreter; this one by default.
+        One of `training.evaluation.peer_runner.METHODS`.
+    python : path-like, optional
+        Interpreter that has it installed.  By default this one, in this process unless the
+        registry says otherwise.
+    settings, levels : sequence of float, optional
+        Of a filter; the registry's by default.
+    **options
+        Further settings of a filter, such as ``objlim`` of Astro-SCRAPPY.
 
     Returns
     -------
-    `Peer`
-        MaxiMask's scores as they are, the others' dilated 3x3, as in the paper.
+    list of `Peer`
+        Those of one filter share a run.
+
+    Raises
+    ------
+    ValueError
+        If there is no such method.
     """
-    if name not in PEERS:
-        raise ValueError(f"unknown peer {name!r}; known: {', '.join(PEERS)}")
+    if name not in METHODS:
+        raise ValueError(f"unknown peer {name!r}; known: {', '.join(METHODS)}")
+    entry = METHODS[name]
+    settings = tuple(entry.settings if settings is None else settings)
+    levels = sorted({*settings, *(entry.levels if levels is None else levels)})
+    last = {}
 
     def scores(scenes):
-        with tempfile.TemporaryDirectory() as folder:
-            source, target = Path(folder) / "in.npz", Path(folder) / "out.npz"
-            arrays = {}
-            for i, scene in enumerate(scenes):
-                good = np.isfinite(scene.image)
-                arrays |= {
-                    f"image{i}": np.where(good, scene.image, scene.sky.level).astype(np.float32),
-                    f"bad{i}": scene.sky.bad | ~good,
-                    f"gain{i}": scene.sky.gain,
-                    f"read_noise{i}": scene.sky.read_noise,
-                }
-            np.savez(source, **arrays)
-            runner = Path(__file__).with_name("peer_runner.py")
-            done = subprocess.run([python, runner, name, source, target], capture_output=True, text=True)
-            if done.returncode:
-                reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-                raise RuntimeError(f"{name}: {python} failed: {reason}")
-            result = np.load(target)
-            planes = [result[f"score{i}"] for i in range(len(scenes))]
-            return [p if name == "maximask" else dilated(p) for p in planes], float(result["seconds"])
+        if last.get("scenes") is not scenes:
+            images = [_prepared(scene) for scene in scenes]
+            if python is None and not entry.own_python:
+                score = trace(entry.load(**options), levels) if levels else entry.load(**options)
+                began = time.perf_counter()
+                planes = [score(*image) for image in images]
+                seconds = time.perf_counter() - began
+            else:
+                report, planes = run_isolated(name, images, python or sys.executable, levels=levels or None)
+                if "left_out" in report:
+                    raise RuntimeError(f"{name}: {python or sys.executable} failed: {report['left_out']}")
+                seconds = sum(report["seconds"])
+            planes = [dilated(plane) if entry.dilate else plane for plane in planes]
+            last.update(scenes=scenes, result=(planes, seconds / max(len(levels), 1)))
+        return last["result"]
 
-    settings = {"maximask": MAXIMASK_THRESHOLD, "lacosmic": _below(SIGCLIP)}
-    return Peer(name, scores, settings.get(name, 0.5))
+    if not settings:
+        return [Peer(name, scores, entry.threshold)]
+    return [Peer(f"{entry.title} {setting:g}", scores, just_below(setting)) for setting in settings]
+
+
+def _prepared(scene):
+    """Return image, bad pixels, gain and read noise of a scene; NaN is filled with the sky."""
+    good = np.isfinite(scene.image)
+    image = np.where(good, scene.image, np.float32(scene.sky.level)).astype(np.float32)
+    return image, scene.sky.bad | ~good, scene.sky.gain, scene.sky.read_noise

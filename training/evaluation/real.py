@@ -8,7 +8,8 @@ from astropy.io import fits
 from scipy.ndimage import center_of_mass, find_objects, label
 
 from crattn_stage.quality.star_cores import star_cores
-from training.data.scenes import Scene, read_skies
+from training.data.frames import read_skies
+from training.data.scenes import Scene
 from training.evaluation.tables import table
 
 #: What is looked at in the folder of real data.
@@ -41,18 +42,33 @@ def exposures(path):
     return [Scene(sky, sky.image, np.zeros(sky.image.shape, bool)) for sky in read_skies(path)]
 
 
+def present(data):
+    """Return those of `FRAMES` that a data folder has.
+
+    Parameters
+    ----------
+    data : path-like
+
+    Returns
+    -------
+    dict of str to str
+        Name -> path in the folder.
+    """
+    return {name: path for name, path in FRAMES.items() if (Path(data) / path).is_file()}
+
+
 @dataclass
 class Report:
-    """What a detector did on the real frames.
+    """What a method did on the real frames.
 
     Attributes
     ----------
     stars : dict of str to (int, int)
         Frame -> star cores masked, and seen.
     masked : dict of str to float
-        Frame -> share of the pixels masked.
+        Frame -> fraction of the pixels masked.
     border : float
-        Share of the pixels near edges of LCO amplifiers that are masked, over that of the others.
+        Fraction of the pixels near edges of LCO amplifiers that are masked, over that of the others.
     missed : list of str
         Objects of the Community Pipeline (DQ 5) of which no pixel was masked.
     expected : int
@@ -70,20 +86,22 @@ class Report:
 
 
 def look(peer, data):
-    """Run a detector over the real frames.
+    """Run a method over the real frames of a data folder.
 
     Parameters
     ----------
     peer : `training.evaluation.peers.Peer`
     data : path-like
+        With `FRAMES` and `CUTOUTS`, or some of them.
 
     Returns
     -------
     `Report`
+        Of the frames that there are.
     """
     report, data = Report(), Path(data)
     near_found = near_all = far_found = far_all = 0
-    for name, path in FRAMES.items():
+    for name, path in present(data).items():
         scenes = exposures(data / path)
         masks = [plane > peer.threshold for plane in peer.scores(scenes)[0]]
         counts = [star_cores(s.image, m, s.sky.bad) for s, m in zip(scenes, masks, strict=True)]
@@ -100,7 +118,7 @@ def look(peer, data):
         report.border = float((near_found / near_all) / (far_found / far_all))
     paths = [path for path in sorted(data.glob(CUTOUTS)) if (fits.getdata(path, "DQ") == CODE).any()]
     scenes = [scene for path in paths for scene in exposures(path)]
-    for path, scene, plane in zip(paths, scenes, peer.scores(scenes)[0], strict=True):
+    for path, scene, plane in zip(paths, scenes, peer.scores(scenes)[0] if scenes else [], strict=True):
         theirs, ours = fits.getdata(path, "DQ") == CODE, plane > peer.threshold
         significance = (scene.image - scene.sky.level) / scene.sky.sigma
         expected = [o for o in _objects(theirs, significance) if o[1] >= 2]
@@ -132,12 +150,13 @@ def describe(reports, ours):
     ----------
     reports : dict of str to `Report`
     ours : str
-        The detector whose extra objects are listed.
+        The method whose extra objects are listed.
 
     Returns
     -------
     str
     """
+    names = list(reports[ours].stars)
     star_rows = [
         [name, *(f"{flagged}/{seen}" for flagged, seen in report.stars.values())] for name, report in reports.items()
     ]
@@ -154,11 +173,11 @@ def describe(reports, ours):
     ]
     return "\n".join(
         [
-            table("Star cores (S/N > 20) masked on real frames", ["detector", *FRAMES], star_rows),
-            table("Pixels masked on real frames, percent", ["detector", *FRAMES], masked_rows),
+            table("Star cores (S/N > 20) masked on real frames", ["method", *names], star_rows),
+            table("Pixels masked on real frames, percent", ["method", *names], masked_rows),
             table(
                 f"DECam Community Pipeline cutouts (DQ {CODE}), and borders of LCO amplifiers",
-                ["detector", "DQ hits found", "other objects masked", "share masked at borders / elsewhere"],
+                ["method", "DQ hits found", "other objects masked", "fraction masked at borders / elsewhere"],
                 other_rows,
             ),
             *lists,

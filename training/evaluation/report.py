@@ -1,34 +1,40 @@
-"""From detectors to the tables and figures of the manual."""
+"""From peers to the tables and figures of the manual."""
 
 from pathlib import Path
 
 from crattn_stage.models.architectures import ARCHITECTURES
 from crattn_stage.models.cards import load
 from crattn_stage.models.networks import restore
-from training.data.scenes import Skies
+from training.data.library import Skies
 from training.evaluation import figures, peers, tables
-from training.evaluation.evaluate import flagged_stars, make_scenes, measure, star_scenes, visible
 from training.evaluation.lco import FILTERS, read_test_set
-from training.evaluation.real import describe, look
+from training.evaluation.measure import flagged_stars, measure, visible
+from training.evaluation.real import CUTOUTS, FRAMES, describe, look, present
+from training.evaluation.scenes import lacking, make_scenes, star_scenes
 
-#: What the scene sets are, for the titles of the tables.
-SCENES = {"r": "DECam r, sky 282 ADU", "z": "DECam z-like, sky 2090 ADU"}
+#: What sets of scenes are, for the titles of the tables.
+SCENES = {"r": "DECam r, sky 282 ADU", "z": "DECam z-like, sky 2090 ADU", "frames": "held-out rows of the given frames"}
+#: Sets that are measured by default, and those where none of these can be.
+DEFAULT_SETS, SIMULATED_SETS = ("r", "z"), ("sky:300", "sky:2000")
 #: Text files in the output folder.
 ACCURACY, REAL = "accuracy.txt", "real.txt"
+FILTER = "astro-scrappy"
 
 
-def accuracy(chosen, data, count=4, scene_sets=tuple(SCENES), lco=None, output=None):
-    """Measure detectors and Astro-SCRAPPY on the test scenes and on simulated stars.
+def accuracy(chosen, sources=None, count=4, scene_sets=(), lco=None, output=None):
+    """Measure peers and Astro-SCRAPPY on the test scenes and on simulated stars.
 
     Parameters
     ----------
     chosen : list of `training.evaluation.peers.Peer`
-    data : path-like
-        Folder of real data.
+    sources : dict, optional
+        Arguments of `training.data.library.Skies`: ``data``, ``hits``, ``frames``; what is
+        missing is simulated or left out, and the text says so.
     count : int
         Realisations of each scene, and files of each telescope class of the LCO CR data set.
-    scene_sets : sequence of str
-        As for `training.evaluation.evaluate.make_scenes`.
+    scene_sets : sequence of str, optional
+        As for `training.evaluation.scenes.make_scenes`; by default those of `DEFAULT_SETS`, and
+        "frames", that can be made, else `SIMULATED_SETS`.
     lco : path-like, optional
         Test set of the LCO CR data set, scored by telescope class.
     output : path-like, optional
@@ -39,11 +45,13 @@ def accuracy(chosen, data, count=4, scene_sets=tuple(SCENES), lco=None, output=N
     str
         The tables.
     """
-    skies, parts, everything = Skies("test", data), [], []
-    sets = {name: (make_scenes(skies, name, count), peers.astro_scrappy()) for name in scene_sets}
+    skies = Skies("test", **(sources or {}))
+    scene_sets = tuple(scene_sets) or default_sets(skies)
+    notes, parts, everything = skies.sources.missing(), [], []
+    sets = {name: (make_scenes(skies, name, count), peers.method(FILTER)) for name in scene_sets}
     for name, scenes in (read_test_set(lco, count) if lco else {}).items():
         sigclip, objlim = FILTERS[name]
-        sets[f"LCO {name}"] = scenes, peers.astro_scrappy([sigclip], objlim)
+        sets[f"LCO {name}"] = scenes, peers.method(FILTER, settings=[sigclip], objlim=objlim)
     for name, (scenes, filters) in sets.items():
         results = [measure(name, scenes, peer) for peer in [*chosen, *filters]]
         parts.append(tables.accuracy(SCENES.get(name, name), results))
@@ -52,25 +60,46 @@ def accuracy(chosen, data, count=4, scene_sets=tuple(SCENES), lco=None, output=N
             parts.append(tables.visible(SCENES.get(name, name), *visible(scenes)))
         everything += results
         if output:
-            Path(output).mkdir(parents=True, exist_ok=True)
-            label = name.replace(":", "-")
-            figures.curves(Path(output) / f"curves-{label}.png", results)
-            figures.completeness(Path(output) / f"completeness-{label}.png", results)
-            figures.masks(Path(output) / f"masks-{label}.png", scenes[0], results)
-    if output and "r" in sets:
-        for model in (peer.model for peer in chosen if peer.model):
-            card, tensors = load(model)
-            network = restore(card, tensors)
-            if ARCHITECTURES[card.architecture][1]:
-                figures.features(Path(output) / f"features-{card.name}.png", card, network, sets["r"][0][0])
+            _draw(Path(output), name.replace(":", "-"), scenes[0], results)
+    if output:
+        _draw_features(Path(output), chosen, next(iter(sets.values()))[0][0])
     scenes, stars = star_scenes()
-    everyone = [*chosen, *peers.astro_scrappy(sigclips=())]
+    everyone = [*chosen, *peers.method(FILTER, levels=())]
     parts.append(tables.stars({peer.name: flagged_stars(peer, scenes, stars) for peer in everyone}))
-    return _written("\n".join([tables.summary(everything), *parts]), output, ACCURACY)
+    notes = ["\n".join(notes) + "\n"] if notes else []
+    return _written("\n".join([*notes, tables.summary(everything), *parts]), output, ACCURACY)
+
+
+def default_sets(skies):
+    """Return the sets of scenes that are measured where none are asked for.
+
+    Parameters
+    ----------
+    skies : `training.data.library.Skies`
+
+    Returns
+    -------
+    tuple of str
+    """
+    return tuple(name for name in (*DEFAULT_SETS, "frames") if not lacking(skies, name)) or SIMULATED_SETS
+
+
+def _draw(folder, label, scene, results):
+    folder.mkdir(parents=True, exist_ok=True)
+    figures.curves(folder / f"curves-{label}.png", results)
+    figures.completeness(folder / f"completeness-{label}.png", results)
+    figures.masks(folder / f"masks-{label}.png", scene, results)
+
+
+def _draw_features(folder, chosen, scene):
+    for model in (peer.model for peer in chosen if peer.model):
+        card, tensors = load(model)
+        if ARCHITECTURES[card.architecture][1]:
+            figures.features(folder / f"features-{card.name}.png", card, restore(card, tensors), scene)
 
 
 def real(chosen, data, output=None):
-    """Run detectors and Astro-SCRAPPY over the real frames.
+    """Run methods and Astro-SCRAPPY over the real frames.
 
     Parameters
     ----------
@@ -84,9 +113,19 @@ def real(chosen, data, output=None):
     -------
     str
         The tables.
+
+    Raises
+    ------
+    ValueError
+        If the folder has none of the frames.
     """
-    everyone = [*chosen, *peers.astro_scrappy(sigclips=())]
-    return _written(describe({peer.name: look(peer, data) for peer in everyone}, chosen[0].name), output, REAL)
+    if not present(data) and not list(Path(data).glob(CUTOUTS)):
+        raise ValueError(f"{data}: no frames to look at; known: {', '.join([*FRAMES.values(), CUTOUTS])}")
+    everyone = [*chosen, *peers.method(FILTER, levels=())]
+    missing = [f"{name} is left out: no {path}.\n" for name, path in FRAMES.items() if name not in present(data)]
+    return _written(
+        "".join(missing) + describe({peer.name: look(peer, data) for peer in everyone}, chosen[0].name), output, REAL
+    )
 
 
 def _written(text, folder, name):

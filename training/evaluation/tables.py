@@ -2,8 +2,9 @@
 
 import itertools
 
-from training.evaluation.evaluate import CHARGES, FAINTEST, LEAST_SN, LENGTHS, MULTIPLES, SEEINGS
+from training.evaluation.measure import CHARGES, FAINTEST, LENGTHS, MULTIPLES
 from training.evaluation.metrics import interval
+from training.evaluation.scenes import LEAST_SN, SEEINGS
 
 
 def table(title, columns, rows):
@@ -47,18 +48,16 @@ def accuracy(scenes, results):
     ----------
     scenes : str
         What they are.
-    results : list of `training.evaluation.evaluate.Result`
+    results : list of `training.evaluation.measure.Result`
 
     Returns
     -------
     str
     """
-    first = [
-        [r.detector, *(_with_interval(r, key, 100) for key in ("tpr_1e-4", "tpr_1e-3", "purity_95"))] for r in results
-    ]
+    first = [[r.peer, *(_with_interval(r, key, 100) for key in ("tpr_1e-4", "tpr_1e-3", "purity_95"))] for r in results]
     second = [
         [
-            r.detector,
+            r.peer,
             *(_with_interval(r, key, 1, 4) for key in ("f1", "iou", "fdr")),
             f"{100 * r.row['fpr']:.4f}",
             f"{r.seconds:.2f}",
@@ -68,21 +67,21 @@ def accuracy(scenes, results):
     numbers = results[0]
     third = [["number of hits", *(str(n) for _, n in numbers.by_charge + numbers.by_length), ""]]
     third += [
-        [r.detector, *(f"{100 * share:.1f}" for share, _ in r.by_charge + r.by_length), f"{100 * r.row['objects']:.1f}"]
+        [r.peer, *(f"{100 * share:.1f}" for share, _ in r.by_charge + r.by_length), f"{100 * r.row['objects']:.1f}"]
         for r in results
     ]
-    columns = ["detector", "TPR at FPR 0.01%", "TPR at FPR 0.1%", "purity at TPR 95%"]
+    columns = ["method", "TPR at FPR 0.01%", "TPR at FPR 0.1%", "purity at TPR 95%"]
     return "\n".join(
         [
             table(f"{scenes}: Table 1, percent [95% interval]", columns, first),
             table(
-                f"{scenes}: Table 2, at each detector's setting",
-                ["detector", "F1", "IOU", "FDR", "FPR, %", "s/Mpx"],
+                f"{scenes}: Table 2, at each method's setting",
+                ["method", "F1", "IOU", "FDR", "FPR, %", "s/Mpx"],
                 second,
             ),
             table(
                 f"{scenes}: hits found, percent, by charge and by length",
-                ["detector", *bins(CHARGES, "e"), *bins(LENGTHS, "px"), "all"],
+                ["method", *bins(CHARGES, "e"), *bins(LENGTHS, "px"), "all"],
                 third,
             ),
         ]
@@ -90,19 +89,19 @@ def accuracy(scenes, results):
 
 
 def summary(results):
-    """Return the rates of all detectors on all sets of scenes in one table, without intervals.
+    """Return the rates of all methods on all sets of scenes in one table, without intervals.
 
     Parameters
     ----------
-    results : list of `training.evaluation.evaluate.Result`
+    results : list of `training.evaluation.measure.Result`
 
     Returns
     -------
     str
     """
     keys = ("tpr_1e-4", "tpr_1e-3", "purity_95", "f1", "iou", "fdr", "fpr")
-    rows = [[r.scenes, r.detector.ljust(26), *(f"{r.row[k]:.5f}".replace("nan", "-") for k in keys)] for r in results]
-    return table("Held-out scenes", ["scenes", "detector".ljust(26), *keys], rows)
+    rows = [[r.scenes, r.peer.ljust(26), *(f"{r.row[k]:.5f}".replace("nan", "-") for k in keys)] for r in results]
+    return table("Held-out scenes", ["scenes", "method".ljust(26), *keys], rows)
 
 
 def differences(scenes, results):
@@ -112,7 +111,7 @@ def differences(scenes, results):
     ----------
     scenes : str
         What they are.
-    results : list of `training.evaluation.evaluate.Result`
+    results : list of `training.evaluation.measure.Result`
         On the same scenes.
 
     Returns
@@ -120,16 +119,16 @@ def differences(scenes, results):
     str
         In points, with intervals of the differences draw by draw.
     """
-    named = {result.detector: result for result in results}
+    named = {result.peer: result for result in results}
     keys, rows = ("tpr_1e-4", "tpr_1e-3", "purity_95", "f1"), []
     for one in results:
-        for twin in (f"released {one.detector}", one.detector.replace("att-", "", 1)):
+        for twin in (f"released {one.peer}", one.peer.replace("att-", "", 1)):
             other = named.get(twin)
             if other and other is not one:
                 cells = [
                     _range(one.row[key] - other.row[key], one.samples[key] - other.samples[key], 100, 2) for key in keys
                 ]
-                rows.append([f"{one.detector} - {twin}", *cells])
+                rows.append([f"{one.peer} - {twin}", *cells])
     columns = ["difference", "TPR at FPR 0.01%", "TPR at FPR 0.1%", "purity at TPR 95%", "F1"]
     return table(f"{scenes}: differences, points [95% interval]", columns, rows)
 
@@ -142,7 +141,7 @@ def visible(scenes, touching, bright):
     scenes : str
         What they are.
     touching, bright
-        From `training.evaluation.evaluate.visible`.
+        From `training.evaluation.measure.visible`.
 
     Returns
     -------
@@ -172,12 +171,12 @@ def bins(edges, unit):
 
 
 def stars(rows):
-    """Return the shares of star cores that detectors mask on simulated fields, by seeing.
+    """Return the fractions of star cores that methods mask on simulated fields, by seeing.
 
     Parameters
     ----------
     rows : dict of str to list of float
-        CosmicRayModel -> share for each of `training.evaluation.evaluate.SEEINGS`.
+        Method -> fraction for each of `training.evaluation.scenes.SEEINGS`.
 
     Returns
     -------
@@ -185,4 +184,4 @@ def stars(rows):
     """
     cells = [[name, *(f"{100 * share:.2f}" for share in shares)] for name, shares in rows.items()]
     title = f"Simulated star cores (S/N > {LEAST_SN}) masked, percent, by seeing (FWHM, pixels)"
-    return table(title, ["detector", *(f"{seeing:g}" for seeing in SEEINGS)], cells)
+    return table(title, ["method", *(f"{seeing:g}" for seeing in SEEINGS)], cells)

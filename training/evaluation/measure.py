@@ -1,4 +1,4 @@
-"""Measure detectors side by side on scenes with exact truth."""
+"""Score peers on scenes with exact truth, pixel by pixel and hit by hit."""
 
 import itertools
 from dataclasses import dataclass
@@ -6,111 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import find_objects, label, maximum_filter, sum_labels
 
-from crattn_stage.simulation.simulate import expose, simulate_sky
-from training.data.scenes import Scene, Skies, Sky, contaminate, large_galaxy
 from training.evaluation.metrics import at_rates, at_setting, bootstrap, operating_points, threshold_at
+from training.evaluation.scenes import lacking, make_scenes
 
-#: Hits per million pixels in test scenes.
-DENSITY = 70
 #: Sky levels of the validation scenes on which thresholds are set, ADU.
 LEVELS = (30, 100, 300, 1000, 2000, 4000)
 #: Side of the regions that are drawn anew for the intervals, pixels.
 REGION = 128
 #: Bins of the completeness by object: charge in electrons, and length in pixels.
 CHARGES, LENGTHS = (0, 500, 1000, 3000, 10000, np.inf), (0, 4, 8, 16, np.inf)
-#: Charges, in units of the sky's noise, and the S/N of a hit, from which something can be seen.
+#: Charges in units of the sky noise, and the least S/N of a hit, from which something can be seen.
 MULTIPLES, FAINTEST = (1, 2, 3), 5
-#: Seeing of the star scenes, FWHM in pixels, and the least S/N of a star that counts.
-SEEINGS, LEAST_SN = (1.2, 1.6, 2.2, 3.2, 5.0, 8.0), 20
-#: Sky (ADU), gain (e/ADU), read noise (e) and noise (ADU) of simulated fields.
-LEVEL, GAIN, READ_NOISE = 300.0, 4.0, 7.0
-NOISE = np.sqrt(LEVEL * GAIN + READ_NOISE**2) / GAIN
 _AROUND = np.ones((3, 3))
-
-
-def make_scenes(skies, name, count, seed=0):
-    """Make scenes with footprints as they are, about `DENSITY` per million pixels.
-
-    Parameters
-    ----------
-    skies : `training.data.scenes.Skies`
-        Of the validation or test split.
-    name : str
-        "r": the held-out rows of the DECam CCD, sky 282 ADU; "z": the held-out
-        columns of the coadd, exposed at 2090 ADU; "coadd:LEVEL": at another;
-        "stars:FWHM": a simulated star field of that seeing, in pixels; "galaxies": a
-        simulated sky of which large galaxies light up a quarter.
-    count : int
-        Realisations of hits (and of noise, for the coadd).
-    seed : int
-
-    Returns
-    -------
-    list of `training.data.scenes.Scene`
-    """
-    scenes = []
-    for realisation in range(count):
-        rng = np.random.default_rng([seed, realisation, len(name)])
-        if name == "r":
-            ccd = skies.ccd
-            sky = Sky(ccd.image.copy(), ccd.bad.copy(), ccd.level, ccd.sigma, ccd.gain)
-        elif name.startswith("stars:"):
-            sky, _ = _star_field(rng, float(name.partition(":")[2]), 1024)
-        elif name == "galaxies":
-            sky = _galaxy_field(rng, 1024)
-        else:
-            level = 2090.0 if name == "z" else float(name.partition(":")[2])
-            sky = skies.exposed_coadd(rng, level)
-        hits = rng.integers(0, len(skies.hits), round(DENSITY * sky.image.size / 1e6))
-        scenes.append(contaminate(sky, [skies.hits[i] for i in hits], rng, spread=0))
-    return scenes
-
-
-def _star_field(rng, fwhm, size):
-    """Simulate a star field: a `training.data.scenes.Sky`, and row, column and charge of the stars."""
-    plane, stars = simulate_sky((size, size), rng, fwhm=fwhm, stars=3000, galaxies=0, faintest=1000 * fwhm)
-    return _exposed(plane, rng, fwhm), stars
-
-
-def _galaxy_field(rng, size, fwhm=4.4):
-    """Simulate a sky with 16 large galaxies in a megapixel: a `training.data.scenes.Sky`."""
-    plane, _ = simulate_sky((size, size), rng, fwhm=fwhm)
-    for _ in range(round(16 * size**2 / 1e6)):
-        plane += large_galaxy(rng, size) * np.float32(NOISE * GAIN)
-    return _exposed(plane, rng, fwhm)
-
-
-def _exposed(plane, rng, fwhm):
-    """Expose a noiseless plane in electrons under a dark sky: a `training.data.scenes.Sky`."""
-    image = expose(plane, LEVEL * GAIN, READ_NOISE, GAIN, rng)
-    return Sky(image, np.zeros(image.shape, bool), LEVEL, NOISE, GAIN, fwhm, READ_NOISE)
-
-
-def star_scenes(size=400, seed=20224):
-    """Simulate star fields without a hit, one for each of `SEEINGS`.
-
-    Parameters
-    ----------
-    size : int
-        Side of the fields, pixels.
-    seed : int
-
-    Returns
-    -------
-    scenes : list of `training.data.scenes.Scene`
-    stars : list of `numpy.ndarray`
-        (n, 2) int: row and column of the cores of stars of S/N above `LEAST_SN`.
-    """
-    scenes, stars = [], []
-    for number, fwhm in enumerate(SEEINGS):
-        sky, found = _star_field(np.random.default_rng([seed, number]), fwhm, size)
-        scenes.append(Scene(sky, sky.image, np.zeros(sky.image.shape, bool)))
-        core, charge = np.rint(found[:, :2]).astype(int), found[:, 2]
-        # Noise of a matched filter: over an area of 4 pi sigma^2 pixels.
-        noise = np.sqrt(charge + 4 * np.pi * (fwhm / 2.355) ** 2 * (sky.sigma * sky.gain) ** 2)
-        inside = ((core >= 0) & (core < size)).all(1)
-        stars.append(core[inside & (charge > LEAST_SN * noise)])
-    return scenes, stars
 
 
 @dataclass
@@ -146,8 +53,8 @@ class Objects:
 def visible(scenes):
     """Return how much of the truth can be told from noise at all.
 
-    Hits and the extent of hits are known from dark frames or footprints; on a bright
-    sky their faint parts drown in its noise, for every detector.
+    The extent of a hit is known from dark frames; on a bright sky its faint parts drown in
+    the noise, whatever the method.
 
     Parameters
     ----------
@@ -157,10 +64,10 @@ def visible(scenes):
     Returns
     -------
     touching : list of float
-        Share of the cosmic-ray pixels, dilated as they are, that touch charge above each of
+        Fraction of the cosmic-ray pixels, dilated as they are, that touch charge above each of
         `MULTIPLES` of the sky's noise.
     bright : float
-        Share of them in hits of a S/N above `FAINTEST`, by a filter that knows the hit.
+        Fraction of them in hits of a S/N above `FAINTEST`, by a filter that knows the hit.
     """
     touching, bright, total = np.zeros(len(MULTIPLES)), 0, 0
     for scene, numbers in zip(scenes, Objects.of(scenes).numbers, strict=True):
@@ -174,7 +81,7 @@ def visible(scenes):
 
 
 def completeness(values, found, edges):
-    """Return the share of objects found, and their number, in each bin of a property.
+    """Return the fraction of objects found, and their number, in each bin of a property.
 
     Parameters
     ----------
@@ -211,13 +118,13 @@ def regions(shape, first=0):
 
 @dataclass
 class Result:
-    """How one detector did on one set of scenes.
+    """The figures of one peer on one set of scenes.
 
     Attributes
     ----------
-    scenes, detector : str
+    scenes, peer : str
     row : dict of str to float
-        Rates as in `training.evaluation.metrics`; ``objects``: the share of hits of which a pixel was found.
+        Rates as in `training.evaluation.metrics`; ``objects``: the fraction of hits of which a pixel was found.
     samples : dict of str to `numpy.ndarray`
         Draws of the rates, from `training.evaluation.metrics.bootstrap`.
     by_charge, by_length : list of (float, int)
@@ -230,7 +137,7 @@ class Result:
     """
 
     scenes: str
-    detector: str
+    peer: str
     row: dict
     samples: dict
     by_charge: list
@@ -241,7 +148,7 @@ class Result:
 
 
 def measure(name, scenes, peer, replicates=200):
-    """Score one detector on scenes.
+    """Score a peer on scenes.
 
     Parameters
     ----------
@@ -283,7 +190,7 @@ def measure(name, scenes, peer, replicates=200):
 
 
 def flagged_stars(peer, scenes, stars):
-    """Return, for each scene, the share of star cores that a detector masks.
+    """Return, for each scene, the fraction of star cores that a peer masks.
 
     Parameters
     ----------
@@ -299,27 +206,33 @@ def flagged_stars(peer, scenes, stars):
     return [float((p[tuple(s.T)] > peer.threshold).mean()) for p, s in zip(planes, stars, strict=True)]
 
 
-def calibrate(detector, data, fpr=1e-4):
+def calibrate(model, skies, fpr=1e-4):
     """Find the threshold that gives a false positive rate on validation scenes.
 
     Parameters
     ----------
-    detector : `crattn_stage.detection.model.CosmicRayModel`
-    data : path-like
+    model : `crattn_stage.detection.model.CosmicRayModel`
+    skies : `training.data.library.Skies`
+        Of the validation split.
     fpr : float
+        What the threshold is set for.  Half as much loses about a point of completeness on
+        a bright sky.
 
     Returns
     -------
     threshold : float
         Geometric mean of those of the sky levels, in odds.
     by_level : dict
-        Scene set -> (its own threshold, its FPR at the common one).
+        Set of scenes -> (its own threshold, its FPR at the common one).  The real sky and the
+        coadd at `LEVELS` where there are any, the frames that were given, and else simulated
+        skies at `LEVELS`.
     """
-    skies = Skies("validation", data)
+    names = [name for name in ("r", "frames") if not lacking(skies, name)]
+    names += [f"{'sky' if lacking(skies, 'coadd') else 'coadd'}:{level}" for level in LEVELS]
     points = {}
-    for name in ("r", *(f"coadd:{level}" for level in LEVELS)):
+    for name in names:
         scenes = make_scenes(skies, name, 2, seed=1)
-        values = [detector.predict(s.image, s.sky.bad)[~s.sky.bad] for s in scenes]
+        values = [model.predict(s.image, s.sky.bad)[~s.sky.bad] for s in scenes]
         points[name] = operating_points(np.concatenate(values), np.concatenate([s.truth[~s.sky.bad] for s in scenes]))
     own = {name: np.clip(threshold_at(p, fpr), 1e-6, 1 - 1e-6) for name, p in points.items()}
     odds = np.exp(np.mean([np.log(t / (1 - t)) for t in own.values()]))

@@ -2,17 +2,19 @@
 
 import numpy as np
 import pytest
-import torch
 from astropy.io import fits
 
 from crattn_stage import load_model
 from crattn_stage.models import cards as models
 from crattn_stage.models.networks import restore
 from crattn_stage.quality.star_cores import star_cores
-from training.data.scenes import Skies
+from training import checkpoints
+from training.configuration import Configuration
+from training.data.library import Skies
 from training.evaluation import peers, real, tables
-from training.evaluation.evaluate import make_scenes, measure
+from training.evaluation.measure import measure
 from training.evaluation.metrics import at_setting, interval
+from training.evaluation.scenes import make_scenes
 from training.export import export
 
 
@@ -25,7 +27,11 @@ def scenes(data):
 @pytest.mark.parametrize("name", ["att-cosmic-conn", "att-deepcr"])
 def test_shipped_models_on_real_decam_sky(name, scenes, data, capsys):
     folder = data / "reference_checkpoints"
-    contenders = [*peers.shipped([name]), *peers.released(folder, [name]), *peers.astro_scrappy([5.0], sigclips=())]
+    contenders = [
+        *peers.shipped([name]),
+        *peers.released(folder, [name]),
+        *peers.method("astro-scrappy", settings=[5.0], levels=()),
+    ]
     results = [measure("r", scenes, peer) for peer in contenders]
     with capsys.disabled():
         print("\n" + tables.accuracy("DECam r", results))
@@ -68,15 +74,14 @@ def test_undersampled_sky_keeps_the_false_positive_rate(name, data):
 
 def test_an_exported_model_is_what_was_calibrated(tmp_path, data, monkeypatch):
     """The way from a checkpoint to a card, at one sky level and on one realisation."""
-    monkeypatch.setattr("training.evaluation.evaluate.LEVELS", ())
-    monkeypatch.setattr("training.export.SCENES", ("r",))
+    monkeypatch.setattr("training.evaluation.measure.LEVELS", ())
+    monkeypatch.setattr("training.evaluation.report.DEFAULT_SETS", ("r",))
     run = tmp_path / "run"
     run.mkdir()
     network = restore(*models.load("att-deepcr"))
-    # As an older version wrote it: neither recipe nor mean of the weights.
-    torch.save({"architecture": "att-deepcr", "network": network.state_dict()}, run / "checkpoint.pt")
-    (run / "training.json").write_text('{"steps": 1}')
-    card = export(run, data, tmp_path / "models", count=1)
+    checkpoints.save(run, Configuration("att-deepcr", steps=1), {"step": 1, "mean": network.state_dict()})
+    (run / "training.json").write_text('{"trained_on": "real skies"}')
+    card = export(run, tmp_path / "models", {"data": data}, count=1)
     # It is measured by the reference engine; the others give its masks but for a few pixels.
     loaded = load_model(tmp_path / "models" / "att-deepcr.safetensors", "float32")
     assert loaded.card == card and card.sha256 == models.read_card("att-deepcr").sha256

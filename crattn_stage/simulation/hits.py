@@ -1,0 +1,152 @@
+"""Simulate the hits of cosmic rays in silicon.
+
+A particle is followed through the silicon in steps of `STEP` micrometres: straight
+muons with Landau-like energy loss (tracks), electrons that scatter (worms) and points
+of charge (spots).  The charge diffuses on its way to the gates.  Charges are in
+electrons and lengths in micrometres unless a docstring says pixels.
+
+The constants are those of the Particle Data Group, "Passage of Particles Through
+Matter", for silicon: radiation length 93.7 mm, 3.65 eV per electron-hole pair, and about
+75 pairs per micrometre for a minimum-ionising particle.
+"""
+
+import numpy as np
+from scipy.stats import moyal
+
+STEP = 5.0
+PAIRS_PER_MICROMETRE = 75.0
+KEV_PER_PAIR = 3.65e-3
+RADIATION_LENGTH = 93.7e3
+ELECTRON_MASS_KEV = 511.0
+#: Fainter pixels are set to zero: the smallest pixel value in the catalogue of ITL footprints, electrons.
+FAINTEST_PIXEL = 49.0
+
+#: Fraction of the hits of each kind.
+HIT_KINDS = {"track": 0.5, "worm": 0.3, "spot": 0.2}
+
+
+def simulate_hit(rng, kind=None, thickness=250.0, pixel=15.0, diffusion=7.0):
+    """Simulate one cosmic-ray hit.
+
+    Parameters
+    ----------
+    rng : `numpy.random.Generator`
+    kind : {"track", "worm", "spot"}, optional
+        Drawn with the probabilities of `HIT_KINDS` by default.
+    thickness, pixel : float
+        Thickness of the silicon and side of a pixel, micrometres.  The default is DECam
+        (250, 15); a thin front-illuminated CCD has 10 to 40 of active silicon.
+    diffusion : float
+        Standard deviation of the charge cloud after drifting through the full thickness,
+        micrometres.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        (h, w) float32, charge in electrons; pixels below `FAINTEST_PIXEL` are zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crattn_stage.simulation.hits import simulate_hit
+    >>> hit = simulate_hit(np.random.default_rng(1), "track")
+    >>> hit.ndim, hit.dtype.name, bool(hit.max() > 1000)
+    (2, 'float32', True)
+    """
+    if kind is None:
+        kind = rng.choice(list(HIT_KINDS), p=list(HIT_KINDS.values()))
+    while True:
+        position, charge = {"track": _track, "worm": _worm, "spot": _spot}[kind](rng, thickness)
+        stamp = _collect(rng, position, charge, thickness, pixel, diffusion)
+        if stamp is not None:
+            return stamp
+
+
+def _track(rng, thickness):
+    """Follow a muon of a cos^2 zenith distribution: its path in the plane is thickness * tan(zenith)."""
+    tangent = np.tan(np.arccos(max(rng.random(), 1e-3) ** (1 / 3)))
+    length = thickness * np.hypot(1, min(tangent, 20.0))
+    azimuth = rng.uniform(0, 2 * np.pi)
+    s = np.arange(STEP / 2, length, STEP)
+    along = s / length * thickness * min(tangent, 20.0)
+    position = np.stack([along * np.cos(azimuth), along * np.sin(azimuth), s / length * thickness], 1)
+    loss = moyal.rvs(loc=PAIRS_PER_MICROMETRE * STEP * 0.9, scale=5.0 * STEP, size=len(s), random_state=rng)
+    charge = np.clip(loss, 0, 8e3)
+    # Hard collisions knock out electrons that leave short worms of their own.
+    if rng.random() < length / 5000:
+        start = rng.integers(len(s))
+        delta, delta_charge = _worm(rng, thickness, energy=rng.uniform(30, 150), start=position[start])
+        position, charge = np.concatenate([position, delta]), np.concatenate([charge, delta_charge])
+    return position, charge
+
+
+def _worm(rng, thickness, energy=None, start=None):
+    """Follow a Compton electron of `energy` keV, multiply scattered, until it stops or leaves the silicon."""
+    energy = 10 ** rng.uniform(1.6, 2.9) if energy is None else energy
+    point = np.array([0.0, 0.0, rng.uniform(0, thickness)]) if start is None else np.array(start)
+    direction = rng.normal(size=3)
+    direction /= np.linalg.norm(direction)
+    positions, charges = [], []
+    while energy > 0 and 0 <= point[2] <= thickness:
+        momentum_beta = energy * (energy + 2 * ELECTRON_MASS_KEV) / (energy + ELECTRON_MASS_KEV)
+        gamma = 1 + energy / ELECTRON_MASS_KEV
+        beta2 = 1 - 1 / gamma**2
+        loss = min(energy, 0.27 * STEP / beta2 * rng.lognormal(0, 0.3))
+        positions.append(point)
+        charges.append(loss / KEV_PER_PAIR)
+        energy -= loss
+        angle = 13.6e3 / momentum_beta * np.sqrt(STEP / RADIATION_LENGTH)
+        direction = direction + rng.normal(0, angle, 3)
+        direction /= np.linalg.norm(direction)
+        point = point + STEP * direction
+    return np.array(positions), np.array(charges)
+
+
+def _spot(rng, thickness):
+    """Put a point of charge at a random depth: an X-ray, or a short, steep electron."""
+    return np.array([[0.0, 0.0, rng.uniform(0, thickness)]]), np.array([10 ** rng.uniform(2.8, 4.6)])
+
+
+def _collect(rng, position, charge, thickness, pixel, diffusion, parcels=12):
+    """Diffuse the charge in parcels and collect it in pixels; None if every pixel is too faint."""
+    sigma = diffusion * np.sqrt(np.clip(position[:, 2], 0, None) / thickness)
+    where = (
+        np.repeat(position[:, :2], parcels, 0)
+        + rng.normal(size=(len(charge) * parcels, 2)) * np.repeat(sigma, parcels)[:, None]
+    )
+    where = (where - where.min(0)) / pixel + rng.random(2)
+    column, row = where.astype(int).T
+    stamp = np.zeros((row.max() + 1, column.max() + 1), np.float32)
+    np.add.at(stamp, (row, column), np.repeat(charge / parcels, parcels))
+    stamp[stamp < FAINTEST_PIXEL] = 0
+    if not stamp.any():
+        return None
+    rows, columns = stamp.any(1).nonzero()[0], stamp.any(0).nonzero()[0]
+    return stamp[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def scatter_hits(shape, hits, rng):
+    """Place hits at random positions in an image; some are cut by its edges.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    hits : iterable of `numpy.ndarray`
+        Charge stamps in electrons, as from `simulate_hit`.
+    rng : `numpy.random.Generator`
+
+    Returns
+    -------
+    charge : `numpy.ndarray`
+        Of the given shape, float32, electrons.
+    truth : `numpy.ndarray`
+        Of the given shape, bool, True where a hit left charge (not dilated).
+    """
+    charge = np.zeros(shape, np.float32)
+    for hit in hits:
+        height, width = hit.shape
+        row = int(rng.integers(1 - height, shape[0]))
+        column = int(rng.integers(1 - width, shape[1]))
+        seen = hit[max(0, -row) : shape[0] - row, max(0, -column) : shape[1] - column]
+        charge[max(0, row) : row + height, max(0, column) : column + width] += seen
+    return charge, charge > 0

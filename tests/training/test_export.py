@@ -1,0 +1,73 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from training_support import few_planes_fixture  # noqa: F401
+
+from crattn_stage.models import cards
+from crattn_stage.models.networks import build, restore
+from training import checkpoints
+from training.configuration import Configuration
+from training.export import export, input_ranges
+
+
+def test_ranges_are_those_of_what_a_network_sees(monkeypatch):
+    monkeypatch.setattr("training.export.RANGE_PATCHES", 8)
+    torch.manual_seed(2)
+    network = build("att-deepcr", 16)
+    torch.nn.init.zeros_(network.encoder2[4].weight)
+    ranges = input_ranges(network)
+    # What a rectifier gave is not negative, what was upsampled may be; a dead feature still has a range.
+    (fine,), (skip, deep) = ranges["encoder1.3"], ranges["up1.convolutions.0"]
+    assert fine[0] == 0 < fine[1] and deep[0] < 0 < deep[1] and skip[0] == 0
+    assert ranges["encoder3.0"] == [[0.0, 0.001]]
+    assert network.training
+
+
+def write_run(folder, network, **summary):
+    """Write what a finished run leaves."""
+    folder.mkdir(exist_ok=True)
+    configuration = Configuration("att-deepcr", channels=16, steps=7)
+    checkpoints.save(folder, configuration, {"step": 7, "mean": network.state_dict()})
+    (folder / "training.json").write_text(json.dumps({"trained_on": "simulated skies", **summary}))
+    return folder
+
+
+def test_a_run_is_blended_with_the_model_it_started_from_and_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr("training.export.calibrate", lambda *_: (0.5, {}))
+    monkeypatch.setattr("training.export._figures", lambda *_: {})
+    monkeypatch.setattr("training.export.input_ranges", lambda *_: {})
+    card, tensors = cards.load("fast")
+    network = restore(card, tensors)
+    network.head.bias += 1
+    run = write_run(tmp_path / "run", network, started_from=f"fast {card.sha256}")
+    blended = export(run, tmp_path / "models", name="mean", blend="fast")
+    _, mean = cards.load(tmp_path / "models" / "mean.safetensors")
+    for key, value in tensors.items():
+        np.testing.assert_allclose(mean[key], value + 0.5 * (key == "head.bias"), rtol=1e-6)
+    assert "--blend" in blended.metrics["command"] and "mean" in blended.training["blended"]
+    with pytest.raises(ValueError, match="did not start from deepcr"):
+        export(run, tmp_path / "models", blend="deepcr")
+
+
+def test_without_real_data_a_model_is_measured_on_simulated_skies_and_its_card_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("training.evaluation.measure.LEVELS", (300,))
+    monkeypatch.setattr("training.evaluation.report.SIMULATED_SETS", ("sky:300",))
+    monkeypatch.setattr("training.evaluation.scenes.SIDE", 256)
+    monkeypatch.setattr("training.export.RANGE_PATCHES", 4)
+    run = write_run(tmp_path / "run", restore(*cards.load("fast")))
+    card = export(run, tmp_path / "models", count=1, name="mine")
+    assert card.trained_on == "simulated skies" and set(card.metrics["validation_own_threshold"]) == {"sky:300"}
+    assert card.metrics["sky:300"]["f1"] > 0.8 and card.metrics["scenes"].startswith("simulated hits")
+    assert len(card.metrics["left_out"]) == 3 and "decam" in card.metrics["left_out"][0]
+
+
+def test_a_run_that_is_not_finished_is_not_exported(tmp_path):
+    (tmp_path / "run").mkdir()
+    with pytest.raises(ValueError, match="no checkpoint"):
+        export(tmp_path / "run", tmp_path / "models")
+    run = write_run(tmp_path / "run", build("att-deepcr", 16))
+    (run / "training.json").unlink()
+    with pytest.raises(ValueError, match="7 of 7 steps done; train it to the end"):
+        export(run, tmp_path / "models")

@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+from astropy.io import fits
+from scipy.ndimage import binary_dilation
+from training_support import few_planes_fixture, skies_fixture  # noqa: F401
+
+from crattn_stage import load_model
+from crattn_stage.simulation.hits import scatter_hits, simulate_hit
+from crattn_stage.simulation.skies import expose, moffat_psf, simulate_sky
+from training.data.frames import cleaned, read_skies
+from training.data.hits import write_footprints
+from training.data.library import Skies, Sources
+from training.data.skies import Sky, streaks
+from training.evaluation.scenes import make_scenes
+
+
+def test_psf_phases_sum_to_one_and_move_the_star():
+    psf = moffat_psf(2.5, radius=10)
+    assert np.allclose(psf.sum((2, 3)), 1, atol=1e-5)
+    offsets = np.arange(-10, 11)
+    centroids = [(psf[i, 2].sum(1) * offsets).sum() for i in range(5)]
+    assert np.allclose(np.diff(centroids), 0.2, atol=0.03)
+
+
+def test_a_simulated_star_is_where_it_is_said_to_be():
+    rng = np.random.default_rng(5)
+    plane, stars = simulate_sky((80, 80), rng, fwhm=3, stars=200, galaxies=0, faintest=1e4)
+    row, column, _ = stars[np.argmax(stars[:, 2])]
+    peak = np.unravel_index(plane.argmax(), plane.shape)
+    assert abs(peak[0] - row) < 1 and abs(peak[1] - column) < 1
+
+
+def test_streaks_of_satellites_are_as_wide_as_stars():
+    rng = np.random.default_rng(0)
+    planes = [p for p in (streaks(rng, 64, 4.0) for _ in range(200)) if p.any()]
+    assert 5 < len(planes) < 60
+    for plane in planes:
+        row, column = np.unravel_index(plane.argmax(), plane.shape)
+        around = plane[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
+        # No neighbour of the ridge is far below it, as it would be in a muon's track.
+        assert around.min() > 0.25 * plane.max()
+
+
+@pytest.mark.parametrize("fwhm", [4.0, 1.7])
+def test_a_cleaned_sky_has_lost_its_hits_and_kept_its_stars(fwhm):
+    rng = np.random.default_rng(3)
+    plane, stars = simulate_sky((150, 150), rng, fwhm=fwhm, stars=1500, galaxies=0, faintest=3000)
+    clean = expose(plane, 800, 7, 4, rng)
+    charge, truth = scatter_hits(clean.shape, [simulate_hit(rng, "track") for _ in range(8)], rng)
+    sky = Sky(clean + charge / 4, np.zeros(clean.shape, bool), 200.0, 7.3, 4.0)
+    result = cleaned(sky, load_model("fast", "float32"))
+    assert np.abs(result.image - clean)[truth].mean() < 0.1 * np.abs(sky.image - clean)[truth].mean()
+    changed = result.image != sky.image
+    assert changed.mean() < 0.05 and sky.image is not result.image
+    # Astro-SCRAPPY takes most undersampled stars for hits.
+    cores = tuple(np.rint(stars[stars[:, 2] > 8000, :2]).astype(int).clip(0, 149).T)
+    clear = ~binary_dilation(truth, iterations=3)[cores]
+    assert clear.sum() > 10 and not changed[cores][clear].any()
+
+
+def test_large_galaxies_light_up_a_part_of_the_sky(skies):
+    (scene,) = make_scenes(skies, "galaxies", 1)
+    lit = scene.sky.image > scene.sky.level + 3 * scene.sky.sigma
+    assert 0.1 < lit.mean() < 0.5 and scene.truth.any()
+
+
+def test_what_a_data_folder_lacks_is_said_and_simulated(tmp_path):
+    sources = Sources.find(tmp_path)
+    assert len(sources.missing()) == 3 and "DECam" not in sources.description()
+    assert Skies("test", tmp_path).kinds == {"simulated": 1.0}
+
+
+def test_a_catalogue_without_a_hit_for_a_split_is_made_up_for(tmp_path):
+    write_footprints(tmp_path / "mine.fits", [np.full((2, 2), 900, np.float32)] * 3)
+    assert len(Skies("train", hits=tmp_path / "mine.fits").hits) == 4
+    assert len(Skies("test", hits=tmp_path / "mine.fits").hits) == 3000
+    assert "mine.fits" in Sources.find(hits=tmp_path / "mine.fits").description()
+
+
+def test_frames_of_ones_own_are_measured_on(tmp_path):
+    rng = np.random.default_rng(3)
+    plane, _ = simulate_sky((480, 300), rng, fwhm=3)
+    hdu = fits.PrimaryHDU(expose(plane, 800, 7, 2.0, rng))
+    hdu.header["EGAIN"] = 2.0
+    hdu.writeto(tmp_path / "mine.fits")
+    skies = Skies("test", frames=[tmp_path / "mine.fits"])
+    (scene,) = make_scenes(skies, "frames", 1)
+    assert scene.image.shape == (120, 300) and scene.sky.gain == 2 and scene.truth.any()
+    assert read_skies(tmp_path / "mine.fits")[0].image.shape == (480, 300)
+    assert "mine.fits" in skies.sources.description()

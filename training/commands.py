@@ -1,0 +1,168 @@
+"""Command line: ``python -m training``; some commands are commands of ``crattn-stage``, too.
+
+Heavy imports wait until a command needs them.
+"""
+
+import functools
+import json
+import logging
+
+import click
+
+from crattn_stage.models.architectures import ARCHITECTURES
+
+FOLDER = click.Path(exists=True, file_okay=False)
+FILE = click.Path(exists=True, dir_okay=False)
+
+
+@click.group()
+def main():
+    """Train the networks, and measure them beside other methods."""
+
+
+def explained(command):
+    """Let a command log its progress, and say in one line what was wrong with its input."""
+
+    @functools.wraps(command)
+    def run(*arguments, **options):
+        from crattn_stage.errors import CrattnError
+
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("training").setLevel(logging.INFO)
+        try:
+            return command(*arguments, **options)
+        except (ValueError, CrattnError, OSError) as error:
+            raise click.ClickException(str(error)) from error
+
+    return run
+
+
+def sources(command):
+    """Add the options of real data; the command gets them as ``sources``."""
+
+    @click.option(
+        "--data", type=FOLDER, help="Folder of real skies and footprints; what it lacks is simulated or left out."
+    )
+    @click.option("--hits", multiple=True, type=FILE, help="Catalogue of hits, as `build` writes it.")
+    @click.option("--frame", "frames", multiple=True, type=FILE, help="A further real frame as sky; it is cleaned.")
+    @functools.wraps(command)
+    def run(data, hits, frames, **options):
+        return command(sources={"data": data, "hits": hits, "frames": frames}, **options)
+
+    return run
+
+
+@main.command()
+@explained
+@click.argument("architecture", type=click.Choice(list(ARCHITECTURES)))
+@click.option("--output", required=True, type=click.Path(file_okay=False), help="Folder for checkpoint and log.")
+@sources
+@click.option("--recipe", default="ours", show_default=True, help="`ours`, `paper`, or a TOML file.")
+@click.option("--steps", type=int, help="The recipe's by default.")
+@click.option("--seed", type=int, help="The recipe's by default.")
+@click.option("--channels", type=int, help="Channels at full resolution; the recipe's by default.")
+@click.option("--start-from", metavar="MODEL", help="A model of ours whose weights are the first guess.")
+@click.option("--workers", default=0, show_default=True, help="Processes that make patches.")
+@click.option("--threads", type=int, help="CPU threads of the network.")
+@click.option("--tensorboard", is_flag=True, help="Log for TensorBoard, too (extra `train`).")
+def train(output, sources, recipe, threads, workers, tensorboard, **changes):
+    """Train ARCHITECTURE, or resume it from its checkpoint."""
+    from training.configuration import read_configuration
+
+    configuration = read_configuration(recipe, **changes)
+    import torch
+
+    from training.loop import train as run
+
+    if threads:
+        torch.set_num_threads(threads)
+    run(configuration, output, sources, workers, tensorboard)
+    click.echo(f"{output} is trained; `python -m training export {output} --output FOLDER` makes a model of it")
+
+
+@main.command()
+@explained
+@click.argument("darks", nargs=-1, required=True, type=FILE)
+@click.option("--output", required=True, type=click.Path(dir_okay=False), help="Catalogue of hits (FITS).")
+@click.option("--gain", type=float, help="Electrons per ADU; the header's by default.")
+def build(darks, output, gain):
+    """Build a catalogue of hits from DARKS, dark frames of one detector."""
+    from training.data.darks import hits_of_darks, read_darks
+    from training.data.hits import write_footprints
+
+    stamps = []
+    for stack in read_darks(darks):
+        stamps += hits_of_darks(stack.images, stack.bad, gain or stack.gain)
+    write_footprints(output, stamps)
+    click.echo(f"{output}: {len(stamps)} hits")
+
+
+@main.command()
+@explained
+@click.argument("run", type=FOLDER)
+@sources
+@click.option("--output", required=True, type=click.Path(file_okay=False), help="Folder for weights and card.")
+@click.option("--count", default=4, show_default=True, help="Realisations of each test scene.")
+@click.option("--name", help="Of the model; that of its architecture by default.")
+@click.option(
+    "--blend", metavar="MODEL", help="Take the mean of the weights with those of MODEL, which RUN started from."
+)
+def export(run, sources, output, count, name, blend):
+    """Set the threshold of a finished training RUN, measure it, and write weights and card."""
+    from training.export import export as write
+
+    click.echo(json.dumps(write(run, output, sources, count, name, blend).metrics, indent=2))
+
+
+def peers(command):
+    """Add the options that choose peers; the command gets them as ``chosen``."""
+
+    @click.option("--model", "models", multiple=True, help="Shipped name or path; all shipped models by default.")
+    @click.option("--released", type=FOLDER, help="The authors' checkpoints.")
+    @click.option(
+        "--peer",
+        "others",
+        multiple=True,
+        metavar="NAME[=PYTHON]",
+        help="Another project's method, run by that Python: deepcr-decam, cosmic-conn-ground, maximask, lacosmic.",
+    )
+    @click.option("--output", type=click.Path(file_okay=False), help="Folder for the tables and figures.")
+    @functools.wraps(command)
+    def run(models, released, others, **options):
+        from crattn_stage.models.cards import shipped
+        from training.evaluation import peers
+
+        chosen = peers.shipped(models or shipped()) + (peers.released(released) if released else [])
+        try:
+            for other in others:
+                chosen += peers.method(*other.split("=", 1))
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+        return command(chosen=chosen, **options)
+
+    return run
+
+
+@main.command()
+@explained
+@peers
+@sources
+@click.option("--count", default=4, show_default=True, help="Realisations of each test scene.")
+@click.option("--scenes", multiple=True, help="r, z, coadd:ADU, frames, sky:ADU, stars:FWHM or galaxies.")
+@click.option("--lco", type=FOLDER, help="Test set of the LCO CR data set.")
+def evaluate(chosen, sources, output, count, scenes, lco):
+    """Measure models beside Astro-SCRAPPY, the released checkpoints and others on held-out scenes."""
+    from training.evaluation.report import accuracy
+
+    click.echo(accuracy(chosen, sources, count, scenes, lco, output))
+
+
+@main.command()
+@explained
+@peers
+@click.option("--data", required=True, type=FOLDER, help="Folder of real frames; those that it lacks are left out.")
+def real(chosen, data, output):
+    """Look at real frames: star cores masked, hits of the DECam Community Pipeline, amplifier borders."""
+    from training.evaluation.report import real
+
+    click.echo(real(chosen, data, output))

@@ -1,0 +1,76 @@
+"""Real frames as skies: read them, and clean them of their cosmic rays."""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+
+from crattn_stage.detection.preprocessing import sky_statistics
+from crattn_stage.detection.saturation import saturated_stars
+from crattn_stage.fits.frame import ObservationFrame
+from training.data.skies import Sky
+
+log = logging.getLogger(__name__)
+
+#: Read noise, electrons, of a frame whose header has none.
+READ_NOISE = 7.0
+
+
+def read_skies(path):
+    """Read a real frame as skies, one for each amplifier, without overscan.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    list of `training.data.skies.Sky`
+        Bad where the frame's mask says so and where stars saturate.  Without a gain in the
+        header it is 1 electron per ADU, and a warning is logged; without a read noise, `READ_NOISE`.
+    """
+    skies = []
+    with ObservationFrame(path) as frame:
+        for extension, ccd in frame.ccds():
+            bad = ~np.isfinite(ccd.data) | (False if ccd.mask is None else ccd.mask)
+            bad |= saturated_stars(ccd.data, frame.saturation(extension))
+            for amplifier in frame.amplifiers(extension):
+                image = np.ascontiguousarray(ccd.data[amplifier.section], np.float32)
+                where = bad[amplifier.section]
+                level, sigma = sky_statistics(image, ~where)
+                gain = 1.0 if ccd.unit == "electron" else amplifier.gain
+                if not gain:
+                    log.warning("%s: no gain in the header; 1 electron per ADU is assumed", path)
+                read_noise = amplifier.read_noise or READ_NOISE
+                skies.append(Sky(image, where, level, sigma, gain or 1.0, read_noise=read_noise))
+    return skies
+
+
+def cleaned(sky, model):
+    """Remove the cosmic rays of a real sky.
+
+    As in the paper (Sec. 2) a masked pixel becomes the median of the others in the 5x5 around
+    it.  The mask is that of a model of ours, which leaves undersampled stars alone; the paper's
+    Astro-SCRAPPY takes most of them for hits.
+
+    Parameters
+    ----------
+    sky : `training.data.skies.Sky`
+    model : `crattn_stage.detection.model.CosmicRayModel`
+
+    Returns
+    -------
+    `training.data.skies.Sky`
+    """
+    if sky.bad.all():
+        return sky
+    # Not dilated: our models mask the dilated hit.
+    found = model.detect(sky.image, sky.bad)
+    holes = np.pad(np.where(found | sky.bad, np.nan, sky.image), 2, constant_values=np.nan)
+    around = np.lib.stride_tricks.sliding_window_view(holes, (5, 5))[found].reshape(-1, 25)
+    seen = np.isfinite(around).any(1)
+    values = np.full(len(around), sky.level, np.float32)
+    values[seen] = np.nanmedian(around[seen], 1)
+    image = sky.image.copy()
+    image[found] = values
+    return replace(sky, image=image)

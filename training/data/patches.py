@@ -1,0 +1,54 @@
+"""Training patches: input, truth and weight, by number."""
+
+import numpy as np
+
+from crattn_stage.detection.preprocessing import fill, scale
+from training.data.scenes import add_defects, contaminate, contaminate_as_paper
+from training.data.skies import UNDERSAMPLED
+
+#: How hits are added to a sky, by the name in the configuration.
+CONTAMINATIONS = {"electrons": contaminate, "paper": contaminate_as_paper}
+
+
+class Patches:
+    """Training patches by number: the same number gives the same patch in every process.
+
+    Parameters
+    ----------
+    skies : `training.data.library.Skies`
+    size : int
+        Patch side in pixels.
+    count : int
+    seed : int
+    scaling : {"asinh", "none"}
+    contamination : {"electrons", "paper"}
+        One of `CONTAMINATIONS`.
+    """
+
+    def __init__(self, skies, size, count, seed, scaling="asinh", contamination="electrons"):
+        self.skies, self.size, self.count, self.seed, self.scaling = skies, size, count, seed, scaling
+        self.contaminate = CONTAMINATIONS[contamination]
+        # Made before workers fork, so that they share them.
+        _ = skies.simulated
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        """Return (input, truth, weight), each (1, size, size) float32."""
+        rng = np.random.default_rng([self.seed, index])
+        sky = self.skies.draw(rng, self.size)
+        # More hits than in any exposure; fewer in undersampled skies: how common hits are is learnt, too.
+        most = 3 if sky.fwhm < UNDERSAMPLED else 9
+        hits = rng.integers(0, most * self.size**2 // 128**2 + 1)
+        stamps = [self.skies.hits[i] for i in rng.integers(0, len(self.skies.hits), hits)]
+        scene = self.contaminate(sky, stamps, rng)
+        sky = scene.sky
+        add_defects(scene, rng)
+        # The statistics of a whole amplifier differ a little from those of a patch.
+        level = sky.level + rng.normal(0, 0.15) * sky.sigma
+        sigma = sky.sigma * rng.lognormal(0, 0.08)
+        plane = fill(scale(scene.image, level, sigma, self.scaling), sky.bad, level if self.scaling == "none" else 0.0)
+        turns = rng.integers(4)
+        arrays = [np.rot90(a, turns) for a in (plane, scene.truth, ~sky.bad)]
+        return tuple(np.ascontiguousarray(a, np.float32)[None] for a in arrays)

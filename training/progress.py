@@ -1,0 +1,63 @@
+"""Progress of long work: a bar in a terminal, a logged line now and then elsewhere."""
+
+import logging
+import sys
+import time
+
+from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two lines outside a terminal.
+INTERVAL = 30.0
+
+
+class Progress:
+    """Report the progress of a loop.
+
+    Parameters
+    ----------
+    total : int
+        Steps in all.
+    done : int
+        Steps done before.
+    what : str
+        What is counted.
+    interval : float, optional
+        Seconds between two lines outside a terminal; `INTERVAL` by default.
+    """
+
+    def __init__(self, total, done=0, what="step", interval=None):
+        self.total, self.done, self.what = total, done, what
+        self.interval = INTERVAL if interval is None else interval
+        self._start, self._began = done, time.monotonic()
+        self._told = self._began
+        self._bar = tqdm(total=total, initial=done, unit=what) if sys.stderr.isatty() else None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        if self._bar is not None:
+            self._bar.close()
+
+    def advance(self, **figures):
+        """Count one step.
+
+        Parameters
+        ----------
+        **figures
+            Numbers to show, such as ``loss=0.021``.
+        """
+        self.done += 1
+        if self._bar is not None:
+            self._bar.set_postfix({name: f"{value:.4g}" for name, value in figures.items()}, refresh=False)
+            self._bar.update()
+            return
+        now = time.monotonic()
+        if now - self._told < self.interval and self.done < self.total:
+            return
+        self._told = now
+        left = (self.total - self.done) * (now - self._began) / (self.done - self._start)
+        shown = "".join(f", {name} {value:.4g}" for name, value in figures.items())
+        log.info("%s %d of %d%s, %.0f s left", self.what, self.done, self.total, shown, left)
