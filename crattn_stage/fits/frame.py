@@ -220,6 +220,9 @@ class ObservationFrame(OpenFrame):
         from astropy.nddata import CCDData
 
         image, mask = self._pixels("frame", extension.index), None
+        if image.dtype.kind == "f" and np.isnan(image).any():
+            # Signalling NaNs, of which some files are full, warn at each use.
+            image = np.where(np.isnan(image), image.dtype.type(np.nan), image)
         if extension.flags:
             which, index, convention = extension.flags
             plane = self._pixels(which, index)
