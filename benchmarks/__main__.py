@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from benchmarks.sections import SECTIONS, machine
+from crattn_stage.processors import available_cpus
 
 
 @click.command()
