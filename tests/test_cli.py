@@ -137,7 +137,7 @@ BAD_INPUT = {
     "section": (lambda p: write_hdu(p, sky_image(), DATASEC="[1:100;1:100]"), "malformed section DATASEC"),
     "outside": (lambda p: write_hdu(p, sky_image(), DATASEC="[1:400,1:100]"), "lies outside the image"),
     "missing": (lambda p: None, "No such file"),
-    "a folder": (lambda p: p.mkdir(), "Is a directory"),
+    "a folder": (lambda p: p.mkdir(), "is a directory"),
 }
 
 

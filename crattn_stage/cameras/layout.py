@@ -207,7 +207,7 @@ def _names(hdus):
     return [h.name for h in hdus if "CRIMAGE" not in h.header]
 
 
-def understand(hdus, filename="", companion=None, pixels=None, identified=None):
+def understand(hdus, filename="", companion=None, pixels=None, identified=None, calibrations=False):
     """Say what the HDUs of a frame are.
 
     Parameters
@@ -222,6 +222,8 @@ def understand(hdus, filename="", companion=None, pixels=None, identified=None):
         (file, index) -> array, with file "frame" or "companion".  Without it nothing is decided by content.
     identified : tuple, optional
         From `identify`.
+    calibrations : bool
+        Describe the detectors of a bias, dark or flat, too.
 
     Returns
     -------
@@ -239,6 +241,7 @@ def understand(hdus, filename="", companion=None, pixels=None, identified=None):
     layout.planes = [_by_profile(h, profile) for h in images]
     calibration = facts.calibration_type(headers, profile, filename, names)
     layout.refusal = facts.refusal(headers, profile, filename, names)
+    calibration = "" if calibrations else calibration
     if not calibration and not layout.refusal:
         layout.refusal = _by_content(layout, pixels)
     detectors = [p.hdu for p in layout.planes if p.role == "science"]
@@ -249,7 +252,7 @@ def understand(hdus, filename="", companion=None, pixels=None, identified=None):
         # Some pipelines write what was observed on the image alone.
         layout.header = with_behind(layout.header, detectors[0].header)
     layout.exposure = facts.read_exposure(layout.header, profile, headers, filename, names)
-    if layout.exposure.calibration_type or layout.refusal:
+    if (layout.exposure.calibration_type and not calibrations) or layout.refusal:
         return layout
     if not detectors:
         raise FrameError(_nothing_to_mask(images, layout))

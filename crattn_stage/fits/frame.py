@@ -42,6 +42,8 @@ class OpenFrame:
         profile says so, its mask file is found beside it.
     look : bool
         Look at pixels where names and cards do not tell what an HDU is.
+    calibrations : bool
+        Describe the detectors of a bias, dark or flat, too.
 
     Attributes
     ----------
@@ -57,7 +59,7 @@ class OpenFrame:
         If a file cannot be read, or it cannot be told what is in it.
     """
 
-    def __init__(self, path, look=True):
+    def __init__(self, path, look=True, calibrations=False):
         self.path = Path(path)
         self._stack = ExitStack()
         try:
@@ -72,6 +74,7 @@ class OpenFrame:
                     _described(self.companion) if self.companion else None,
                     self._pixels if look else None,
                     identified,
+                    calibrations,
                 )
                 self._stack = self._stack.pop_all()
         except OSError as error:
@@ -152,6 +155,7 @@ class ObservationFrame(OpenFrame):
     Parameters
     ----------
     path : path-like
+    calibrations : bool
         As for `OpenFrame`.
 
     Attributes
@@ -180,8 +184,8 @@ class ObservationFrame(OpenFrame):
         If the file cannot be read, holds no image of a detector, or must not be masked.
     """
 
-    def __init__(self, path):
-        super().__init__(path)
+    def __init__(self, path, calibrations=False):
+        super().__init__(path, calibrations=calibrations)
         if self.layout.refusal:
             self.close()
             raise FrameError(self.layout.refusal)

@@ -64,7 +64,7 @@ def read_darks(paths):
     """
     stacks, layouts = {}, set()
     for path in paths:
-        with ObservationFrame(path) as frame:
+        with ObservationFrame(path, calibrations=True) as frame:
             exposure = frame.header.get("EXPTIME", frame.header.get("EXPOSURE", float("nan")))
         skies = read_skies(path)
         layouts.add(tuple(sky.image.shape for sky in skies))

@@ -30,7 +30,7 @@ def read_skies(path):
         header it is 1 electron per ADU, and a warning is logged; without a read noise, `READ_NOISE`.
     """
     skies = []
-    with ObservationFrame(path) as frame:
+    with ObservationFrame(path, calibrations=True) as frame:
         for extension, ccd in frame.ccds():
             bad = ~np.isfinite(ccd.data) | (False if ccd.mask is None else ccd.mask)
             bad |= saturated_stars(ccd.data, frame.saturation(extension))
