@@ -166,7 +166,19 @@ def _is_known(record):
     return bool(record[10:].split(b"/")[0].strip(b" '"))
 
 
-def _record(keyword, value, comment):
+def fitted(value, comment):
+    """Cut a card's value and comment to what one card holds.
+
+    Parameters
+    ----------
+    value : str, float, int, bool or None
+    comment : str
+
+    Returns
+    -------
+    value, comment
+        A text in printable ASCII, the rest of the card for the comment.
+    """
     if isinstance(value, str):
         value = "".join(c if " " <= c <= "~" else "?" for c in value)
         # A quote takes two characters in a card.
@@ -174,9 +186,12 @@ def _record(keyword, value, comment):
             value = value[:-1]
         comment = comment if len(value) < 40 else ""
     # Behind the value, and never longer than the card.
-    width = max(20, len(fits.Card(keyword, value).image.rstrip()) - 10)
-    comment = comment[: max(0, CARD - 10 - width - 3)]
-    return fits.Card(keyword, value, comment).image[:CARD].ljust(CARD).encode("ascii")
+    width = max(20, len(fits.Card("KEYWORD", value).image.rstrip()) - 10)
+    return value, comment[: max(0, CARD - 10 - width - 3)]
+
+
+def _record(keyword, value, comment):
+    return fits.Card(keyword, *fitted(value, comment)).image[:CARD].ljust(CARD).encode("ascii")
 
 
 def readable(header):
