@@ -126,7 +126,16 @@ class OpenFrame:
         return None
 
     def source(self, which):
-        """Return the file of that name: "frame" or "companion"."""
+        """Return one of the open files.
+
+        Parameters
+        ----------
+        which : {"frame", "companion"}
+
+        Returns
+        -------
+        `crattn_stage.fits.file.FitsFile`
+        """
         return self.file if which == "frame" else self.companion
 
     def _pixels(self, which, index):

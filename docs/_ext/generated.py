@@ -133,7 +133,9 @@ def _recognised_by(found):
     blocks = []
     for block in found.recognise:
         cards = [
-            "no " + card if value is False else f"{card} = {', '.join(map(str, value)) if type(value) is list else value}"
+            "no " + card
+            if value is False
+            else f"{card} = {', '.join(map(str, value)) if type(value) is list else value}"
             for card, value in block.items()
         ]
         blocks.append(" and ".join(f"``{card}``" for card in cards))
@@ -157,7 +159,7 @@ def _profile_table(folder):
     shipped = sorted(profile.SHIPPED.glob("*.toml"))
     for path in shipped:
         found = profile.find_profile(path.stem)
-        rows.append([f"``{found.name}``", found.title, _recognised_by(found), _mask(found)])
+        rows.append([f"``{found.name}``", found.title.replace("*", r"\*"), _recognised_by(found), _mask(found)])
     _write(folder / "profiles.csv", rows)
 
 

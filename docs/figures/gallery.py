@@ -6,10 +6,10 @@ Run in a clone with ``python docs/figures/gallery.py``; it takes a few seconds.
 from pathlib import Path
 
 import numpy as np
+from crattn_stage.simulation.simulate import expose, scatter_hits, simulate_hit, simulate_sky
 
 from crattn_stage import load_model
 from crattn_stage.products.preview import side_by_side
-from crattn_stage.simulation.simulate import expose, scatter_hits, simulate_hit, simulate_sky
 
 SHAPE, SKY, READ_NOISE, GAIN = (160, 400), 800.0, 6.0, 1.8
 #: Title, parameters of the stars, and what is drawn into the field.
@@ -66,7 +66,9 @@ def main():
     rows = []
     for title, stars, feature in FIELDS:
         image, bad, truth = field(rng, stars, feature)
-        rows.append([(title, image, None), ("cosmic rays added", truth, None), ("mask", model.detect(image, bad), None)])
+        rows.append(
+            [(title, image, None), ("cosmic rays added", truth, None), ("mask", model.detect(image, bad), None)]
+        )
     print(side_by_side(Path(__file__).with_name("gallery.png"), rows))
 
 
