@@ -69,6 +69,8 @@ def check_file(path, database=None):
 
 def _contradictions(frame):
     """Compare the counts in the headers with the mask planes."""
+    if not frame.extensions:
+        yield f"its header says that it was masked, but it is taken for a {frame.exposure.calibration_type}"
     for extension in frame.extensions:
         said, found = extension.header.get("CRNPIX"), frame.masked(extension)
         if found is None or said is None:
