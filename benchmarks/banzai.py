@@ -1,4 +1,4 @@
-"""Our stage and BANZAI's own, side by side in the real BANZAI: time, memory, completeness, purity, star cores.
+"""Our stage and BANZAI's own, side by side in the real BANZAI: time, memory, completeness, precision, star cores.
 
 Both get the same raw four-amplifier frames, simulated, with held-out hits of
 real dark frames where a folder of data is given.  Each runs in a process of
@@ -82,7 +82,11 @@ def mask(stage, paths, folder, threads):
 
 
 def judge(truth, stars, found, image):
-    """Return completeness and purity, of objects and of pixels, the number of star cores masked, and of all."""
+    """Return what a mask is worth as BANZAI uses it, against the hits grown by 3x3.
+
+    Completeness and precision of objects and of pixels, the fraction of hit pixels above 3 sigma that is left
+    unmasked, the number of star cores masked, and of all.
+    """
     from crattn_stage.demo import score
     from crattn_stage.detection.preprocessing import sky_statistics
 
@@ -96,9 +100,9 @@ def judge(truth, stars, found, image):
     peak = maximum_filter(image, 3)[row, column]
     bright = (peak > level + BRIGHT * sigma) & ~binary_dilation(near, np.ones((5, 5)))[row, column]
     core = binary_dilation(found, np.ones((3, 3)))[row, column]
-    # A hit pixel and its neighbours are the hit: one stage was taught to mask them, the other was not.
-    pixels = found[truth].mean(), (found & near).sum() / max(found.sum(), 1)
-    return completeness, purity, *pixels, int(core[bright].sum()), int(bright.sum())
+    pixels = found[near].mean(), (found & near).sum() / max(found.sum(), 1)
+    certain = truth & (image > level + 3 * sigma)
+    return completeness, purity, *pixels, 1 - found[certain].mean(), int(core[bright].sum()), int(bright.sum())
 
 
 def main():
@@ -134,8 +138,8 @@ def main():
             f"{rows} x {columns} pixels, {arguments.fields} fields of each sky, {count} hits in each; "
             f"{arguments.threads} threads; the first frame loads the model"
         )
-        print("                     seconds         memory, MB      objects         pixels           star cores")
-        print("stage   sky  stars   first  later   peak    stage   compl.  purity  compl.  purity       masked")
+        print("                     seconds         memory, MB      objects         pixels      >3 sigma  star cores")
+        print("stage   sky  stars   first  later   peak    stage   compl.  precis. compl.  precis. left        masked")
         for name, stage in STAGES.items():
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
                 first, *later = pool.submit(mask, stage, paths, folder, arguments.threads).result()
@@ -144,7 +148,7 @@ def main():
                 times, peaks, added, kept = zip(*later[its], strict=True)
                 seconds, peak, more = np.median(times), max(peaks), max(added)
                 scores = np.array([judge(*t, **np.load(k)) for t, k in zip(truths[its], kept, strict=True)])
-                *marks, cores, stars = (*scores[:, :4].mean(0), *scores[:, 4:].sum(0))
+                *marks, cores, stars = (*scores[:, :5].mean(0), *scores[:, 5:].sum(0))
                 print(
                     f"{name:6} {sky:5.0f} {stars:6.0f} "
                     f"{first[0]:7.1f}{seconds:7.1f}{peak:8.0f} {more:8.0f}  "

@@ -168,7 +168,9 @@ class Run(Base):
     frame: Mapped[Frame] = relationship(back_populates="runs")
     model: Mapped[Model] = relationship(back_populates="runs")
     batch: Mapped[Batch | None] = relationship(back_populates="runs")
-    amplifiers: Mapped[list["Amplifier"]] = relationship(back_populates="run", cascade="all, delete-orphan")
+    amplifiers: Mapped[list["Amplifier"]] = relationship(
+        back_populates="run", cascade="all, delete-orphan", order_by="Amplifier.id"
+    )
 
 
 class Amplifier(Base):

@@ -27,7 +27,7 @@ class CameraError(CrattnError):
 
 
 def printable(text):
-    """Return a text that is safe on terminals and in logs: control characters as escapes.
+    r"""Return a text that is safe on terminals and in logs: control characters as escapes.
 
     Parameters
     ----------

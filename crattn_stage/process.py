@@ -15,6 +15,7 @@ from crattn_stage.errors import ModelError
 from crattn_stage.fits.atomic import check_targets, clear_parts, sha256
 from crattn_stage.fits.frame import ObservationFrame
 from crattn_stage.fits.names import preview_path
+from crattn_stage.quality.rules import verdict as judge
 from crattn_stage.quality.summary import total
 
 #: What a `Summary` of an amplifier leaves in the database.
@@ -232,7 +233,7 @@ def record_detections(record, detections, seconds):
         Of all detectors together.
     """
     summary = total(d.summary for d in detections)
-    verdict, reason = summary.verdict(seconds)
+    verdict, reason = judge(summary, seconds)
     record.run.update(
         pixels=summary.pixels,
         hits=summary.hits,

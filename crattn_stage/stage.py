@@ -16,8 +16,9 @@ from crattn_stage.detection.preprocessing import measure_sky
 from crattn_stage.detection.saturation import saturated_stars
 from crattn_stage.errors import FrameError
 from crattn_stage.fits.frame import Marks
+from crattn_stage.quality.cards import header_cards
 from crattn_stage.quality.star_cores import star_cores
-from crattn_stage.quality.summary import BORDER, Detection, Summary, count_hits, header_cards, total
+from crattn_stage.quality.summary import BORDER, Detection, Summary, count_hits, total
 
 logger = logging.getLogger(__name__)
 

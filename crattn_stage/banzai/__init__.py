@@ -17,6 +17,7 @@ from crattn_stage.cameras import facts
 from crattn_stage.cameras.masks import convention
 from crattn_stage.cameras.profile import find_profile, recognise
 from crattn_stage.errors import FrameError
+from crattn_stage.fits.header import fitted
 
 logger = get_logger()
 
@@ -154,7 +155,7 @@ class CosmicRayDetector(Stage):
 
     def _mask(self, image, masker, record):
         from crattn_stage.process import record_detections
-        from crattn_stage.quality.summary import header_cards
+        from crattn_stage.quality.cards import header_cards
 
         seconds = facts.exposure_time(image.meta, _profile(image.meta))
         found = [(detector, _search(masker, image, detector)) for detector in detectors(image.ccd_hdus)]
@@ -320,7 +321,7 @@ def _search(masker, image, detector):
 
 
 def _mark_unmasked(image, reason):
-    from crattn_stage.quality.summary import failure_cards
+    from crattn_stage.quality.cards import failure_cards
 
     for hdu in image.ccd_hdus:
         hdu.mask[:] = _banzai_flags().marked(hdu.mask, np.zeros(hdu.shape, bool))
@@ -333,12 +334,8 @@ def _set(header, cards):
     for keyword, (value, comment) in cards.items():
         if value is None:
             header.remove(keyword, ignore_missing=True)
-        elif isinstance(value, str):
-            # One card holds 68 characters, and the comment what is left.
-            value = value.encode("ascii", "replace").decode()[:68]
-            header[keyword] = (value, comment[: max(0, 65 - len(value))])
         else:
-            header[keyword] = (value, comment)
+            header[keyword] = fitted(value, comment)
 
 
 def _set_history(header, summary, provenance):

@@ -18,9 +18,8 @@ MOSAIC_STAGES.insert(MOSAIC_STAGES.index("banzai.trim.Trimmer") + 1, _OURS)
 
 #: Shipped name or path of a model; the shipped default if None.
 CRATTN_MODEL = None
-#: Probability above which a pixel is masked.  The model's own, with None, is for the most complete mask; at this
-#: one masks are purer than those of BANZAI's own stage, and still more complete.
-CRATTN_THRESHOLD = 0.985
+#: Probability above which a pixel is masked; the model card's if None.
+CRATTN_THRESHOLD = None
 #: As for `crattn_stage.load_model`.
 CRATTN_ENGINE = "auto"
 #: CPU threads; as many as the process may use if None.

@@ -172,6 +172,32 @@ def companion_name(profile, filename, header):
     return [name for name in dict.fromkeys(names) if name != filename]
 
 
+#: Cards that describe an HDU itself; those of another say nothing of it.
+_STRUCTURE = re.compile(
+    r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|GROUPS|EXTNAME|EXTVER|EXTLEVEL|BSCALE|BZERO|BLANK|TFIELDS"
+    r"|T(FORM|TYPE|DIM|UNIT|NULL|SCAL|ZERO|DISP|BCOL)\d+|THEAP|CHECKSUM|DATASUM|COMMENT|HISTORY|"
+)
+
+
+def with_behind(header, other):
+    """Return a copy of a header with the cards of another behind it that it does not have itself.
+
+    Parameters
+    ----------
+    header, other : `astropy.io.fits.Header`
+
+    Returns
+    -------
+    `astropy.io.fits.Header`
+        Without those of `other` that describe its own HDU, such as NAXIS.
+    """
+    header = header.copy()
+    for card in other.cards:
+        if not _STRUCTURE.fullmatch(card.keyword) and card.keyword not in header:
+            header.append(card, end=True)
+    return header
+
+
 def _headers(hdus):
     # Planes that an earlier run added tell nothing of the camera.
     return [hdus[0].header, *(h.header for h in hdus[1:] if h.shape and "CRIMAGE" not in h.header)]
@@ -197,7 +223,7 @@ def understand(hdus, filename="", companion=None, pixels=None, identified=None, 
     identified : tuple, optional
         From `identify`.
     calibrations : bool
-        Describe the detectors of a frame that is not of the sky, too.
+        Describe the detectors of a bias, dark or flat, too.
 
     Returns
     -------
@@ -213,8 +239,9 @@ def understand(hdus, filename="", companion=None, pixels=None, identified=None, 
     images = [h for h in hdus if h.shape]
     layout = Layout(profile, why, hdus[0].header.copy(), None)
     layout.planes = [_by_profile(h, profile) for h in images]
-    calibration = not calibrations and facts.calibration_type(headers, profile, filename, names)
+    calibration = facts.calibration_type(headers, profile, filename, names)
     layout.refusal = facts.refusal(headers, profile, filename, names)
+    calibration = "" if calibrations else calibration
     if not calibration and not layout.refusal:
         layout.refusal = _by_content(layout, pixels)
     detectors = [p.hdu for p in layout.planes if p.role == "science"]
@@ -223,7 +250,7 @@ def understand(hdus, filename="", companion=None, pixels=None, identified=None, 
         detectors = detectors or [p.hdu for p in layout.planes if p.role == "undecided"] or images[:1]
     if detectors:
         # Some pipelines write what was observed on the image alone.
-        layout.header.extend(detectors[0].header, unique=True, strip=True, end=True)
+        layout.header = with_behind(layout.header, detectors[0].header)
     layout.exposure = facts.read_exposure(layout.header, profile, headers, filename, names)
     if (layout.exposure.calibration_type and not calibrations) or layout.refusal:
         return layout
@@ -258,8 +285,15 @@ def _by_content(layout, pixels):
     if not unknown or pixels is None:
         return ""
     if known:
-        # Where something is called science, what has another name is not.
+        # Where something is called science, what has another name or none is not, unless it looks like an exposure.
         for plane in unknown:
+            if _is_another_exposure(plane, known, pixels):
+                name = plane.hdu.header.get("EXTNAME")
+                which = f'EXTNAME = "{name}"' if name else f"HDU = {plane.hdu.index}"
+                return (
+                    f"{plane.hdu} is not known and may be a detector, too; a camera profile with [[hdus]] "
+                    f'role = "science" or "other", {which} settles it'
+                )
             plane.role, plane.why = "other", "its name is not known, and another is the science image"
             if any(plane.hdu.shape == p.hdu.shape for p in known):
                 layout.notes.append(f"{plane.hdu} is not known; left as it is")
@@ -294,6 +328,22 @@ def _by_content(layout, pixels):
     for plane in flat:
         plane.role, plane.why = roles[plane.hdu.index]
     return ""
+
+
+def _is_another_exposure(plane, known, pixels):
+    """Whether an image of unknown name looks like an exposure that is none of the known ones' variance or the like."""
+    same = [p for p in known if p.hdu.shape == plane.hdu.shape]
+    if not same or len(plane.hdu.shape) != 2 or 0 in plane.hdu.shape:
+        return False
+    own = content.look(pixels("frame", plane.hdu.index))
+    if own.kind != "exposure":
+        return False
+    others = [content.look(pixels("frame", p.hdu.index)) for p in same[:MOST_LOOKED_AT]]
+    return not any(
+        content.explains(own, other) or abs(content.correlation(own, other)) > content.RELATED
+        for other in others
+        if other.kind == "exposure"
+    )
 
 
 def _kind(look):
@@ -348,8 +398,7 @@ def _describe(layout, detectors, hdus, companion, pixels):
     versions = [h.version for h in detectors]
     by_version = len({h.name for h in detectors}) == 1 and len(set(versions)) == len(versions)
     for order, hdu in enumerate(detectors, 1):
-        header = hdu.header.copy()
-        header.extend(primary, unique=True, strip=True, end=True)
+        header = with_behind(hdu.header, primary)
         version = hdu.version if by_version else order
         name = (hdu.name or f"HDU{hdu.index}") + (f",{hdu.version}" if hdu.version != 1 else "")
         if any(e.name == name for e in layout.extensions):
@@ -386,7 +435,9 @@ def _set_mask(extension, hdu, order, count, layout, hdus, companion, pixels):
             _integers(pixels(source, plane.index)), plane.name or f"HDU {plane.index}", "L1IDCR" in hdu.header
         )
         writable = writable and not floats
-    elif not convention.fits(_dtype_of(plane)):
+    elif convention.bad is None and pixels is not None and "CRIMAGE" not in plane.header:
+        masks.check_sense(_integers(pixels(source, plane.index)), plane.name or f"HDU {plane.index}")
+    if not convention.fits(_dtype_of(plane)) and not note:
         writable, note = (
             False,
             f"mask plane {plane.name} of {8 * _dtype_of(plane).itemsize} bits has no room for cosmic rays",

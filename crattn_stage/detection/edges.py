@@ -84,7 +84,10 @@ def _odd_lines(lines, bad):
     count = len(lines)
     reach = min(int(WIDEST * count), WIDEST_PIXELS)
     step = max(1, lines.shape[1] // SAMPLES)
-    near = np.where(bad[: reach + INTERIOR, ::step], np.nan, lines[: reach + INTERIOR, ::step]).astype(np.float64)
+    # Some NaN are odd enough to warn when they are cast.
+    with np.errstate(invalid="ignore"):
+        near = lines[: reach + INTERIOR, ::step].astype(np.float64)
+    near[bad[: reach + INTERIOR, ::step]] = np.nan
     usable = np.isfinite(near).sum(1) > 0.5 * near.shape[1]
     if np.count_nonzero(usable[reach:]) < min(reach, INTERIOR // 2):
         return 0

@@ -77,7 +77,18 @@ def _checked_mask(mask, shape):
 
 
 def as_float32(pixels):
-    """Return pixels as a contiguous float32 array of native byte order, which a network takes."""
+    """Return pixels as a contiguous float32 array of native byte order, which a network takes.
+
+    Parameters
+    ----------
+    pixels : `numpy.ndarray`
+        2-D, of any real dtype and byte order.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Float32, the shape of the pixels.
+    """
     # A value beyond float32 becomes infinite, which is a bad pixel.
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(pixels, np.float32)

@@ -71,12 +71,42 @@ def _make_room(pixels):
 
 
 def inside(shape, row, column, margin):
-    """Tell which places are at least `margin` pixels inside an image of a shape."""
+    """Tell which places are at least some pixels inside an image.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the image.
+    row, column : `numpy.ndarray` of int
+        The places.
+    margin : int
+        Pixels from the border.
+
+    Returns
+    -------
+    `numpy.ndarray` of bool
+        One for each place.
+    """
     return (row >= margin) & (row < shape[0] - margin) & (column >= margin) & (column < shape[1] - margin)
 
 
 def stamps(image, row, column, radius):
-    """Return the square of pixels around each place, flat: shape (places, (2 radius + 1)**2)."""
+    """Return the square of pixels around each place.
+
+    Parameters
+    ----------
+    image : `numpy.ndarray`
+        2-D.
+    row, column : `numpy.ndarray` of int
+        The places, at least `radius` pixels from the border.
+    radius : int
+        Half the side of a square, pixels.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        (places, (2 radius + 1)**2), of the image's dtype.
+    """
     side = np.arange(-radius, radius + 1)
     squares = image[row[:, None, None] + side[:, None], column[:, None, None] + side]
     return squares.reshape(len(row), len(side) ** 2)

@@ -397,7 +397,16 @@ def read_headers(path):
 
 
 def shape_of(hdu):
-    """Return the shape of an image HDU from its header, without reading it."""
+    """Return the shape of an image HDU from its header, without reading its pixels.
+
+    Parameters
+    ----------
+    hdu : HDU
+
+    Returns
+    -------
+    tuple of int
+    """
     return tuple(hdu.header[f"NAXIS{axis}"] for axis in range(hdu.header["NAXIS"], 0, -1))
 
 

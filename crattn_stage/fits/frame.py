@@ -43,7 +43,7 @@ class OpenFrame:
     look : bool
         Look at pixels where names and cards do not tell what an HDU is.
     calibrations : bool
-        Describe the detectors of a frame that is not of the sky, too.
+        Describe the detectors of a bias, dark or flat, too.
 
     Attributes
     ----------
@@ -126,7 +126,16 @@ class OpenFrame:
         return None
 
     def source(self, which):
-        """Return the file of that name: "frame" or "companion"."""
+        """Return one of the open files.
+
+        Parameters
+        ----------
+        which : {"frame", "companion"}
+
+        Returns
+        -------
+        `crattn_stage.fits.file.FitsFile`
+        """
         return self.file if which == "frame" else self.companion
 
     def _pixels(self, which, index):
@@ -154,7 +163,8 @@ class ObservationFrame(OpenFrame):
 
     Parameters
     ----------
-    path, calibrations
+    path : path-like
+    calibrations : bool
         As for `OpenFrame`.
 
     Attributes
@@ -223,6 +233,9 @@ class ObservationFrame(OpenFrame):
         from astropy.nddata import CCDData
 
         image, mask = self._pixels("frame", extension.index), None
+        if image.dtype.kind == "f" and np.isnan(image).any():
+            # Signalling NaNs, of which some files are full, warn at each use.
+            image = np.where(np.isnan(image), image.dtype.type(np.nan), image)
         if extension.flags:
             which, index, convention = extension.flags
             plane = self._pixels(which, index)

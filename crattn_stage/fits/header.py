@@ -166,14 +166,32 @@ def _is_known(record):
     return bool(record[10:].split(b"/")[0].strip(b" '"))
 
 
-def _record(keyword, value, comment):
+def fitted(value, comment):
+    """Cut a card's value and comment to what one card holds.
+
+    Parameters
+    ----------
+    value : str, float, int, bool or None
+    comment : str
+
+    Returns
+    -------
+    value, comment
+        A text in printable ASCII, the rest of the card for the comment.
+    """
     if isinstance(value, str):
         value = "".join(c if " " <= c <= "~" else "?" for c in value)
         # A quote takes two characters in a card.
         while len(value.replace("'", "''")) > 68:
             value = value[:-1]
         comment = comment if len(value) < 40 else ""
-    return fits.Card(keyword, value, comment).image[:CARD].ljust(CARD).encode("ascii")
+    # Behind the value, and never longer than the card.
+    width = max(20, len(fits.Card("KEYWORD", value).image.rstrip()) - 10)
+    return value, comment[: max(0, CARD - 10 - width - 3)]
+
+
+def _record(keyword, value, comment):
+    return fits.Card(keyword, *fitted(value, comment)).image[:CARD].ljust(CARD).encode("ascii")
 
 
 def readable(header):

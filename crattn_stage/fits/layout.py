@@ -137,6 +137,9 @@ def _read_header(source, block, index):
         if len(header) > LONGEST_HEADER:
             raise FrameError(f"the header of HDU {index} is longer than {LONGEST_HEADER / 1e6:.0f} MB")
         block = source.read(BLOCK)
+        if block.startswith(b"XTENSION="):
+            # Else what is behind would be taken for a part of it, and lost where it is made anew.
+            raise FrameError(f"damaged: the header of HDU {index} has no END")
         header += block
     if len(block) < BLOCK:
         raise FrameError(f"truncated: the file ends in the header of HDU {index}")

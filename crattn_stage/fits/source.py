@@ -111,13 +111,25 @@ class PlainSource:
         self._size = os.fstat(descriptor).st_size
 
     def read(self, size):
-        """Return the next bytes, fewer than `size` only at the end."""
+        """Return the next bytes, fewer than `size` only at the end.
+
+        Parameters
+        ----------
+        size : int
+            Bytes.
+        """
         piece = read_at(self._descriptor, self._offset, size)
         self._offset += len(piece)
         return piece
 
     def skip(self, size):
-        """Pass over bytes, and return how many there were."""
+        """Pass over bytes, and return how many there were.
+
+        Parameters
+        ----------
+        size : int
+            Bytes.
+        """
         skipped = max(0, min(size, self._size - self._offset))
         self._offset += skipped
         return skipped
@@ -143,6 +155,11 @@ class CompressedSource:
     def read(self, size):
         """Return the next bytes, fewer than `size` only at the end.
 
+        Parameters
+        ----------
+        size : int
+            Bytes.
+
         Raises
         ------
         FrameError
@@ -164,7 +181,13 @@ class CompressedSource:
         return b"".join(pieces)
 
     def skip(self, size):
-        """Pass over bytes, and return how many there were."""
+        """Pass over bytes, and return how many there were.
+
+        Parameters
+        ----------
+        size : int
+            Bytes.
+        """
         left = size
         while left and (piece := self.read(min(left, PIECE))):
             left -= len(piece)

@@ -9,6 +9,7 @@ from crattn_stage.cameras import masks
 from crattn_stage.errors import FrameError
 from crattn_stage.fits.atomic import replacing
 from crattn_stage.fits.file import COMPRESSION
+from crattn_stage.fits.header import readable
 
 
 def write(frame, files, overwrite, mask_extension, ready):
@@ -64,7 +65,7 @@ def _edits(frame, mask_extension):
                 planes[old] = partial(_new_plane, frame, extension, convention, old)
             elif convention is extension.convention or mask_extension:
                 extra.append(partial(_new_plane, frame, extension, convention))
-    primary = frame.file.hdus[0].header
+    primary = readable(frame.file.hdus[0].header)
     if extra and "NEXTEND" in primary:
         count = len(frame.file.hdus) - 1 + len(extra)
         cards[0] = {**cards[0], "NEXTEND": (count, primary.comments["NEXTEND"])}

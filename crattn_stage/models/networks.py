@@ -130,7 +130,18 @@ class UNet(nn.Module):
         place.add_module(name, module)
 
     def forward(self, image):
-        """Return the logits of images, (N, 1, H, W)."""
+        """Return the logits of images.
+
+        Parameters
+        ----------
+        image : `torch.Tensor`
+            (N, 1, H, W) float32.
+
+        Returns
+        -------
+        `torch.Tensor`
+            (N, 1, H, W) float32.
+        """
         maps = {IMAGE: image}
         for block in self.blocks:
             inputs = [maps[name] for name in block.inputs]

@@ -60,6 +60,8 @@ class FrameInfo:
         Why the frame cannot be read; "" if it can.
     threshold : float or None
         That the camera's profile sets; None where it sets none.
+    model : str or None
+        Likewise.
     is_hostile : bool
         Its headers hung or crashed their reader or took too much memory; it is not opened again.
     """
@@ -72,6 +74,7 @@ class FrameInfo:
     inputs: list = field(default_factory=list)
     error: str = ""
     threshold: float | None = None
+    model: str | None = None
     is_hostile: bool = False
 
     @property
@@ -122,6 +125,7 @@ def _info(path, profile, exposure, pixels, inputs, error=""):
         inputs,
         error,
         profile.settings.get("threshold"),
+        profile.model,
     )
 
 
@@ -147,7 +151,7 @@ def _packed_info(opener, path):
     companion = next((path.with_name(name) for name in names if path.with_name(name).exists()), None)
     header = hdus[0].header.copy()
     for hdu in hdus[1:]:
-        header.extend(hdu.header, unique=True, strip=True, end=True)
+        header = layout.with_behind(header, hdu.header)
     exposure = read_exposure(header, profile, [hdu.header for hdu in hdus], path.name, [hdu.name for hdu in hdus])
     return _info(path, profile, exposure, prod(hdus[-1].shape or (0,)), [path, *([companion] if companion else [])])
 

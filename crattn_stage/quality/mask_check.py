@@ -8,6 +8,7 @@ from calibration_dbs import provenance
 from crattn_stage.errors import FrameError
 from crattn_stage.fits.atomic import sha256
 from crattn_stage.fits.frame import ObservationFrame
+from crattn_stage.quality.cards import CARDS
 
 
 @dataclass
@@ -30,10 +31,6 @@ class FileCheck:
     flags: dict = field(default_factory=dict)
 
 
-#: The cards that a masked frame has in its primary header.
-KEYWORDS = ("L1STATCR", "L1IDCR", "CRMODSHA", "CRTHRESH", "CRNPIX", "CRFRAC", "CRNHIT", "CRRATE", "CRSTAR", "CRQC")
-
-
 def check_file(path, database=None):
     """Check the flags of a masked file against its mask planes and the database.
 
@@ -52,7 +49,9 @@ def check_file(path, database=None):
     try:
         with ObservationFrame(path) as frame:
             header = frame.header
-            check.flags = {key: header[key] for key in KEYWORDS if header.get(key) not in (None, "")}
+            check.flags = {
+                c.keyword: header[c.keyword] for c in CARDS if c.is_checked and header.get(c.keyword) not in (None, "")
+            }
             if check.flags.get("L1STATCR") != 1:
                 failures.append("no sign of a cosmic-ray mask in its header")
             else:
@@ -70,6 +69,8 @@ def check_file(path, database=None):
 
 def _contradictions(frame):
     """Compare the counts in the headers with the mask planes."""
+    if not frame.extensions:
+        yield f"its header says that it was masked, but it is taken for a {frame.exposure.calibration_type}"
     for extension in frame.extensions:
         said, found = extension.header.get("CRNPIX"), frame.masked(extension)
         if found is None or said is None:

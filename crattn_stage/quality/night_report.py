@@ -15,7 +15,7 @@ from calibration_dbs.database import reading
 from calibration_dbs.provenance import hit_rates, runs_of_night
 from crattn_stage import __version__
 from crattn_stage.errors import CrattnError
-from crattn_stage.quality.summary import SIGNIFICANT
+from crattn_stage.quality.rules import SIGNIFICANT
 
 #: How many times more, or fewer, hits than usual, or than in the other amplifiers, are worth a look.
 RATE_FACTOR, AMPLIFIER_FACTOR, BORDER_FACTOR = 3.0, 2.0, 3.0

@@ -85,10 +85,10 @@ def test_slots_find_the_same_hits_of_a_real_frame(real, sqlite, tmp_path):
         assert header["CRQC"] == "PASS" and header["CRNHIT"] > 20
     different = masks["amplifiers"] ^ masks["mosaic"]
     assert different.sum() < 0.08 * masks["mosaic"].sum()
-    # They differ in pixels at the border of a hit; what only one slot finds is a pixel at the limit.
+    # They differ in pixels at the border of a hit; what only one slot finds is a faint object at the limit.
     both = masks["amplifiers"] & masks["mosaic"]
     lone, _ = label(different & ~binary_dilation(both, np.ones((3, 3)), iterations=3), np.ones((3, 3)))
-    assert lone.max() < 4 and np.bincount(lone.ravel())[1:].max(initial=0) < 3
+    assert lone.max() < 3 and np.bincount(lone.ravel())[1:].max(initial=0) < 4
 
 
 @pytest.mark.parametrize("packed", [True, False])

@@ -40,7 +40,7 @@ def build(tmp_path_factory):
 @pytest.fixture(scope="module")
 def fixed_stage():
     """The stage with an engine that is not chosen by its speed here."""
-    return AttentionCRStage(RuntimeContext("fast", engine="openvino"))
+    return AttentionCRStage(RuntimeContext("att-deepcr", engine="openvino"))
 
 
 @pytest.mark.parametrize("name", EXPECTED)

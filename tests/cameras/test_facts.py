@@ -120,3 +120,9 @@ def test_a_setting_of_the_camera_is_no_gain():
     assert amplifier.gain == 1.3
     (amplifier,), notes = read_amplifiers(fits.Header({"GAIN": 120}), (8, 8), find_profile("generic"))
     assert amplifier.gain is None and "GAIN = 120 is no gain" in notes[0]
+
+
+@pytest.mark.parametrize(("name", "skipped"), [("x-crmask.fits", False), ("x.fits", False), ("x_mask.fits", True)])
+def test_our_own_outputs_are_no_masks_by_their_names(name, skipped):
+    header = fits.Header({"OBSTYPE": "object", "NAXIS": 2})
+    assert bool(facts.calibration_type([header], find_profile("generic"), name)) == skipped

@@ -2,6 +2,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 from click.testing import CliRunner
+from training_support import few_planes_fixture  # noqa: F401
 
 from crattn_stage import cli
 from training.commands import main
@@ -56,3 +57,11 @@ def test_a_model_is_evaluated_without_any_real_data(tmp_path, monkeypatch):
     text = (tmp_path / "accuracy.txt").read_text()
     assert done.exit_code == 0 and text.startswith("No decam/") and "all hits are simulated" in text
     assert "sky:300: Table 1" in text and (tmp_path / "curves-sky-300.png").exists()
+
+
+def test_a_network_is_trained_by_a_file_and_what_is_missing_is_said(tmp_path):
+    (tmp_path / "tiny.toml").write_text("steps = 2\npatch = 32\nbatch = 2\nchannels = 16\n")
+    options = ["--recipe", str(tmp_path / "tiny.toml"), "--output", str(tmp_path / "run"), "--seed", "4"]
+    done = CliRunner().invoke(main, ["train", "deepcr", *options], catch_exceptions=False)
+    assert done.exit_code == 0 and "No catalogue of footprints: all hits are simulated." in done.output
+    assert (tmp_path / "run" / "training.json").exists() and "python -m training export" in done.output

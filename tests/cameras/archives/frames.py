@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from scipy.ndimage import label
+from scipy.ndimage import binary_dilation, label
 
 SHAPE = (160, 176)
 #: What the mask of a processed frame marks as bad.
@@ -31,12 +31,15 @@ def add_stars(image, rng, number=12, fwhm=3.5, peak=(200, 4000)):
         image += height * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * sigma**2))
 
 
-def add_tracks(image, rng, number=4, charge=3000, edge=10, angles=(0, np.pi)):
-    """Add straight tracks two pixels wide to an image in place; return their pixels as bool."""
+def add_tracks(image, rng, number=4, charge=3000, edge=10, angles=(0.2, 1.37)):
+    """Add straight tracks two pixels wide to an image in place; return their pixels as bool.
+
+    None runs along a row or a column: the stage takes such lines for defects.
+    """
     truth = np.zeros(image.shape, bool)
     for _ in range(number):
         y, x = (rng.uniform(edge, size - edge) for size in image.shape)
-        angle, length = rng.uniform(*angles), rng.uniform(6, 14)
+        angle, length = rng.uniform(*angles) * rng.choice((-1, 1)), rng.uniform(6, 14)
         for step in np.arange(0, length, 0.5):
             row, column = int(y + step * np.sin(angle)), int(x + step * np.cos(angle))
             if edge // 2 <= row < image.shape[0] - edge // 2 and edge // 2 <= column < image.shape[1] - edge // 2:
@@ -103,7 +106,7 @@ def primary(cards=(), data=None):
 def hdu(data, cards=(), name=None, ver=None, kind=fits.ImageHDU):
     """Return an image HDU."""
     made = kind(data)
-    made.header.update(dict(cards))
+    made.header.update(header(cards))
     if name:
         made.header["EXTNAME"] = name
     if ver:
@@ -126,10 +129,9 @@ def blacken(image, truth, strips, rng, bias):
     for strip in strips:
         dark[strip] = True
     image[dark] = bias + rng.normal(0, 3, dark.sum())
-    truth[dark] = False
-    # What is left of a hit that ran into a strip is too short to be told.
+    # What is left of a hit that ran into a strip is too little to be told.
     labels, _ = label(truth, np.ones((3, 3)))
-    truth[np.bincount(labels.ravel())[labels] < 6] = False
+    truth &= ~np.isin(labels, labels[binary_dilation(dark, iterations=2) & truth])
     return dark
 
 

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from crattn_stage.quality.summary import Summary, count_hits, header_cards, total
+from crattn_stage.quality import rules
+from crattn_stage.quality.cards import header_cards
+from crattn_stage.quality.summary import Summary, count_hits, total
 
 
 def test_touching_pixels_are_one_hit():
@@ -32,7 +34,13 @@ def test_rates_fractions_and_totals():
     ],
 )
 def test_verdicts(summary, verdict):
-    assert summary.verdict() == verdict
+    assert rules.verdict(summary) == verdict
+
+
+def test_a_rate_fails_only_beyond_its_noise():
+    few, many = (Summary(searched=10, hits=hits, area=0.5) for hits in (16, 400))
+    assert rules.verdict(few, 60) == ("PASS", "")
+    assert rules.verdict(many, 60) == ("FAIL", "masked 800 hits per cm2 per minute")
 
 
 def test_cards_fit_a_header():

@@ -1,0 +1,83 @@
+"""The header cards of a masked frame or detector: one table, from which they are written, checked and explained."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from crattn_stage.quality.rules import verdict
+
+
+@dataclass(frozen=True)
+class HeaderCard:
+    """A header card of ours.
+
+    Attributes
+    ----------
+    keyword, comment : str
+    value : callable
+        (`crattn_stage.quality.summary.Summary`, exposure time in seconds or None, provenance) -> its value; None for
+        an empty card, so that one of an earlier run does not stay.
+    is_checked : bool
+        Whether every masked frame has it, and ``qa`` shows it.
+    """
+
+    keyword: str
+    comment: str
+    value: Callable
+    is_checked: bool = True
+
+
+def _rounded(value, digits):
+    return None if value is None else round(value, digits)
+
+
+CARDS = (
+    HeaderCard("L1STATCR", "1: cosmic rays were masked", lambda s, t, p: int(s.searched > 0)),
+    HeaderCard("L1IDCR", "cosmic-ray model", lambda s, t, p: p["model"]),
+    HeaderCard("CRMODSHA", "first 16 of the sha256 of its weights", lambda s, t, p: p["sha256"][:16]),
+    HeaderCard("CRTHRESH", "probability above which a pixel is masked", lambda s, t, p: p["threshold"]),
+    HeaderCard("CRNPIX", "pixels masked as cosmic rays", lambda s, t, p: s.pixels),
+    HeaderCard("CRFRAC", "their fraction of the pixels searched", lambda s, t, p: round(s.fraction, 8)),
+    HeaderCard("CRNHIT", "connected cosmic-ray objects", lambda s, t, p: s.hits),
+    HeaderCard("CRRATE", "[cm-2 min-1] hit rate", lambda s, t, p: _rounded(s.rate(t), 4)),
+    HeaderCard("CRSTAR", "fraction of star cores masked", lambda s, t, p: _rounded(s.star_fraction, 5)),
+    HeaderCard("CRQC", "quality of the mask: PASS, WARN or FAIL", lambda s, t, p: verdict(s, t)[0]),
+    HeaderCard("CRQCWHY", "reason of the verdict", lambda s, t, p: verdict(s, t)[1], is_checked=False),
+    HeaderCard("CRENGINE", "what ran the model, and its arithmetic", lambda s, t, p: p["engine"], is_checked=False),
+    HeaderCard("CRVERSN", "version of crattn-stage", lambda s, t, p: p["version"], is_checked=False),
+)
+
+
+def header_cards(summary, seconds, provenance):
+    """Return the header cards of a masked detector or frame.
+
+    Parameters
+    ----------
+    summary : `crattn_stage.quality.summary.Summary`
+    seconds : float or None
+        Exposure time.
+    provenance : dict
+        ``model``, ``sha256``, ``threshold``, ``engine`` and ``version``.
+
+    Returns
+    -------
+    dict
+        Keyword -> (value, comment).  A value that is unknown is an empty card,
+        so that one of an earlier run does not stay.
+    """
+    return {card.keyword: (card.value(summary, seconds, provenance), card.comment) for card in CARDS}
+
+
+def failure_cards(reason):
+    """Return the header cards of a frame that could not be masked.
+
+    Parameters
+    ----------
+    reason : str
+
+    Returns
+    -------
+    dict
+        As `header_cards`; all but the verdict are empty.
+    """
+    values = {"L1STATCR": 0, "CRQC": "FAIL", "CRQCWHY": " ".join(reason.split())}
+    return {card.keyword: (values.get(card.keyword), card.comment) for card in CARDS}

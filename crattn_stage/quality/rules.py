@@ -1,0 +1,112 @@
+"""The rules by which a mask is judged: one function each, in one list."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+#: How many standard deviations of its Poisson noise a count must be off before it means anything.
+SIGNIFICANT = 5.0
+#: Fewer stars than this say nothing about over-masking.
+FEWEST_STARS = 20
+
+RULES = []
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule: what it looks at, and from where on it warns and fails.
+
+    Attributes
+    ----------
+    keyword : str
+        The header card that has the figure.
+    warn, fail : float
+        Above these.
+    judge : callable
+        (`crattn_stage.quality.summary.Summary`, exposure time in seconds or None) -> the figure and what to say of
+        it, or None where there is nothing to judge.
+    """
+
+    keyword: str
+    warn: float
+    fail: float
+    judge: Callable
+
+
+def rule(keyword, warn, fail):
+    """Add a function to the list of rules.
+
+    Parameters
+    ----------
+    keyword, warn, fail
+        As for `Rule`.
+
+    Returns
+    -------
+    callable
+        A decorator.
+    """
+
+    def add(function):
+        RULES.append(Rule(keyword, warn, fail, function))
+        return function
+
+    return add
+
+
+@rule("CRFRAC", warn=0.01, fail=0.05)
+def fraction_of_pixels(summary, seconds):
+    """No sky has so many hits that one pixel in a hundred is masked."""
+    return summary.fraction, f"{summary.fraction:.1%} of pixels"
+
+
+@rule("CRSTAR", warn=0.02, fail=0.10)
+def star_cores(summary, seconds):
+    """A mask that takes stars for hits has many of their cores; hits on stars are few."""
+    if summary.stars < FEWEST_STARS:
+        return None
+    return summary.star_fraction, f"{summary.star_fraction:.1%} of star cores"
+
+
+@rule("CRRATE", warn=20.0, fail=100.0)
+def hit_rate(summary, seconds):
+    """Muons give about 1 hit per cm2 and minute at sea level; thick silicon on a mountain has several times that."""
+    rate = summary.rate(seconds)
+    if not rate:
+        return None
+    # At least: a few false hits in a short exposure prove nothing.
+    least = rate * max(0.0, 1 - SIGNIFICANT / summary.hits**0.5)
+    return least, f"{rate:.0f} hits per cm2 per minute"
+
+
+def verdict(summary, seconds=None):
+    """Judge a mask by all rules.
+
+    Parameters
+    ----------
+    summary : `crattn_stage.quality.summary.Summary`
+    seconds : float, optional
+        Exposure time; without it hit rates are not judged.
+
+    Returns
+    -------
+    verdict : {"PASS", "WARN", "FAIL"}
+        The worst.
+    why : str
+        Empty for PASS.
+
+    Examples
+    --------
+    >>> from crattn_stage.quality.summary import Summary
+    >>> verdict(Summary(pixels=200, searched=10_000))
+    ('WARN', 'masked 2.0% of pixels')
+    """
+    if not summary.searched:
+        return "FAIL", "no good pixel"
+    reasons = []
+    for one in RULES:
+        judged = one.judge(summary, seconds)
+        if judged is not None and judged[0] > one.warn:
+            reasons.append(("FAIL" if judged[0] > one.fail else "WARN", judged[1]))
+    if not reasons:
+        return "PASS", ""
+    return min(level for level, _ in reasons), "masked " + ", ".join(why for _, why in reasons)
