@@ -24,6 +24,7 @@ def scenes(data):
     return make_scenes(Skies("test", data), "r", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["att-cosmic-conn", "att-deepcr"])
 def test_shipped_models_on_real_decam_sky(name, scenes, data, capsys):
     folder = data / "reference_checkpoints"
@@ -72,6 +73,7 @@ def test_undersampled_sky_keeps_the_false_positive_rate(name, data):
     assert row["fpr"] < 3e-4 and row["f1"] > 0.8
 
 
+@pytest.mark.slow
 def test_an_exported_model_is_what_was_calibrated(tmp_path, data, monkeypatch):
     """The way from a checkpoint to a card, at one sky level and on one realisation."""
     monkeypatch.setattr("training.evaluation.measure.LEVELS", ())

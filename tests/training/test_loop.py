@@ -40,6 +40,7 @@ def run_training(output, steps):
     return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
 
 
+@pytest.mark.slow
 def test_training_resumes_after_sigkill(tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert run_training(whole, 9).wait() == 0
