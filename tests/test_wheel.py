@@ -20,12 +20,17 @@ def test_the_wheel_alone_runs_the_demonstration(tmp_path):
     (wheel,) = tmp_path.glob("crattn_stage-*.whl")
     alone = tmp_path / "alone"
     subprocess.run([*pip, "install", "-q", "--no-deps", "--target", alone, wheel], check=True)
-    assert (alone / "training" / "recipes").is_dir() and not (alone / "tests").exists()
+    assert not (alone / "tests").exists() and (alone / "training" / "recipes" / "ours.toml").exists()
     environment = os.environ | {"PYTHONPATH": str(alone)}
     for arguments in (["demo", tmp_path / "demo"], ["db", "upgrade"], ["models", "verify"]):
         command = [sys.executable, "-m", "crattn_stage.cli", *arguments]
         result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
+    # Training and benchmarks are installed, too; their commands join ours.
+    for module in ("training", "benchmarks", "crattn_stage.cli"):
+        command = [sys.executable, "-m", module, *(["train"] if "cli" in module else []), "--help"]
+        result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert result.returncode == 0 and "Usage: " in result.stdout, result.stderr
     where = [sys.executable, "-c", "import crattn_stage; print(crattn_stage.__file__)"]
     assert str(alone) in subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout
     assert (tmp_path / "demo" / "demo.png").exists()

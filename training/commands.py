@@ -72,8 +72,11 @@ def train(output, sources, recipe, threads, workers, tensorboard, **changes):
     configuration = read_configuration(recipe, **changes)
     import torch
 
+    from training.data.library import Sources
     from training.loop import train as run
 
+    for sentence in Sources.find(sources["data"], sources["hits"], sources["frames"]).missing():
+        click.echo(sentence, err=True)
     if threads:
         torch.set_num_threads(threads)
     run(configuration, output, sources, workers, tensorboard)

@@ -41,7 +41,7 @@ def test_streaks_of_satellites_are_as_wide_as_stars():
         assert around.min() > 0.25 * plane.max()
 
 
-@pytest.mark.parametrize("fwhm", [4.0, 1.7])
+@pytest.mark.parametrize("fwhm", [4.0, 1.2])
 def test_a_cleaned_sky_has_lost_its_hits_and_kept_its_stars(fwhm):
     rng = np.random.default_rng(3)
     plane, stars = simulate_sky((150, 150), rng, fwhm=fwhm, stars=1500, galaxies=0, faintest=3000)
@@ -52,7 +52,7 @@ def test_a_cleaned_sky_has_lost_its_hits_and_kept_its_stars(fwhm):
     assert np.abs(result.image - clean)[truth].mean() < 0.1 * np.abs(sky.image - clean)[truth].mean()
     changed = result.image != sky.image
     assert changed.mean() < 0.05 and sky.image is not result.image
-    # Astro-SCRAPPY takes most undersampled stars for hits.
+    # At 1.2 pixels Astro-SCRAPPY takes nine stars of ten for hits.
     cores = tuple(np.rint(stars[stars[:, 2] > 8000, :2]).astype(int).clip(0, 149).T)
     clear = ~binary_dilation(truth, iterations=3)[cores]
     assert clear.sum() > 10 and not changed[cores][clear].any()

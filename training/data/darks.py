@@ -65,11 +65,11 @@ def read_darks(paths):
     stacks, layouts = {}, set()
     for path in paths:
         with ObservationFrame(path, calibrations=True) as frame:
-            exposure = frame.header.get("EXPTIME", frame.header.get("EXPOSURE", float("nan")))
-        skies = read_skies(path)
+            exposure = frame.exposure.exposure_time or float("nan")
+        skies = read_skies(path, calibrations=True)
         layouts.add(tuple(sky.image.shape for sky in skies))
         for number, sky in enumerate(skies):
-            stacks.setdefault((str(exposure), number), (float(exposure), []))[1].append(sky)
+            stacks.setdefault((str(exposure), number), (exposure, []))[1].append(sky)
     if len(layouts) > 1:
         raise ValueError("the darks are not of one detector: their amplifiers differ")
     return [

@@ -16,21 +16,30 @@ log = logging.getLogger(__name__)
 READ_NOISE = 7.0
 
 
-def read_skies(path):
+def read_skies(path, calibrations=False):
     """Read a real frame as skies, one for each amplifier, without overscan.
 
     Parameters
     ----------
     path : path-like
+    calibrations : bool
+        Read darks and flats, too.
 
     Returns
     -------
     list of `training.data.skies.Sky`
         Bad where the frame's mask says so and where stars saturate.  Without a gain in the
         header it is 1 electron per ADU, and a warning is logged; without a read noise, `READ_NOISE`.
+
+    Raises
+    ------
+    ValueError
+        If the frame is not of the sky, and calibrations are not asked for.
     """
     skies = []
-    with ObservationFrame(path, calibrations=True) as frame:
+    with ObservationFrame(path, calibrations=calibrations) as frame:
+        if not frame.extensions:
+            raise ValueError(f"{path}: not a frame of the sky ({frame.exposure.calibration_type})")
         for extension, ccd in frame.ccds():
             bad = ~np.isfinite(ccd.data) | (False if ccd.mask is None else ccd.mask)
             bad |= saturated_stars(ccd.data, frame.saturation(extension))

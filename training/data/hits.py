@@ -36,6 +36,8 @@ def read_footprints(path, split):
         spans = [np.array(values, np.float32) for values in table["pixel_values"]]
     order = np.argsort(identity, kind="stable")
     stamps = []
+    if not len(order):
+        return stamps
     for rows in np.split(order, np.flatnonzero(np.diff(identity[order])) + 1):
         if HELD_OUT.get(identity[rows[0]] % 10, "train") != split:
             continue
