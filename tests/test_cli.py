@@ -20,6 +20,7 @@ from conftest import need, sky_image, with_track
 from sqlalchemy import create_engine, text
 
 from calibration_dbs.database import connect, open_database
+from crattn_stage.cameras.profile import profiles
 from crattn_stage.cli import main
 from crattn_stage.errors import FrameError
 from crattn_stage.models import cards as models
@@ -224,6 +225,8 @@ def nobody():
 @pytest.fixture
 def torch_stage():
     """A stage that runs as whoever one is; OpenVINO dies in a process that has changed its user."""
+    # As whom the package's own files can be read.
+    profiles()
     return AttentionCRStage(RuntimeContext("att-deepcr", engine="float32"))
 
 

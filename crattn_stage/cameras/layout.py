@@ -285,8 +285,15 @@ def _by_content(layout, pixels):
     if not unknown or pixels is None:
         return ""
     if known:
-        # Where something is called science, what has another name is not.
+        # Where something is called science, what has another name or none is not, unless it looks like an exposure.
         for plane in unknown:
+            if _is_another_exposure(plane, known, pixels):
+                name = plane.hdu.header.get("EXTNAME")
+                which = f'EXTNAME = "{name}"' if name else f"HDU = {plane.hdu.index}"
+                return (
+                    f"{plane.hdu} is not known and may be a detector, too; a camera profile with [[hdus]] "
+                    f'role = "science" or "other", {which} settles it'
+                )
             plane.role, plane.why = "other", "its name is not known, and another is the science image"
             if any(plane.hdu.shape == p.hdu.shape for p in known):
                 layout.notes.append(f"{plane.hdu} is not known; left as it is")
@@ -321,6 +328,22 @@ def _by_content(layout, pixels):
     for plane in flat:
         plane.role, plane.why = roles[plane.hdu.index]
     return ""
+
+
+def _is_another_exposure(plane, known, pixels):
+    """Whether an image of unknown name looks like an exposure that is none of the known ones' variance or the like."""
+    same = [p for p in known if p.hdu.shape == plane.hdu.shape]
+    if not same or len(plane.hdu.shape) != 2 or 0 in plane.hdu.shape:
+        return False
+    own = content.look(pixels("frame", plane.hdu.index))
+    if own.kind != "exposure":
+        return False
+    others = [content.look(pixels("frame", p.hdu.index)) for p in same[:MOST_LOOKED_AT]]
+    return not any(
+        content.explains(own, other) or abs(content.correlation(own, other)) > content.RELATED
+        for other in others
+        if other.kind == "exposure"
+    )
 
 
 def _kind(look):
@@ -412,7 +435,9 @@ def _set_mask(extension, hdu, order, count, layout, hdus, companion, pixels):
             _integers(pixels(source, plane.index)), plane.name or f"HDU {plane.index}", "L1IDCR" in hdu.header
         )
         writable = writable and not floats
-    elif not convention.fits(_dtype_of(plane)):
+    elif convention.bad is None and pixels is not None and "CRIMAGE" not in plane.header:
+        masks.check_sense(_integers(pixels(source, plane.index)), plane.name or f"HDU {plane.index}")
+    if not convention.fits(_dtype_of(plane)) and not note:
         writable, note = (
             False,
             f"mask plane {plane.name} of {8 * _dtype_of(plane).itemsize} bits has no room for cosmic rays",

@@ -122,6 +122,8 @@ GENERIC = MaskConvention("MASK", "uint8", 8, None, words={8: "cosmic ray"})
 CR_PLANE = MaskConvention("CRMASK", "uint8", 1, (), words={1: "cosmic ray"})
 #: A plane of unknown flags that marks more of an image than this is not taken for bad pixels.
 MOST_UNKNOWN = 0.1
+#: A plane of good and bad in which more than this is not 0 may mean good by that.
+MOST_BAD = 0.5
 #: More flags than this in a plane are none of a mask.
 MOST_FLAGS = 4096
 
@@ -198,6 +200,28 @@ def _named_bits(prefix, headers):
     return values
 
 
+def check_sense(plane, name):
+    """Refuse a mask plane of an unknown writer that marks most of its pixels: there, 1 may mean good.
+
+    Parameters
+    ----------
+    plane : `numpy.ndarray` of int
+    name : str
+        Its EXTNAME, for the message.
+
+    Raises
+    ------
+    FrameError
+        If it does.
+    """
+    marked = np.count_nonzero(plane) / plane.size
+    if marked > MOST_BAD:
+        raise FrameError(
+            f"the mask plane {name} marks {marked:.0%} of its pixels, which may mean good; a camera profile with "
+            f'[[hdus]] role = "other" for it, or [[masks]] and its flags, settles it'
+        )
+
+
 def convention_by_values(plane, name, masked=False):
     """Return the convention of a mask plane whose flags nobody explains, as far as its values tell.
 
@@ -223,6 +247,7 @@ def convention_by_values(plane, name, masked=False):
     FrameError
         If it cannot be told which of its pixels are bad.
     """
+    check_sense(plane, name)
     values = np.unique(plane)
     others = values[values != 0]
     rest = others[others != GENERIC.cosmic_ray] if masked else others

@@ -329,14 +329,23 @@ def profiles():
     CameraError
         If one of them does not keep to the format.
     """
-    files = tuple(
+    own = tuple(
         (path, path.stat().st_mtime_ns)
-        for folder in [*folders(), SHIPPED]
+        for folder in folders()
         # Not Path.is_dir, which fails where a folder above may not be read.
         if os.path.isdir(folder)
         for path in sorted(folder.glob("*.toml"))
     )
-    return _profiles(files)
+    return _profiles(own + _shipped())
+
+
+@lru_cache(1)
+def _shipped():
+    """Return the shipped profiles; they do not change while a process runs."""
+    files = tuple((path, 0) for path in sorted(SHIPPED.glob("*.toml")))
+    if not files:
+        raise CameraError(f"{SHIPPED}: the camera profiles of the package cannot be read")
+    return files
 
 
 @lru_cache(4)
