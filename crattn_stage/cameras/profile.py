@@ -66,6 +66,14 @@ class Profile:
     def __hash__(self):
         return hash((self.name, self.path))
 
+    @property
+    def model(self):
+        """The model for frames of this camera, a shipped name or the path of a weights file; None if it has none."""
+        named = self.settings.get("model")
+        if named and named.endswith(".safetensors"):
+            return str(self.path.parent / named)
+        return named
+
 
 def _is_pattern(value):
     if not isinstance(value, str):

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from functools import cache
 
 import click
 
@@ -18,7 +19,7 @@ from crattn_stage.cli.options import (
     threshold_option,
     with_database,
 )
-from crattn_stage.errors import CrattnError, FrameError
+from crattn_stage.errors import CrattnError, EngineError, FrameError, ModelError
 
 
 @click.command()
@@ -51,10 +52,31 @@ def run(files, output_dir, model, threshold, engine, overwrite, preview, mask_ex
             except OSError as error:
                 raise CrattnError(f"{output_dir}: {error.strerror}") from error
     options = {"overwrite": overwrite, "mask_extension": mask_extension, "preview": preview}
-    sys.exit(_run_all(files, output_dir, stage, database, options))
+
+    @cache
+    def stage_with(own):
+        return load_stage(own, threshold, engine)
+
+    def stage_for(path):
+        own = None if model else _model_of_camera(path)
+        return stage_with(own) if own else stage
+
+    sys.exit(_run_all(files, output_dir, stage_for, database, options))
 
 
-def _run_all(files, output_dir, stage, database, options):
+def _model_of_camera(path):
+    """Return the model that the profile of a frame's camera names, or None."""
+    from crattn_stage.cameras.profile import profiles
+    from crattn_stage.fits.frame import OpenFrame
+
+    # No shipped profile names one.
+    if not any(profile.model for profile in profiles()):
+        return None
+    with OpenFrame(path, look=False) as frame:
+        return frame.layout.profile.model
+
+
+def _run_all(files, output_dir, stage_for, database, options):
     from tqdm import tqdm
 
     from crattn_stage.fits.names import is_output, output_path
@@ -69,12 +91,12 @@ def _run_all(files, output_dir, stage, database, options):
         try:
             if target in written:
                 raise FrameError(f"{target} was just written from another frame")
-            outcome = process(path, target, stage, database, **options)
+            outcome = process(path, target, stage_for(path), database, **options)
             written.update(outcome.outputs)
             tqdm.write(f"{path}: {outcome.message}")
             for output in outcome.outputs:
                 tqdm.write(f"  {output}")
-        except FrameError as error:
+        except (FrameError, ModelError, EngineError) as error:
             failed += 1
             tqdm.write(f"{path}: {error}", file=sys.stderr)
         except Exception as error:

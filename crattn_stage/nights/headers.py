@@ -60,6 +60,8 @@ class FrameInfo:
         Why the frame cannot be read; "" if it can.
     threshold : float or None
         That the camera's profile sets; None where it sets none.
+    model : str or None
+        Likewise.
     is_hostile : bool
         Its headers hung or crashed their reader or took too much memory; it is not opened again.
     """
@@ -72,6 +74,7 @@ class FrameInfo:
     inputs: list = field(default_factory=list)
     error: str = ""
     threshold: float | None = None
+    model: str | None = None
     is_hostile: bool = False
 
     @property
@@ -122,6 +125,7 @@ def _info(path, profile, exposure, pixels, inputs, error=""):
         inputs,
         error,
         profile.settings.get("threshold"),
+        profile.model,
     )
 
 

@@ -122,7 +122,7 @@ def plan(database, frames, model=None, threshold=None, root=None, output_root=No
             planned.out_of_date, planned.reason = False, f"{frame.calibration_type} frame"
             return planned
         columns = frame.columns
-        planned.model = choose(columns.get("instrument"), columns.get("camera"), columns.get("night"))
+        planned.model = choose(columns.get("instrument"), columns.get("camera"), columns.get("night"), frame.model)
         planned.threshold = frame.threshold if threshold is None else threshold
         if planned.threshold is None:
             planned.threshold = card_threshold(planned.model["path"])
@@ -155,12 +155,14 @@ def _obstacle(planned):
     return ""
 
 
-def _registered(database, instrument, camera, night):
+def _registered(database, instrument, camera, night, own):
+    """Return the model registered for a frame, else that of its camera's profile, else the shipped default."""
     row = registry.choose(database, (instrument, camera), night)
     if row is None:
-        model = describe_model()
+        model = describe_model(own)
         if registry.is_bad(database, model["sha256"]):
-            raise ModelError(f"the shipped default, {model['name']}, was retired as bad; register another model")
+            which = "the model of its camera profile" if own else "the shipped default"
+            raise ModelError(f"{which}, {model['name']}, was retired as bad; register another model")
         return model
     model = describe_model(row.path or row.name)
     if model["sha256"] != row.sha256:

@@ -3,9 +3,11 @@ import os
 import numpy as np
 import pytest
 from astropy.io import fits
+from click.testing import CliRunner
 from conftest import sky_image, with_track
 
 from crattn_stage.cameras.profile import SHIPPED, find_profile, load_profile, profiles, recognise
+from crattn_stage.cli import main
 from crattn_stage.errors import CameraError, FrameError
 from crattn_stage.fits.frame import ObservationFrame, OpenFrame
 
@@ -143,6 +145,19 @@ def test_short_exposures_are_skipped_where_the_camera_says_so(camera, tmp_path):
     hdu.writeto(tmp_path / "frame.fits")
     with OpenFrame(tmp_path / "frame.fits") as frame:
         assert frame.layout.exposure.calibration_type == "exposure of 0.5 s, under the camera's 2 s"
+
+
+@pytest.mark.parametrize("asked", [[], ["--model", "att-deepcr"]])
+def test_the_model_of_a_camera_is_used_unless_another_is_asked_for(camera, tmp_path, asked):
+    camera(GOOD.partition("bad_pixels")[0] + 'model = "deepcr"\n')
+    path = tmp_path / "frame.fits"
+    hdu = fits.PrimaryHDU(with_track(sky_image())[0])
+    hdu.header.update(INSTRUME="MyCam", EXPTIME=30.0)
+    hdu.writeto(path)
+    arguments = ["run", str(path), "--output-dir", str(tmp_path / "out"), "--engine", "float32", *asked]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert fits.getheader(tmp_path / "out" / "frame.fits")["L1IDCR"] == (asked or ["", "deepcr"])[1]
 
 
 def test_threshold_and_growth_of_a_camera(camera, tmp_path, stage):
