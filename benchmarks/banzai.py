@@ -91,7 +91,7 @@ def judge(truth, stars, found, image):
     from crattn_stage.detection.preprocessing import sky_statistics
 
     near = binary_dilation(truth, np.ones((3, 3)))
-    completeness, purity = score(truth, found)
+    completeness, precision = score(truth, found)
     level, sigma = sky_statistics(image)
     row, column = np.rint(stars[:, :2]).astype(int).T
     inside = (row > 2) & (column > 2) & (row < image.shape[0] - 3) & (column < image.shape[1] - 3)
@@ -102,7 +102,7 @@ def judge(truth, stars, found, image):
     core = binary_dilation(found, np.ones((3, 3)))[row, column]
     pixels = found[near].mean(), (found & near).sum() / max(found.sum(), 1)
     certain = truth & (image > level + 3 * sigma)
-    return completeness, purity, *pixels, 1 - found[certain].mean(), int(core[bright].sum()), int(bright.sum())
+    return completeness, precision, *pixels, 1 - found[certain].mean(), int(core[bright].sum()), int(bright.sum())
 
 
 def main():

@@ -79,9 +79,9 @@ def score(truth, found):
     Returns
     -------
     completeness : float
-        Share of true objects with a masked pixel.
-    purity : float
-        Share of masked objects that touch a true one (truth dilated by one pixel).
+        Fraction of true objects with a masked pixel.
+    precision : float
+        Fraction of masked objects that touch a true one (truth dilated by one pixel).
     """
     eight = np.ones((3, 3))
     true_objects, count = label(truth, eight)
@@ -103,7 +103,7 @@ def run_demo(folder, stage, overwrite=False):
 
     Returns
     -------
-    completeness, purity : float
+    completeness, precision : float
         As `score`, over all detectors.
 
     Raises

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RuntimeContext:
-    """What a stage is told once.
+    """Settings of a stage.
 
     Attributes
     ----------
@@ -207,7 +207,7 @@ class AttentionCRStage(Stage):
         return profile.settings.get("threshold", self.threshold)
 
     def search(self, name, image, bad, amplifiers, level=None, area=None):
-        """Find the cosmic rays of a detector: what every pipeline's stage comes through.
+        """Find the cosmic rays of a detector; for stages of other pipelines, too.
 
         Parameters
         ----------
@@ -216,18 +216,18 @@ class AttentionCRStage(Stage):
         image : `numpy.ndarray`
             2-D, ADU or electron.
         bad : `numpy.ndarray` of bool, or None
-            True on pixels that are no use.
+            True on bad pixels.
         amplifiers : list of `crattn_stage.cameras.sections.Amplifier`
-            What lies outside their sections is not searched.
+            Pixels outside their sections are not searched.
         level : float, optional
-            At which stars saturate, in the unit of the image.
+            Saturation level, in the unit of the image.
         area : float, optional
             Of a pixel, cm2.
 
         Returns
         -------
         `crattn_stage.quality.summary.Detection`
-            Nothing searched and nothing found where no pixel is good.
+            With nothing searched and nothing found if no pixel is good.
         """
         searched, found, sky, _ = self._seek(image, bad, amplifiers, level, self.threshold)
         return judge(name, image, amplifiers, area, searched, found, sky)
@@ -243,7 +243,7 @@ class AttentionCRStage(Stage):
         for section in sections:
             searched[section] = _alive(image[section], bad[section])
         searched &= ~bad & np.isfinite(image)
-        # A dead detector must not cost the others of the exposure.
+        # A dead detector must not stop the others of the exposure.
         found = np.zeros(image.shape, bool)
         sky = measure_sky(image, ~searched, sections)
         if searched.any():
@@ -255,8 +255,8 @@ class AttentionCRStage(Stage):
 
 
 def _alive(image, bad):
-    """Tell whether the good pixels of an amplifier differ at all; a dead one would pass for one without hits."""
-    # A few pixels tell it of all but dead ones.
+    """Return whether the good pixels of an amplifier differ at all; a dead one would pass for one without hits."""
+    # A few pixels are enough for all but dead ones.
     for step in (8, 1):
         values = image[::step, ::step][~bad[::step, ::step]]
         if values.size and (values != values[0]).any():
@@ -265,7 +265,7 @@ def _alive(image, bad):
 
 
 def judge(name, image, amplifiers, area, searched, found, sky=None):
-    """Sum up what was found on a detector, and look at its stars.
+    """Count what was found on a detector and its amplifiers, and which stars are masked.
 
     Parameters
     ----------

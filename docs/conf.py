@@ -68,6 +68,6 @@ numpydoc_validation_exclude = {
     r"\.[A-Z]\w*$",
     # Columns are described where they are declared.
     r"calibration_dbs\.tables\.",
-    # Rules are called in one way, which `crattn_stage.quality.rules.Rule` describes.
-    r"quality\.rules\.(fraction_of_pixels|star_cores|hit_rate)$",
+    # Rules, old and new, are called in one way, which `Rule` and `NightRule` describe.
+    r"quality\.(night_)?rules\.(?!((night_)?rule|verdict|oddities)$)",
 }

@@ -25,10 +25,10 @@ logger = get_logger()
 class CosmicRayDetector(Stage):
     """Mask cosmic rays with an attention U-Net: bit 8 of the mask, cards in the header, a row in the database.
 
-    It may stand anywhere from behind ``banzai.gain.GainNormalizer`` to before
+    It works anywhere after ``banzai.gain.GainNormalizer`` and before
     ``banzai.photometry.SourceDetector``.  Before the mosaic is made, the
-    amplifiers of a detector are put together for the search.  A setting that
-    the context lacks is as in `crattn_stage.banzai.settings`.
+    amplifiers of a detector are assembled for the search.  Settings that the
+    context lacks are taken from `crattn_stage.banzai.settings`.
 
     Parameters
     ----------
@@ -41,14 +41,14 @@ class CosmicRayDetector(Stage):
 
     @property
     def stage_name(self):
-        """Dotted name of the stage; BANZAI's own property takes each stage for one of its own."""
+        """Dotted name of the stage; BANZAI's own property puts every stage into ``banzai.stages``."""
         return f"{type(self).__module__}.{type(self).__qualname__}"
 
     def run(self, images):
-        """Run on each image; if none is left, raise why.
+        """Run on each image; raise the error of the last one if none is left.
 
-        BANZAI logs an error of a stage, drops the image, and records success.
-        An error that goes on keeps its task from that.
+        BANZAI logs the error of a stage, drops the image, and records success.
+        Raising the error prevents that.
 
         Parameters
         ----------
@@ -57,12 +57,12 @@ class CosmicRayDetector(Stage):
         Returns
         -------
         list of `banzai.frames.ObservationFrame`
-            Those that went through.
+            Those that were masked, or passed unmasked.
 
         Raises
         ------
         Exception
-            Of the last image, if none went through.
+            Of the last image, if none is left.
         """
         self._error = None
         images = super().run(images)
@@ -92,7 +92,7 @@ class CosmicRayDetector(Stage):
         """
         kind = facts.calibration_type([image.meta], _profile(image.meta))
         if kind:
-            logger.info(f"No cosmic rays are looked for in a {kind} frame", image=image)
+            logger.info(f"Skipped cosmic rays: {kind} frame", image=image)
             return image
         try:
             with self._database() as database:
@@ -113,7 +113,7 @@ class CosmicRayDetector(Stage):
 
         url = self._setting("CRATTN_DB_ADDRESS") or self.runtime_context.db_address
         _check_tables(url)
-        # As BANZAI does, a connection for each frame: none is shared across a fork.
+        # A connection for each frame, as in BANZAI, so that none is shared across a fork.
         database = connect(url)
         try:
             yield database
@@ -121,7 +121,7 @@ class CosmicRayDetector(Stage):
             database.dispose()
 
     def _recorded(self, image, database):
-        """Mask an image and record it; what goes wrong is recorded before it is raised or passed over."""
+        """Mask an image and record the run; errors are recorded before they are raised or passed over."""
         from sqlalchemy.exc import SQLAlchemyError
 
         from calibration_dbs.provenance import recorded_run
@@ -138,14 +138,14 @@ class CosmicRayDetector(Stage):
         except Exception as error:
             failure = error
         try:
-            # BANZAI knows a frame by the name of its file, not by its folder.
+            # BANZAI identifies a frame by its file name, without the folder.
             with recorded_run(database, image.filename, model, **options) as record:
                 record.frame.update(description(image.meta))
                 if failure:
                     raise failure
                 self._mask(image, masker, record)
         except SQLAlchemyError:
-            # Not recorded, so not passed over either.
+            # A run that cannot be recorded is never passed over.
             raise
         except Exception as error:
             if not self._setting("CRATTN_PASS_UNMASKED"):
@@ -162,7 +162,7 @@ class CosmicRayDetector(Stage):
         summary = record_detections(record, [detection for _, detection in found], seconds)
         if not summary.searched:
             raise FrameError("no good pixel")
-        # From here on nothing fails: no frame is masked by half.
+        # Nothing fails from here on, so no frame is left half masked.
         for detector, detection in found:
             plane = np.zeros(detector.shape, bool)
             plane.ravel()[detection.pixels] = True
@@ -206,7 +206,7 @@ def _masker(*settings):
 
 
 class _Amplifier:
-    """One CCDData of a detector: `pixels` of it, turned as the detector is, are the `section` of the detector."""
+    """One CCDData of a detector: its `pixels`, flipped as the detector is, fill `section` of the detector."""
 
     def __init__(self, name, hdu, origin):
         self.name, self.hdu = name, hdu
@@ -227,7 +227,7 @@ class _Amplifier:
 
 
 class Detector:
-    """The amplifiers of one detector, put together as it is.
+    """The amplifiers of one detector, assembled.
 
     Parameters
     ----------
@@ -236,13 +236,13 @@ class Detector:
     Attributes
     ----------
     name : str
-        What the names of the amplifiers have in common.
+        The common prefix of the names of the amplifiers.
     shape : tuple of int
     amplifiers : list
         Each with its `name`, `hdu`, `pixels` of the HDU and `section` of the
         detector, of one shape.
     overlapping : bool
-        Whether their sections say that they read the same pixels.
+        Whether sections claim the same pixels.
 
     Raises
     ------
@@ -276,8 +276,8 @@ def detectors(hdus):
     Parameters
     ----------
     hdus : list of `banzai.data.CCDData`
-        Those with one ``CCDNUM``, or without any, are of one detector; one
-        without ``DETSEC`` stays alone.
+        Those with the same ``CCDNUM``, or all without one, belong to one
+        detector; one without ``DETSEC`` is a detector of its own.
 
     Returns
     -------
@@ -290,7 +290,7 @@ def detectors(hdus):
     found = []
     for group in groups.values():
         together = Detector(group)
-        # BANZAI invents a DETSEC where there is none, and puts all amplifiers at one place.
+        # BANZAI makes up a DETSEC where there is none, the same for all amplifiers.
         found += [Detector([hdu]) for hdu in group] if together.overlapping else [together]
     if len({detector.name for detector in found}) < len(found):
         for number, detector in enumerate(found, 1):
@@ -303,7 +303,7 @@ def _search(masker, image, detector):
         (a.section, a.hdu.data[a.pixels], _banzai_flags().bad_pixels(a.hdu.mask[a.pixels])) for a in detector.amplifiers
     ]
     if len(pieces) == 1:
-        # It is the detector: not copied.
+        # It covers the whole detector, so no copy is needed.
         ((_, plane, bad),) = pieces
     else:
         plane, bad = np.zeros(detector.shape, np.float32), np.zeros(detector.shape, bool)
@@ -315,7 +315,7 @@ def _search(masker, image, detector):
     header.extend(image.meta, unique=True)
     profile = _profile(header)
     levels = [level for a in detector.amplifiers if (level := facts.saturation(a.hdu.meta, profile)) is not None]
-    # The lowest, as in BANZAI's mosaics.
+    # BANZAI's mosaics have the lowest, too.
     level = min(levels, default=None)
     return masker.search(detector.name, plane, bad, detector.amplifiers, level, facts.pixel_area(header, profile))
 
@@ -330,7 +330,7 @@ def _mark_unmasked(image, reason):
 
 
 def _set(header, cards):
-    """Set cards; one without a value is taken away, as an earlier run may have set it."""
+    """Set cards; remove those without a value, which an earlier run may have set."""
     for keyword, (value, comment) in cards.items():
         if value is None:
             header.remove(keyword, ignore_missing=True)
@@ -348,7 +348,7 @@ def _set_history(header, summary, provenance):
 
 
 def _output_path(image, context):
-    """Return where BANZAI will write an image, or None for a class of frames that does not say."""
+    """Return where BANZAI will write an image, or None if its class of frames does not say."""
     try:
         return os.path.join(image.get_output_directory(context), image.get_output_filename(context))
     except AttributeError:

@@ -1,6 +1,6 @@
-"""BANZAI's settings with our stage in the place of its own; to use as it is, or to import from.
+"""BANZAI's settings with our stage in place of its own, to use as they are or to import from.
 
-All of this goes to Celery as JSON: plain values only.
+They travel to Celery as JSON, so only plain values are allowed.
 """
 
 from banzai.settings import *  # noqa: F403
@@ -8,9 +8,9 @@ from banzai.settings import ORDERED_STAGES
 
 _OURS, _THEIRS = "crattn_stage.banzai.CosmicRayDetector", "banzai.cosmic.CosmicRayDetector"
 
-#: After dark and flat, where BANZAI looks for cosmic rays.
+#: After dark and flat, where BANZAI has its own stage.
 ORDERED_STAGES = [_OURS if stage == _THEIRS else stage for stage in ORDERED_STAGES]
-#: The other slots, to be assigned to ORDERED_STAGES: on the amplifiers, and on the mosaic as soon as it is trimmed.
+#: The other slots, to assign to ORDERED_STAGES: on the amplifiers, and on the mosaic just after trimming.
 AMPLIFIER_STAGES = [stage for stage in ORDERED_STAGES if stage != _OURS]
 MOSAIC_STAGES = list(AMPLIFIER_STAGES)
 AMPLIFIER_STAGES.insert(AMPLIFIER_STAGES.index("banzai.gain.GainNormalizer") + 1, _OURS)
@@ -22,9 +22,9 @@ CRATTN_MODEL = None
 CRATTN_THRESHOLD = None
 #: As for `crattn_stage.load_model`.
 CRATTN_ENGINE = "auto"
-#: CPU threads; as many as the process may use if None.
+#: CPU threads; all that the process may use if None.
 CRATTN_THREADS = None
 #: Database of provenance; BANZAI's own if None.
 CRATTN_DB_ADDRESS = None
-#: What becomes of a frame that cannot be masked: it stops (False), or goes on without cosmic rays, and says so (True).
+#: Whether a frame that cannot be masked goes on without cosmic rays, and says so in its header; otherwise it stops.
 CRATTN_PASS_UNMASKED = False

@@ -7,25 +7,25 @@ from pathlib import Path
 import click
 
 from crattn_stage.cli.options import DONE, FAILED, Night, database_option, explained, with_database
-from crattn_stage.errors import CrattnError, FrameError
+from crattn_stage.errors import CrattnError, FrameError, printable
 
 
 @click.command()
 @click.argument("files", nargs=-1, metavar="[FILE]...")
 @click.option("--night", type=Night(), help="Judge the masks of a night.")
-@click.option("--json", "json_path", type=click.Path(dir_okay=False), help="Write the result as JSON, too.")
-@click.option("--html", "html_path", type=click.Path(dir_okay=False), help="Write a page with plots and pictures, too.")
-@click.option("--headers-only", is_flag=True, help="Check each FILE against itself alone, not the database.")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False), help="Also write the result as JSON.")
+@click.option("--html", "html_path", type=click.Path(dir_okay=False), help="Also write a page with plots and pictures.")
+@click.option("--headers-only", is_flag=True, help="Check each FILE only against itself, not against the database.")
 @database_option
 def qa(files, night, json_path, html_path, headers_only, url):
-    """Judge the masks of a night, or check the flags of each masked FILE.
+    """Judge the masks of a night, or check the header cards of each masked FILE.
 
-    The exit status is 1 where a frame fails.
+    The exit status is 1 if a frame fails.
     """
     if bool(files) == bool(night):
-        raise click.UsageError("either --night or FILE")
+        raise click.UsageError("give either --night or FILE")
     if html_path and not night:
-        raise click.UsageError("--html is of a --night")
+        raise click.UsageError("--html needs --night")
     with explained():
         from calibration_dbs.database import open_database
 
@@ -39,7 +39,8 @@ def qa(files, night, json_path, html_path, headers_only, url):
 
 def _judge_night(url, night, json_path, html_path):
     from calibration_dbs.database import open_database
-    from crattn_stage.quality.night_report import judge_night, report_html, report_json
+    from crattn_stage.quality.night_page import report_html
+    from crattn_stage.quality.night_report import judge_night, report_json
 
     report = with_database(url, lambda url: judge_night(open_database(url), night))
     if not report.frames:
@@ -54,7 +55,8 @@ def _judge_night(url, night, json_path, html_path):
             _cell(frame.star_fraction, ".2%"),
         ]
         numbers = "".join(f"{cell:>10}" for cell in cells)
-        click.echo(f"{frame.verdict:5}{numbers}  {Path(frame.path).name}  {'; '.join(frame.reasons)}".rstrip())
+        said = printable(f"{Path(frame.path).name}  {'; '.join(frame.reasons)}")
+        click.echo(f"{frame.verdict:5}{numbers}  {said}".rstrip())
     counts = ", ".join(f"{count} {level}" for level, count in report.counts.items())
     click.echo(f"night {night}: {counts}" + (f", {report.skipped} skipped" if report.skipped else ""))
     if json_path:
@@ -78,7 +80,8 @@ def _check_files(files, database, json_path):
         flags = ", ".join(
             f"{key} {value}" for key, value in check.flags.items() if key in ("L1IDCR", "CRNHIT", "CRFRAC")
         )
-        click.echo(f"{check.verdict:5} {check.path}: {'; '.join([*check.reasons, flags]).strip('; ')}")
+        said = "; ".join(filter(None, [*check.reasons, flags]))
+        click.echo(printable(f"{check.verdict:5} {check.path}: {said}"))
     if json_path:
         _write(json_path, json.dumps([asdict(check) for check in checks], indent=2))
     return any(check.verdict == "FAIL" for check in checks)
@@ -88,7 +91,7 @@ def _write(path, text):
     from crattn_stage.fits.atomic import replacing
 
     try:
-        # A report is made anew each time; it is no data.
+        # A report can always be made again.
         with replacing([path], overwrite=True) as (stream,):
             stream.write(f"{text}\n".encode())
     except OSError as error:
@@ -99,7 +102,7 @@ def _write(path, text):
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @database_option
 def trace(file, url):
-    """Say what masked FILE: the frame, the model and the settings that made it, by its checksum."""
+    """Print what masked FILE: the input, the model and the settings, found by its checksum."""
     from calibration_dbs import provenance
     from calibration_dbs.database import open_database
 
@@ -114,7 +117,7 @@ def trace(file, url):
             raise CrattnError(f"{file}: {error}") from error
         makers = with_database(url, lambda url: provenance.makers(open_database(url), sha256(*files)))
         if not makers:
-            raise CrattnError(f"{file}: no run in the database has written it as it is")
+            raise CrattnError(f"{file}: no run in the database wrote this file as it is now")
         for run, frame, model in makers:
             for name, value in (
                 ("frame", frame.path),
@@ -127,4 +130,4 @@ def trace(file, url):
                 ("masked", f"{run.started:%Y-%m-%d %H:%M:%S} to {run.finished:%H:%M:%S} UTC, attempt {run.attempts}"),
                 ("verdict", f"{run.verdict} {run.reason or ''}".strip()),
             ):
-                click.echo(f"{name:10}  {value}")
+                click.echo(f"{name:10}  {printable(value)}")

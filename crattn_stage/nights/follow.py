@@ -9,7 +9,7 @@ from calibration_dbs import runs as queue
 from calibration_dbs.database import UNREACHABLE, pause
 from calibration_dbs.runs import RunIds
 from crattn_stage.errors import one_line, printable
-from crattn_stage.quality.night_report import LEVELS
+from crattn_stage.quality.rules import LEVELS
 
 logger = logging.getLogger(__name__)
 #: Seconds between looks at the database; seconds by which a commit may follow the time it records; and

@@ -1,4 +1,4 @@
-"""Pictures to look at: what was masked, as a PNG."""
+"""Previews: what was masked, as a PNG."""
 
 from itertools import islice
 from pathlib import Path
@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 
 from crattn_stage.detection.model import enclosing
 from crattn_stage.detection.preprocessing import sky_statistics, sky_subtracted
-from crattn_stage.errors import FrameError
+from crattn_stage.errors import FrameError, printable
 from crattn_stage.fits.atomic import replacing
 
-#: Widest a panel gets, pixels of the PNG; larger images are binned by the brightest pixel.
+#: Largest width of a panel in pixels of the PNG; a larger image is binned, keeping the brightest pixel.
 PANEL = 640
 #: Detectors shown in one preview.
 MOST_DETECTORS = 8
@@ -22,7 +22,7 @@ _OVERLAY = ListedColormap(["#00000000", "#ff2d2d"])
 
 
 def side_by_side(path, rows):
-    """Write panels in rows, the same scale for all, as a PNG.
+    """Write rows of panels, all on the same scale, as a PNG.
 
     Parameters
     ----------
@@ -49,14 +49,15 @@ def side_by_side(path, rows):
         axis.set_axis_off()
     for row_axes, row in zip(axes, rows, strict=True):
         for axis, (title, image, overlay) in zip(row_axes, row, strict=False):
-            axis.set_title(title, fontsize=10)
+            # The name of an extension may hold anything; a dollar sign is no formula.
+            axis.set_title(printable(title), fontsize=10, parse_math=False)
             style = {"origin": "lower", "interpolation": "nearest", "aspect": "equal"}
             if image.dtype == bool:
                 axis.imshow(_shrunk(image), cmap=_RED, vmin=0, vmax=1, **style)
                 continue
-            # A dead detector is drawn as it is: nothing.
+            # A detector without a finite pixel is drawn blank.
             level, sigma = sky_statistics(image) if np.isfinite(image).any() else (0.0, 1.0)
-            # Linear in the noise, logarithmic above it: faint hits and star cores both show.
+            # Linear in the noise and logarithmic above it, so that faint hits and star cores both show.
             axis.imshow(np.arcsinh((_shrunk(image) - level) / (2 * sigma)), cmap="gray", vmin=-1.5, vmax=4.5, **style)
             if overlay is not None:
                 axis.imshow(_shrunk(overlay), cmap=_OVERLAY, vmin=0, vmax=1, **style)
@@ -80,7 +81,7 @@ def _shrunk(image):
 
 
 def display_image(ccd, amplifiers):
-    """Return a detector as one looks at it: no overscan, each amplifier's sky at 0.
+    """Return a detector for display: without overscan, with the sky of each amplifier at 0.
 
     Parameters
     ----------

@@ -13,6 +13,8 @@ class HeaderCard:
     Attributes
     ----------
     keyword, comment : str
+    unit, meaning : str
+        Unit or type, and a sentence, for the manual.
     value : callable
         (`crattn_stage.quality.summary.Summary`, exposure time in seconds or None, provenance) -> its value; None for
         an empty card, so that one of an earlier run does not stay.
@@ -22,6 +24,8 @@ class HeaderCard:
 
     keyword: str
     comment: str
+    unit: str
+    meaning: str
     value: Callable
     is_checked: bool = True
 
@@ -31,19 +35,94 @@ def _rounded(value, digits):
 
 
 CARDS = (
-    HeaderCard("L1STATCR", "1: cosmic rays were masked", lambda s, t, p: int(s.searched > 0)),
-    HeaderCard("L1IDCR", "cosmic-ray model", lambda s, t, p: p["model"]),
-    HeaderCard("CRMODSHA", "first 16 of the sha256 of its weights", lambda s, t, p: p["sha256"][:16]),
-    HeaderCard("CRTHRESH", "probability above which a pixel is masked", lambda s, t, p: p["threshold"]),
-    HeaderCard("CRNPIX", "pixels masked as cosmic rays", lambda s, t, p: s.pixels),
-    HeaderCard("CRFRAC", "their fraction of the pixels searched", lambda s, t, p: round(s.fraction, 8)),
-    HeaderCard("CRNHIT", "connected cosmic-ray objects", lambda s, t, p: s.hits),
-    HeaderCard("CRRATE", "[cm-2 min-1] hit rate", lambda s, t, p: _rounded(s.rate(t), 4)),
-    HeaderCard("CRSTAR", "fraction of star cores masked", lambda s, t, p: _rounded(s.star_fraction, 5)),
-    HeaderCard("CRQC", "quality of the mask: PASS, WARN or FAIL", lambda s, t, p: verdict(s, t)[0]),
-    HeaderCard("CRQCWHY", "reason of the verdict", lambda s, t, p: verdict(s, t)[1], is_checked=False),
-    HeaderCard("CRENGINE", "what ran the model, and its arithmetic", lambda s, t, p: p["engine"], is_checked=False),
-    HeaderCard("CRVERSN", "version of crattn-stage", lambda s, t, p: p["version"], is_checked=False),
+    HeaderCard(
+        "L1STATCR",
+        "1: cosmic rays were masked",
+        "0 or 1",
+        "1 if cosmic rays were masked, 0 if no pixel could be searched.",
+        lambda s, t, p: int(s.searched > 0),
+    ),
+    HeaderCard("L1IDCR", "cosmic-ray model", "string", "Name of the model.", lambda s, t, p: p["model"]),
+    HeaderCard(
+        "CRMODSHA",
+        "first 16 of the sha256 of its weights",
+        "16 hex digits",
+        "First 16 digits of the sha256 of its weights.",
+        lambda s, t, p: p["sha256"][:16],
+    ),
+    HeaderCard(
+        "CRTHRESH",
+        "probability above which a pixel is masked",
+        "probability",
+        "Pixels above it are masked.",
+        lambda s, t, p: p["threshold"],
+    ),
+    HeaderCard(
+        "CRNPIX",
+        "pixels masked as cosmic rays",
+        "pixels",
+        "Cosmic-ray pixels, including those that kept another code.",
+        lambda s, t, p: s.pixels,
+    ),
+    HeaderCard(
+        "CRFRAC",
+        "their fraction of the pixels searched",
+        "fraction, 0 to 1",
+        "Their fraction of the pixels searched, which are those inside an amplifier that are not bad.",
+        lambda s, t, p: round(s.fraction, 8),
+    ),
+    HeaderCard(
+        "CRNHIT",
+        "connected cosmic-ray objects",
+        "count",
+        "Connected objects; pixels that touch at a corner are connected.",
+        lambda s, t, p: s.hits,
+    ),
+    HeaderCard(
+        "CRRATE",
+        "[cm-2 min-1] hit rate",
+        "cm\\ :sup:`-2` min\\ :sup:`-1`",
+        "Objects per area searched and exposure time; empty if pixel size or exposure time are unknown.",
+        lambda s, t, p: _rounded(s.rate(t), 4),
+    ),
+    HeaderCard(
+        "CRSTAR",
+        "fraction of star cores masked",
+        "fraction, 0 to 1",
+        "Fraction of stars whose peak is masked; empty if there are no stars.",
+        lambda s, t, p: _rounded(s.star_fraction, 5),
+    ),
+    HeaderCard(
+        "CRQC",
+        "quality of the mask: PASS, WARN or FAIL",
+        "string",
+        "Verdict on the mask: ``PASS``, ``WARN`` or ``FAIL``.",
+        lambda s, t, p: verdict(s, t)[0],
+    ),
+    HeaderCard(
+        "CRQCWHY",
+        "reason of the verdict",
+        "string",
+        "Reason for the verdict; empty for ``PASS``.",
+        lambda s, t, p: verdict(s, t)[1],
+        is_checked=False,
+    ),
+    HeaderCard(
+        "CRENGINE",
+        "what ran the model, and its arithmetic",
+        "string",
+        "What ran the network, and its arithmetic, such as ``openvino int8``.",
+        lambda s, t, p: p["engine"],
+        is_checked=False,
+    ),
+    HeaderCard(
+        "CRVERSN",
+        "version of crattn-stage",
+        "string",
+        "Version of crattn-stage.",
+        lambda s, t, p: p["version"],
+        is_checked=False,
+    ),
 )
 
 

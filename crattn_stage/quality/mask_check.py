@@ -1,4 +1,4 @@
-"""Whether what a masked file says of itself is true: its header, its mask plane, the database."""
+"""Check a masked file: do its header, its mask planes and the database agree?"""
 
 from dataclasses import dataclass, field
 
@@ -9,17 +9,18 @@ from crattn_stage.errors import FrameError
 from crattn_stage.fits.atomic import sha256
 from crattn_stage.fits.frame import ObservationFrame
 from crattn_stage.quality.cards import CARDS
+from crattn_stage.quality.rules import LEVELS
 
 
 @dataclass
 class FileCheck:
-    """A masked file and what is odd about it.
+    """What a check of a masked file found.
 
     Attributes
     ----------
     path : str
     verdict : {"PASS", "WARN", "FAIL"}
-        FAIL if the header says so, or if the file contradicts itself or the database.
+        As the header says; FAIL if the file contradicts itself or the database.
     reasons : list of str
     flags : dict
         Our header cards, by keyword.
@@ -32,13 +33,13 @@ class FileCheck:
 
 
 def check_file(path, database=None):
-    """Check the flags of a masked file against its mask planes and the database.
+    """Check the header cards of a masked file against its mask planes and the database.
 
     Parameters
     ----------
     path : path-like
     database : `sqlalchemy.Engine`, optional
-        Without it the file is checked against itself alone.
+        Without it the file is only checked against itself.
 
     Returns
     -------
@@ -58,12 +59,14 @@ def check_file(path, database=None):
                 failures += _contradictions(frame)
             files = [p for p in frame.outputs(path) if p.exists()]
         if database is not None and not failures:
-            failures += _strangeness(check.flags, provenance.makers(database, sha256(*files)))
+            failures += _disagreements(check.flags, provenance.makers(database, sha256(*files)))
     except FrameError as error:
         failures.append(str(error))
     said = check.flags.get("CRQC", "PASS")
+    if said not in LEVELS:
+        failures.append(f"CRQC is {said!r}")
     check.verdict = "FAIL" if failures else said
-    check.reasons = [*failures, *([header["CRQCWHY"]] if said != "PASS" and header.get("CRQCWHY") else [])]
+    check.reasons = [*failures, *([str(header["CRQCWHY"])] if said != "PASS" and header.get("CRQCWHY") else [])]
     return check
 
 
@@ -77,20 +80,24 @@ def _contradictions(frame):
             yield f"{extension.name} has no mask"
             continue
         count = int(np.count_nonzero(found))
+        if not isinstance(said, int):
+            yield f"{extension.name}: CRNPIX is {said!r}"
+            continue
         # A pixel that had another code keeps it, so a plane of codes may show fewer.
         if count > said or (count < said and extension.convention.bits):
             yield f"{extension.name}: CRNPIX is {said}, its mask has {count}"
 
 
-def _strangeness(flags, makers):
-    """Compare the flags with the run that made the file."""
+def _disagreements(flags, makers):
+    """Compare the header cards with the run that wrote the file."""
     if not makers:
-        yield "the database does not know this file; it is not as it was written, or was written by another"
+        yield "the database does not know this file; it was changed since, or written by other software"
         return
     run, _, model = makers[0]
     if model.sha256[:16] != flags.get("CRMODSHA"):
         yield f"the database says it was masked by {model.name} {model.sha256[:16]}"
     elif model.is_bad:
         yield f"masked by {model.name} {model.sha256[:8]}, which was retired as bad"
-    if not np.isclose(run.threshold, flags.get("CRTHRESH", np.nan), rtol=1e-6):
+    threshold = flags.get("CRTHRESH")
+    if not isinstance(threshold, float | int) or not np.isclose(run.threshold, threshold, rtol=1e-6):
         yield f"the database says its threshold was {run.threshold:.6g}"

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-#: How many standard deviations of its Poisson noise a count must be off before it means anything.
+#: From good to bad.
+LEVELS = ("PASS", "WARN", "FAIL")
+#: Standard deviations of Poisson noise by which a count must be off to be significant.
 SIGNIFICANT = 5.0
-#: Fewer stars than this say nothing about over-masking.
+#: With fewer stars than this, over-masking is not judged.
 FEWEST_STARS = 20
 
 RULES = []
@@ -13,17 +15,17 @@ RULES = []
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule: what it looks at, and from where on it warns and fails.
+    """A rule: what it measures, and its limits.
 
     Attributes
     ----------
     keyword : str
         The header card that has the figure.
     warn, fail : float
-        Above these.
+        Limits above which it warns and fails.
     judge : callable
-        (`crattn_stage.quality.summary.Summary`, exposure time in seconds or None) -> the figure and what to say of
-        it, or None where there is nothing to judge.
+        (`crattn_stage.quality.summary.Summary`, exposure time in seconds or None) -> the figure and a phrase with
+        it, or None if there is nothing to judge.  The manual has the first line of its docstring.
     """
 
     keyword: str
@@ -55,13 +57,13 @@ def rule(keyword, warn, fail):
 
 @rule("CRFRAC", warn=0.01, fail=0.05)
 def fraction_of_pixels(summary, seconds):
-    """No sky has so many hits that one pixel in a hundred is masked."""
+    """In no exposure do cosmic rays cover one pixel in a hundred."""
     return summary.fraction, f"{summary.fraction:.1%} of pixels"
 
 
 @rule("CRSTAR", warn=0.02, fail=0.10)
 def star_cores(summary, seconds):
-    """A mask that takes stars for hits has many of their cores; hits on stars are few."""
+    """Few stars are hit; more means that stars are taken for hits. Needs at least 20 stars."""
     if summary.stars < FEWEST_STARS:
         return None
     return summary.star_fraction, f"{summary.star_fraction:.1%} of star cores"
@@ -69,11 +71,11 @@ def star_cores(summary, seconds):
 
 @rule("CRRATE", warn=20.0, fail=100.0)
 def hit_rate(summary, seconds):
-    """Muons give about 1 hit per cm2 and minute at sea level; thick silicon on a mountain has several times that."""
+    """Muons give about 1 per cm2 and minute at sea level. 5 standard deviations of the count are subtracted first."""
     rate = summary.rate(seconds)
     if not rate:
         return None
-    # At least: a few false hits in a short exposure prove nothing.
+    # A few false hits in a short exposure prove nothing.
     least = rate * max(0.0, 1 - SIGNIFICANT / summary.hits**0.5)
     return least, f"{rate:.0f} hits per cm2 per minute"
 

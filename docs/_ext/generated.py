@@ -1,9 +1,11 @@
-"""Write the tables of the manual that are made from the code: the format of a camera profile, and the shipped ones."""
+"""Write the tables of the manual that are made from the code: camera profiles, header cards, rules."""
 
 import csv
 from pathlib import Path
 
 from crattn_stage.cameras import profile
+from crattn_stage.quality.cards import CARDS
+from crattn_stage.quality.rules import RULES
 
 #: What each key of a profile means; a key of the format that is missing here, or one too many, stops the build.
 MEANINGS = {
@@ -163,12 +165,20 @@ def _profile_table(folder):
     _write(folder / "profiles.csv", rows)
 
 
+def _quality_tables(folder):
+    cards = [[f"``{card.keyword}``", card.unit, card.meaning] for card in CARDS]
+    _write(folder / "cards.csv", [["Keyword", "Unit or type", "Meaning"], *cards])
+    rules = [[f"``{r.keyword}``", r.warn, r.fail, r.judge.__doc__.split("\n")[0]] for r in RULES]
+    _write(folder / "rules.csv", [["Card", "``WARN`` above", "``FAIL`` above", "Why"], *rules])
+
+
 def write_tables(app):
     """Write the tables into ``generated/``."""
     folder = Path(app.srcdir) / "generated"
     folder.mkdir(exist_ok=True)
     _format_tables(folder)
     _profile_table(folder)
+    _quality_tables(folder)
 
 
 def setup(app):

@@ -65,8 +65,8 @@ def test_an_exposure_amplifier_by_amplifier(exposure, database, tmp_path):
                 mask = (hdus[f"{ccd}{amplifier}BPM"].data & 8) != 0
                 assert mask.sum() == hdu.header["CRNPIX"] == mask[:, inside].sum() > 0
                 found[ccd][:, columns] = mask[:, inside]
-        completeness, purity = score(np.concatenate([*truth.values()]), np.concatenate([found[c] for c in truth]))
-        assert completeness > 0.85 and purity > 0.9
+        completeness, precision = score(np.concatenate([*truth.values()]), np.concatenate([found[c] for c in truth]))
+        assert completeness > 0.85 and precision > 0.9
     (run,) = runs(database)
     assert (run.frame.instrument, run.frame.night) == ("decam", "20130105")
     assert [(a.extension, a.name) for a in run.amplifiers] == [("S29", "A"), ("S29", "B"), ("N31", "A"), ("N31", "B")]

@@ -42,8 +42,8 @@ def test_raw_to_reduced(database, raw, tmp_path, request):
         assert isinstance(hdus["BPM"], fits.CompImageHDU) and hdus["BPM"].data.dtype == np.uint8
     header, _, mask, _ = planes(written)
     found = (mask & 8) != 0
-    completeness, purity = score(truth, found)
-    assert completeness > 0.8 and purity > 0.9
+    completeness, precision = score(truth, found)
+    assert completeness > 0.8 and precision > 0.9
     assert (header["L1STATCR"], header["L1IDCR"], header["CRQC"]) == (1, DEFAULT, "PASS")
     assert header["CRNPIX"] == found.sum() and header["CRRATE"] > 0
     (run,) = runs(url)

@@ -1,12 +1,15 @@
 """The verdicts of a night, from rows as runs leave them."""
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy.orm import Session
 
 from calibration_dbs.database import get_or_add, open_database
 from calibration_dbs.provenance import recorded_run
 from calibration_dbs.tables import Frame, Model
-from crattn_stage.quality.night_report import judge_night, report_html
+from crattn_stage.cli import main
+from crattn_stage.quality.night_page import report_html
+from crattn_stage.quality.night_report import judge_night
 
 MODEL = {"name": "m", "architecture": "deepcr", "sha256": "ab" * 32}
 AREA, SECONDS, USUAL = 4.0, 60.0, 25
@@ -29,14 +32,14 @@ def amplifier(name, hits, border_pixels=None):
     }
 
 
-def record(database, number, night, hits=100, amplifiers=None, seconds=SECONDS, **columns):
+def record(database, number, night, hits=100, amplifiers=None, seconds=SECONDS, digest=None, **columns):
     amplifiers = amplifiers or [amplifier("A", hits // 2), amplifier("B", hits - hits // 2)]
     path = f"/data/{night}/{number}.fits"
     with recorded_run(database, path, MODEL, threshold=0.5, engine="float32", version="0") as run:
         run.frame.update(night=night, camera="fa15", site="lsc", exposure_time=seconds)
         pixels = sum(a["pixels"] for a in amplifiers)
         run.run.update(hits=hits, pixels=pixels, fraction=pixels / 2e6, area=AREA, verdict="PASS", reason="")
-        run.run.update(rate=hits / AREA / (seconds / 60), **columns)
+        run.run.update(rate=hits / AREA / (seconds / 60), input_sha256=digest, **columns)
         run.amplifiers = amplifiers
 
 
@@ -91,7 +94,7 @@ def test_another_camera_is_no_history(history):
 def test_an_odd_amplifier_is_named(history):
     record(history, 1, "20130105", 100, [amplifier("A", 96), amplifier("B", 4)])
     verdict, why = reasons(history)["1"]
-    assert verdict == "WARN" and why == ["4 hits in SCI B, 50 by its share"]
+    assert verdict == "WARN" and why == ["4 hits in SCI B, 50 expected for its area"]
 
 
 def test_masked_borders_are_noticed(history):
@@ -119,3 +122,24 @@ def test_what_a_header_says_does_not_run_in_the_page(history):
     record(history, 1, "20130105", 100, verdict="WARN", reason="<script>alert(1)</script>")
     page = report_html(judge_night(history, "20130105"))
     assert "<script>" not in page and "&lt;script&gt;" in page
+
+
+def test_control_characters_reach_neither_page_nor_terminal(history):
+    # A header's text may hold anything; so may a file's name.
+    record(history, 1, "20130105", 100, verdict="WARN", reason="one\x1b[2Jtwo\u202ethree\nPASS forged.fits")
+    page = report_html(judge_night(history, "20130105"))
+    assert "\x1b" not in page and "\u202e" not in page and r"one\x1b[2Jtwo\u202ethree\nPASS" in page
+    url = history.url.render_as_string(hide_password=False)
+    shown = CliRunner().invoke(main, ["qa", "--night", "20130105", "--db", url])
+    assert shown.exit_code == 0 and "\x1b" not in shown.stdout and "\u202e" not in shown.stdout
+    # A heading, a line for the frame, and the sum.
+    assert len(shown.stdout.splitlines()) == 3
+
+
+def test_an_exposure_masked_from_two_folders_is_shown_once(history):
+    for folder, hits in (("20130105", 900), ("20130105/copy", 100)):
+        record(history, 1, folder, hits, digest="cd" * 32)
+    with Session(history) as session, session.begin():
+        get_or_add(session, Frame, {"path": "/data/20130105/copy/1.fits"}).night = "20130105"
+    (frame,) = judge_night(history, "20130105").frames
+    assert frame.path == "/data/20130105/copy/1.fits" and frame.verdict == "PASS"
