@@ -15,7 +15,17 @@ from sqlalchemy import create_engine, event, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry,
+    retry_if_exception_message,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential_jitter,
+    wait_random,
+)
 
 from calibration_dbs.tables import VERSION_TABLE
 
@@ -113,6 +123,17 @@ def _without_password(url):
     return f"{scheme}://{user}{':***' if colon else ''}{at}{host}{'?***' if question else ''}"
 
 
+@retry(
+    retry=retry_if_exception_message(match=".*locked"),
+    stop=stop_after_delay(60),
+    wait=wait_random(0.01, 0.1),
+    reraise=True,
+)
+def _use_wal(connection):
+    # The busy timeout does not hold for this: while another process makes the same change, it fails at once.
+    connection.execute("PRAGMA journal_mode=WAL")
+
+
 def connect(url):
     """Return an engine for a database.
 
@@ -149,8 +170,9 @@ def connect(url):
         def _configure(connection, _):
             # Transactions are begun below, not by the driver.
             connection.isolation_level = None
-            for pragma in ("busy_timeout=60000", "journal_mode=WAL", "foreign_keys=ON"):
-                connection.execute(f"PRAGMA {pragma}")
+            connection.execute("PRAGMA busy_timeout=60000")
+            _use_wal(connection)
+            connection.execute("PRAGMA foreign_keys=ON")
 
         @event.listens_for(engine, "begin")
         def _begin(connection):
