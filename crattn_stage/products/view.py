@@ -14,7 +14,7 @@ from crattn_stage.detection.preprocessing import measure_sky
 from crattn_stage.errors import FrameError, printable
 from crattn_stage.fits.atomic import check_targets, replacing
 
-#: Pixels of the detectors that a page holds without being asked for more: some 40 MB, of which a browser unpacks one detector at a time.
+#: Pixels of the detectors that a page holds without being asked for more: some 40 MB.
 MOST_PIXELS = 36_000_000
 #: Hits that a detector's table lists, the brightest.
 MOST_HITS = 3000
