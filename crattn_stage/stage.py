@@ -232,17 +232,31 @@ class AttentionCRStage(Stage):
         searched, found, sky, _ = self._seek(image, bad, amplifiers, level, self.threshold)
         return judge(name, image, amplifiers, area, searched, found, sky)
 
+    def probability(self, image, bad, amplifiers, level=None):
+        """Return the probability that each pixel of a detector was hit by a cosmic ray.
+
+        Parameters
+        ----------
+        image, bad, amplifiers, level
+            As for `search`.
+
+        Returns
+        -------
+        probability : `numpy.ndarray`
+            Float32, the shape of the image; 0 where it is not searched.
+        searched : `numpy.ndarray` of bool
+            The pixels that can be searched.
+        """
+        sections = [a.section for a in amplifiers]
+        searched, _ = _searchable(image, bad, sections, level)
+        if not searched.any():
+            return np.zeros(image.shape, np.float32), searched
+        return self.model.predict(image, ~searched, sections, measure_sky(image, ~searched, sections)), searched
+
     def _seek(self, image, bad, amplifiers, level, threshold, grow=0):
         """Return the pixels of a detector that could be searched, its cosmic rays, the amplifiers' sky, and notes."""
         sections = [a.section for a in amplifiers]
-        bad = saturated_stars(image, level) | (False if bad is None else bad)
-        borders, notes = unexposed(image, bad, sections)
-        if borders is not None:
-            bad |= borders
-        searched = np.zeros(image.shape, bool)
-        for section in sections:
-            searched[section] = _alive(image[section], bad[section])
-        searched &= ~bad & np.isfinite(image)
+        searched, notes = _searchable(image, bad, sections, level)
         # A dead detector must not stop the others of the exposure.
         found = np.zeros(image.shape, bool)
         sky = measure_sky(image, ~searched, sections)
@@ -252,6 +266,18 @@ class AttentionCRStage(Stage):
             if grow:
                 found = binary_dilation(found, np.ones((3, 3)), grow) & searched
         return searched, found, sky, notes
+
+
+def _searchable(image, bad, sections, level):
+    """Return the pixels of a detector that can be searched, and notes."""
+    bad = saturated_stars(image, level) | (False if bad is None else bad)
+    borders, notes = unexposed(image, bad, sections)
+    if borders is not None:
+        bad |= borders
+    searched = np.zeros(image.shape, bool)
+    for section in sections:
+        searched[section] = _alive(image[section], bad[section])
+    return searched & ~bad & np.isfinite(image), notes
 
 
 def _alive(image, bad):

@@ -58,13 +58,13 @@ def run(files, output_dir, model, threshold, engine, overwrite, preview, mask_ex
         return load_stage(own, threshold, engine)
 
     def stage_for(path):
-        own = None if model else _model_of_camera(path)
+        own = None if model else model_of_camera(path)
         return stage_with(own) if own else stage
 
     sys.exit(_run_all(files, output_dir, stage_for, database, options))
 
 
-def _model_of_camera(path):
+def model_of_camera(path):
     """Return the model that the profile of a frame's camera names, or None."""
     from crattn_stage.cameras.profile import profiles
     from crattn_stage.fits.frame import OpenFrame

@@ -62,7 +62,7 @@ def _judge_night(url, night, json_path, html_path):
     if json_path:
         _write(json_path, json.dumps(report_json(report), indent=2))
     if html_path:
-        _write(html_path, report_html(report))
+        _write(html_path, report_html(report, Path(html_path).parent))
     return report.counts["FAIL"] > 0
 
 

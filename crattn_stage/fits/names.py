@@ -91,6 +91,30 @@ def preview_path(target):
     >>> print(preview_path("out/a.FITS.fz"))
     out/a.png
     """
-    target = Path(target)
-    found = FITS_SUFFIXES.search(target.name)
-    return target.with_name(f"{target.name[: found.start()] if found and found.start() else target.name}.png")
+    return _beside(target, ".png")
+
+
+def view_path(path):
+    """Return where the page of a frame goes: the name of the frame with its FITS suffixes replaced.
+
+    Parameters
+    ----------
+    path : path-like
+        Of the frame.
+
+    Returns
+    -------
+    `pathlib.Path`
+
+    Examples
+    --------
+    >>> print(view_path("out/a.FITS.fz"))
+    out/a.html
+    """
+    return _beside(path, ".html")
+
+
+def _beside(path, suffix):
+    path = Path(path)
+    found = FITS_SUFFIXES.search(path.name)
+    return path.with_name(f"{path.name[: found.start()] if found and found.start() else path.name}{suffix}")

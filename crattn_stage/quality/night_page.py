@@ -2,13 +2,16 @@
 
 import base64
 import io
+import os
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
 from crattn_stage import __version__
 from crattn_stage.errors import CrattnError, printable
+from crattn_stage.fits.names import view_path
 from crattn_stage.quality.rules import LEVELS
 
 #: Frames shown with a picture.
@@ -21,12 +24,14 @@ _PANELS = {
 }
 
 
-def report_html(report):
+def report_html(report, folder="."):
     """Return a report as one HTML page that needs no other file.
 
     Parameters
     ----------
     report : `crattn_stage.quality.night_report.NightReport`
+    folder : path-like
+        Where the page will lie.  Frames are linked to the pages that ``view`` has written beside them.
 
     Returns
     -------
@@ -51,8 +56,18 @@ def report_html(report):
         except (CrattnError, OSError) as error:
             pictures.append((frame, None, str(error)))
     return escaped.get_template("night.html").render(
-        report=report, pictures=pictures, plots=encoded(_plots(report)) if report.frames else None, version=__version__
+        report=report,
+        pictures=pictures,
+        plots=encoded(_plots(report)) if report.frames else None,
+        views=_views(report, folder),
+        version=__version__,
     )
+
+
+def _views(report, folder):
+    """Return {path of a frame: address of its page} for the pages that there are."""
+    pages = {frame.path: view_path(frame.output) for frame in report.frames if frame.output}
+    return {path: quote(os.path.relpath(page, folder)) for path, page in pages.items() if page.exists()}
 
 
 def _plots(report):

@@ -124,6 +124,16 @@ def test_what_a_header_says_does_not_run_in_the_page(history):
     assert "<script>" not in page and "&lt;script&gt;" in page
 
 
+def test_frames_are_linked_to_the_pages_that_there_are(history, tmp_path):
+    folder = tmp_path / "with <b> & space"
+    folder.mkdir()
+    for name in ("1", "2"):
+        record(history, name, "20130105", 100, output_path=str(folder / f"{name}.fits"))
+    (folder / "2.html").touch()
+    page = report_html(judge_night(history, "20130105"), tmp_path)
+    assert page.count("<a href") == 1 and '<a href="with%20%3Cb%3E%20%26%20space/2.html">2.fits</a>' in page
+
+
 def test_control_characters_reach_neither_page_nor_terminal(history):
     # A header's text may hold anything; so may a file's name.
     record(history, 1, "20130105", 100, verdict="WARN", reason="one\x1b[2Jtwo\u202ethree\nPASS forged.fits")
