@@ -63,7 +63,8 @@ class Request:
     model : dict
         ``name``, ``architecture``, ``sha256`` and ``path``.
     run : dict
-        Columns of the run: ``threshold``, ``engine``, ``version``, ``options`` and others.
+        Columns of the run: ``threshold``, ``engine``, ``version``, ``options``, ``priority``
+        and others.
     frame : dict
         Columns of the frame.  A night that the database knows is kept where this says None.
     """
@@ -79,8 +80,8 @@ def queue_runs(database, requests, night):
     """Ask for frames to be masked.
 
     An unfinished run of the same frame, model, threshold and target, which
-    another command asked for, is shared; one of another model or threshold is
-    superseded, unless a worker has it.
+    another command asked for, is shared, with the higher priority of both; one
+    of another model or threshold is superseded, unless a worker has it.
 
     Parameters
     ----------
@@ -121,7 +122,8 @@ def queue_runs(database, requests, night):
                     wanted.status, wanted.attempts, wanted.started = "queued", 0, now
                     session.add(wanted)
                 if wanted.status == "queued":
-                    for name, value in fitted(Run, request.run).items():
+                    urgent = max(request.run.get("priority", 0), wanted.priority or 0)
+                    for name, value in fitted(Run, {**request.run, "priority": urgent}).items():
                         setattr(wanted, name, value)
                 runs.append(wanted)
             session.flush()
@@ -504,7 +506,7 @@ def open_runs(database, runs):
 
 
 def next_run(database, runs, leave=()):
-    """Return the first of some runs that may be claimed.
+    """Return the first of some runs that may be claimed, those of the highest priority before others.
 
     Parameters
     ----------
@@ -520,19 +522,24 @@ def next_run(database, runs, leave=()):
         Whether any of them is not over.
     """
     query = select(Run.id, Frame.locked_by, Frame.locked_until).join(Run.frame).order_by(Run.id).limit(PAGE // 10)
-    (after, last), left = runs.span, False
+    highest, left = select(func.max(Run.priority)).where(_IS_OPEN), False
     with reading(database) as session:
         now = database_time(session)
-        while True:
-            page = session.execute(query.where(Run.id.between(after, last), _IS_OPEN)).all()
-            for row in page:
-                if row.id in runs:
-                    left = True
-                    if row.id not in leave and _is_free(row, now):
-                        return row.id, True
-            if not page:
-                return None, left
-            after = page[-1].id + 1
+        priority = session.scalar(highest)
+        # One priority after the other, so that each look is a range of the index.
+        while priority is not None:
+            after, last = runs.span
+            while page := session.execute(
+                query.where(Run.priority == priority, Run.id.between(after, last), _IS_OPEN)
+            ).all():
+                for row in page:
+                    if row.id in runs:
+                        left = True
+                        if row.id not in leave and _is_free(row, now):
+                            return row.id, True
+                after = page[-1].id + 1
+            priority = session.scalar(highest.where(Run.priority < priority))
+    return None, left
 
 
 def any_held(database, runs):

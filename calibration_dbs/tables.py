@@ -9,6 +9,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     MetaData,
+    SmallInteger,
     String,
     Text,
     UniqueConstraint,
@@ -126,8 +127,11 @@ class Run(Base):
     """One frame to be masked, or masked, with one model."""
 
     __tablename__ = "runs"
-    # The queue: workers claim the first of these.
-    __table_args__ = (Index("ix_runs_open", "id", **_where("status IN ('queued', 'running')")),)
+    # The queue: workers claim the first of these, by priority.
+    __table_args__ = (
+        Index("ix_runs_open", "id", **_where("status IN ('queued', 'running')")),
+        Index("ix_runs_priority", "priority", "id", **_where("status IN ('queued', 'running')")),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     frame_id: Mapped[int] = mapped_column(ForeignKey("frames.id"), index=True)
@@ -137,6 +141,8 @@ class Run(Base):
     status: Mapped[str] = mapped_column(String(20))
     #: Why it failed, or why it was superseded; None where the same had been done already.
     error: Mapped[str | None] = mapped_column(Text)
+    #: Of queued runs, those with the highest go first; 0 to 9.
+    priority: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
     #: How often it was begun, and how often its worker was lost.
     attempts: Mapped[int] = mapped_column(default=1, server_default="1")
     losses: Mapped[int] = mapped_column(default=0, server_default="0")

@@ -333,3 +333,24 @@ def test_two_commands_at_once_ask_for_each_frame_once(postgresql):
         runs = list(pool.map(ask, range(80)))
     assert len(set(runs)) == 20
     database.dispose()
+
+
+@pytest.mark.parametrize("broker", [AMQP, REDIS])
+def test_brokers_give_urgent_runs_first(broker):
+    need(broker_answers(broker), f"needs a broker at {broker}")
+    script = """
+from pathlib import Path
+from crattn_stage.nights import tasks
+from crattn_stage.nights.headers import FrameInfo
+from crattn_stage.nights.plan import PlannedRun
+step = PlannedRun(FrameInfo(Path("/x.fits")), True, "", Path("/y.fits"))
+for run, priority in enumerate([0, 5, 9, 5]):
+    tasks.send({run: step}, priority)
+with tasks.app.connection_for_read() as connection:
+    queue = tasks.app.amqp.queues[tasks.QUEUE](connection.default_channel)
+    print([queue.get(no_ack=True).decode()[0][0] for _ in range(4)])
+    queue.delete()
+"""
+    environment = {**os.environ, "CRATTN_BROKER": broker, "CRATTN_QUEUE": f"crattn-test-{time.monotonic_ns()}"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "[2, 1, 3, 0]\n", done.stderr

@@ -815,7 +815,7 @@ def test_a_range_of_nights_a_list_and_instruments(tmp_path, database):
         "--dry-run",
     )
     plan_of_all = crattn(*everything)
-    assert "1 of 3 frames are out of date" in plan_of_all.stdout and " h on 1 worker at " in plan_of_all.stdout
+    assert "1 of 3 frames are out of date; 1 CCDs, 0 megapixels, about 0.0 h on 1 worker at " in plan_of_all.stdout
     assert "no frames" in crattn(*everything, "--instrument", "decam").stderr
     assert "1 of 3" in crattn(*everything, "--instrument", "decam", "--instrument", "fa15").stdout
     assert crattn("reprocess", "--root", tmp_path, "--from", "20130104").exit_code == 2
@@ -953,4 +953,24 @@ def test_pruning_keeps_what_is_asked_for(tmp_path, either_url):
         assert session.scalar(select(func.count()).select_from(Amplifier)) == 0
     assert str(path) in crattn("trace", output).stdout
     assert crattn("reprocess", "--night", NIGHT, "--root", tmp_path, "--dry-run").stdout.count(" done ") == 1
+    database.dispose()
+
+
+def test_urgent_runs_go_first(tmp_path, either_url, monkeypatch):
+    """Tonight before the archive; a frame that both ask for is as urgent as the more urgent of them."""
+    database = open_database(either_url)
+    for number in range(4):
+        write_frame(tmp_path, number, shape=(40, 40))
+    frames, _ = find_frames(tmp_path, NIGHT)
+    archive = list(submit(database, plan(database, frames[:3]), NIGHT))
+    tonight = list(submit(database, plan(database, frames[2:]), NIGHT, priority=5))
+    assert tonight[0] == archive[2] and len(tonight) == 2
+    assert list(submit(database, plan(database, frames[:3]), NIGHT)) == archive
+    ids, order = runs.RunIds([*archive, *tonight]), []
+    # Pages of one, so that each look ends within a priority.
+    monkeypatch.setattr(runs, "PAGE", 10)
+    while (run := runs.next_run(database, ids, order)[0]) is not None:
+        order.append(run)
+    assert order == [*tonight, *archive[:2]]
+    assert runs.next_run(database, ids, order) == (None, True)
     database.dispose()

@@ -29,6 +29,8 @@ from crattn_stage.errors import CrattnError, one_line, printable
 RESEND = 60
 #: Frames that are queued before work on them begins; a range of nights goes in such portions.
 PORTION = 2000
+#: Priorities of the runs of one night, and of a range of nights.
+TONIGHT, ARCHIVE = 5, 0
 
 
 @click.command()
@@ -61,6 +63,11 @@ PORTION = 2000
 @click.option(
     "--ahead", type=click.IntRange(1), help="With --celery: send at most so many frames ahead; all by default."
 )
+@click.option(
+    "--priority",
+    type=click.IntRange(0, 9),
+    help="Runs of a higher one go first; 5 by default for one night, 0 for a range.",
+)
 @click.option("--force", is_flag=True, help="Mask again what is up to date.")
 @click.option("--dry-run", is_flag=True, help="Print what would happen to each frame, and why, and an estimate.")
 @overwrite_option
@@ -68,7 +75,7 @@ PORTION = 2000
 @database_option
 def reprocess(
     night, first, last, root, site, instruments, pattern, list_file, output_root, model, threshold, engine, jobs,
-    celery, detach, ahead, force, dry_run, url, **options,
+    celery, detach, ahead, priority, force, dry_run, url, **options,
 ):  # fmt: skip
     """Mask the frames of a night, or of a range of nights, that are out of date.
 
@@ -97,6 +104,9 @@ def reprocess(
         from crattn_stage.nights.follow import Tally
         from crattn_stage.nights.plan import plan, submit
 
+        if priority is None:
+            # Tonight before the archive.
+            priority = TONIGHT if night else ARCHIVE
         first, last, label = night or first, night or last, night or f"{first}-{last}"
         url = url or default_url()
         database = with_database(url, open_database)
@@ -128,7 +138,9 @@ def reprocess(
                 runs = {}
                 for date, group in groupby(portion, lambda step: step.frame.night):
                     group = list(group)
-                    runs |= with_database(url, lambda _, g=group, d=date: submit(database, g, d, engine, **options))
+                    runs |= with_database(
+                        url, lambda _, g=group, d=date: submit(database, g, d, engine, priority, **options)
+                    )
                 for step in portion:
                     if step.error and step not in refused:
                         refused.append(step)
@@ -136,7 +148,7 @@ def reprocess(
                 if left:
                     left += len(runs)
                 elif celery:
-                    left = _by_celery(database, runs, tally, detach, ahead)
+                    left = _by_celery(database, runs, tally, detach, ahead, priority)
                 elif runs:
                     left = _here(url, database, runs, tally, min(jobs, len(runs)))
         except UNREACHABLE as error:
@@ -179,10 +191,10 @@ def _print_plan(database, steps, jobs):
         what = "mask" if step.out_of_date else "skip"
         say(f"{printable(step.frame.path):{width}}  {what:4}  {model:26}  {step.error or step.reason}")
     wanted = [step for step in steps if step.out_of_date]
-    line, megapixels = f"{len(wanted)} of {len(steps)} frames are out of date", sum(s.frame.megapixels for s in wanted)
-    speed = recent_speed(database)
+    line, speed = f"{len(wanted):,} of {len(steps):,} frames are out of date", recent_speed(database)
+    ccds, megapixels = (sum(getattr(s.frame, name) for s in wanted) for name in ("ccds", "megapixels"))
     if wanted:
-        line += f"; {megapixels:.0f} megapixels"
+        line += f"; {ccds:,} CCDs, {megapixels:,.0f} megapixels"
     if wanted and speed:
         hours = megapixels / speed / jobs / 3600
         line += f", about {hours:.1f} h on {jobs} {'worker' if jobs == 1 else 'workers'} at {speed:.2f} a second each"
@@ -206,7 +218,7 @@ def _here(url, database, runs, tally, jobs):
         return _show(database, runs, tally, idle)
 
 
-def _by_celery(database, runs, tally, detach, ahead):
+def _by_celery(database, runs, tally, detach, ahead, priority):
     import logging
 
     from calibration_dbs.database import without_password
@@ -219,7 +231,7 @@ def _by_celery(database, runs, tally, detach, ahead):
         room = len(waiting) if ahead is None else max(0, ahead - (left - len(waiting)))
         portion = [waiting.popleft() for _ in range(min(room, len(waiting)))]
         try:
-            tasks.send({run: runs[run] for run in portion})
+            tasks.send({run: runs[run] for run in portion}, priority)
         except tasks.BrokerError:
             waiting.extendleft(reversed(portion))
             raise
@@ -247,7 +259,7 @@ def _by_celery(database, runs, tally, detach, ahead):
                     progress.update(patience=2 * progress["patience"])
                     say("no worker takes them; sent again.  Large frames need a worker with --large.", err=True)
                     sent = set(open_runs(database, ids)).difference(waiting)
-                    tasks.send({run: runs[run] for run in sorted(sent)})
+                    tasks.send({run: runs[run] for run in sorted(sent)}, priority)
         except tasks.BrokerError as error:
             logging.getLogger(__name__).warning("%s", error)
         return False

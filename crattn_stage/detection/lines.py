@@ -62,7 +62,7 @@ def _beside(mask, column, start, stop):
 def _lines(image, mask, bad):
     """Return (column, start, stop) of the runs in the columns of a mask that are no cosmic rays."""
     runs = []
-    for column in np.flatnonzero(mask.sum(0) >= SHORT):
+    for column in np.flatnonzero(_runs_begin(mask).any(0)):
         edges = np.flatnonzero(np.diff(mask[:, column].astype(np.int8), prepend=0, append=0))
         for start, stop in zip(edges[::2], edges[1::2], strict=True):
             length = stop - start
@@ -74,6 +74,16 @@ def _lines(image, mask, bad):
     return runs
 
 
+def _runs_begin(mask):
+    """Return where a run of `SHORT` masked pixels in a column begins."""
+    runs, length = mask, 1
+    while length < SHORT:
+        step = min(length, SHORT - length)
+        runs = runs[:-step] & runs[step:]
+        length += step
+    return runs
+
+
 def _is_odd(image, mask, bad, column, start, stop):
     """Whether the pixels of a column around a run are off, compared with the columns beside it."""
     rows = slice(max(0, start - REACH), min(len(mask), stop + REACH))
@@ -81,10 +91,14 @@ def _is_odd(image, mask, bad, column, start, stop):
     usable = ~(mask[rows, column] | bad[rows, column])
     usable[max(0, start - rows.start - 2) : stop - rows.start + 2] = False
     level = np.where(bad[rows, others] | mask[rows, others], np.nan, image[rows, others]).astype(np.float64)
-    usable &= np.isfinite(level).sum(1) >= 3
+    count = np.isfinite(level).sum(1)
+    usable &= count >= 3
     if np.count_nonzero(usable) < 32:
         return False
-    differences = image[rows, column][usable] - np.nanmedian(level[usable], axis=1)
+    # The median without NaN, which sort behind all else; numpy's takes ten times as long.
+    level, count = np.sort(level[usable], axis=1), count[usable, None]
+    middle = np.take_along_axis(level, np.hstack([(count - 1) // 2, count // 2]), 1)
+    differences = image[rows, column][usable] - middle.sum(1) / 2
     excess = np.median(differences)
     noise = 1.4826 * np.median(np.abs(differences - excess))
     error = 1.2533 * noise / np.sqrt(differences.size)

@@ -52,6 +52,8 @@ class FrameInfo:
         YYYYMMDD of ``DATE-OBS``; "" where it is missing.
     calibration_type : str
         As `crattn_stage.cameras.facts.calibration_type`.
+    ccds : int
+        Images to be masked; 1 for a file packed by gzip, bzip2 or xz, which is not read that far.
     megapixels : float
         Of a packed file, those of its first image.
     inputs : list of `pathlib.Path`
@@ -70,6 +72,7 @@ class FrameInfo:
     columns: dict = field(default_factory=dict)
     ut_date: str = ""
     calibration_type: str = ""
+    ccds: int = 0
     megapixels: float = 0.0
     inputs: list = field(default_factory=list)
     error: str = ""
@@ -102,8 +105,8 @@ def read_frame_info(path):
         if opener is not None:
             return _packed_info(opener, path)
         with OpenFrame(path, look=False) as frame:
-            pixels = sum(prod(extension.shape) for extension in frame.layout.extensions)
-            return _info(path, frame.layout.profile, frame.layout.exposure, pixels, frame.inputs, frame.layout.refusal)
+            shapes = [extension.shape for extension in frame.layout.extensions]
+            return _info(path, frame.layout.profile, frame.layout.exposure, shapes, frame.inputs, frame.layout.refusal)
     except FrameError as error:
         return FrameInfo(path, error=one_line(error))
     except OSError as error:
@@ -115,13 +118,14 @@ def read_frame_info(path):
         return FrameInfo(path, error=f"{type(error).__name__}: {one_line(error)}")
 
 
-def _info(path, profile, exposure, pixels, inputs, error=""):
+def _info(path, profile, exposure, shapes, inputs, error=""):
     return FrameInfo(
         path,
         frame_columns(exposure),
         exposure.ut_date,
         exposure.calibration_type,
-        pixels / 1e6,
+        len(shapes),
+        sum(map(prod, shapes)) / 1e6,
         inputs,
         error,
         profile.settings.get("threshold"),
@@ -153,7 +157,7 @@ def _packed_info(opener, path):
     for hdu in hdus[1:]:
         header = layout.with_behind(header, hdu.header)
     exposure = read_exposure(header, profile, [hdu.header for hdu in hdus], path.name, [hdu.name for hdu in hdus])
-    return _info(path, profile, exposure, prod(hdus[-1].shape or (0,)), [path, *([companion] if companion else [])])
+    return _info(path, profile, exposure, [hdus[-1].shape or (0,)], [path, *([companion] if companion else [])])
 
 
 def _shape(header):

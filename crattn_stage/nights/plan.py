@@ -233,7 +233,7 @@ def _is_as_recorded(run):
         return False
 
 
-def submit(database, steps, night, engine="auto", **options):
+def submit(database, steps, night, engine="auto", priority=0, **options):
     """Queue the runs of frames that are out of date.
 
     Parameters
@@ -245,6 +245,8 @@ def submit(database, steps, night, engine="auto", **options):
         YYYYMMDD, of frames whose own is unknown.
     engine : str
         As for `crattn_stage.load_model`.
+    priority : int
+        0 to 9; runs of a higher one go first.
     **options
         Of `crattn_stage.process.mask_file`.
 
@@ -257,7 +259,8 @@ def submit(database, steps, night, engine="auto", **options):
     settled = [(str(s.frame.path), str(s.target)) for s in steps if not (s.out_of_date or s.error)]
     runs.supersede(database, settled)
     wanted = [step for step in steps if step.out_of_date]
-    return dict(_queued(database, wanted, night, partial(_request, night=night, engine=engine, options=options)))
+    request = partial(_request, night=night, engine=engine, priority=priority, options=options)
+    return dict(_queued(database, wanted, night, request))
 
 
 def _queued(database, steps, night, request):
@@ -276,7 +279,7 @@ def _queued(database, steps, night, request):
             yield from _queued(database, half, night, request)
 
 
-def _request(step, night, engine, options):
+def _request(step, night, engine, priority, options):
     frame = step.frame
     inputs = [str(path) for path in frame.inputs]
     options = {**options, "model": step.model["path"], "force": step.reason == "forced", "inputs": inputs}
@@ -289,6 +292,7 @@ def _request(step, night, engine, options):
         {
             "threshold": step.threshold,
             "engine": engine,
+            "priority": priority,
             "version": __version__,
             "megapixels": frame.megapixels,
             "options": options,

@@ -33,6 +33,9 @@ TIME_LIMIT = float(os.environ.get("CRATTN_TIME_LIMIT", 1200))
 LONGEST_WAIT = 300
 
 app = Celery("crattn", broker=BROKER)
+#: Highest priority of a run.
+MOST_URGENT = 9
+
 app.conf.update(
     task_serializer="json",
     result_serializer="json",
@@ -53,12 +56,18 @@ app.conf.update(
     worker_proc_alive_timeout=300,
     enable_utc=True,
 )
-if BROKER.startswith(("redis", "rediss", "sentinel")):
+_REDIS = ("redis", "rediss", "sentinel")
+if BROKER.startswith(_REDIS):
     # Redis gives a message to another worker after that time, even while one works on it.
-    app.conf.broker_transport_options = {"visibility_timeout": 2 * TIME_LIMIT + LONGEST_WAIT}
+    app.conf.broker_transport_options = {
+        "visibility_timeout": 2 * TIME_LIMIT + LONGEST_WAIT,
+        "priority_steps": list(range(MOST_URGENT + 1)),
+        "queue_order_strategy": "priority",
+    }
 elif BROKER.startswith(("amqp", "pyamqp")):
     # RabbitMQ confirms that it has a message; without that, one may be lost on the way.
     app.conf.broker_transport_options = {"confirm_publish": True}
+    app.conf.task_queue_max_priority = MOST_URGENT
 
 
 @worker_process_init.connect
@@ -161,7 +170,8 @@ def mask(self, run_id, path):
         # limit interrupted outside of the masking is looked at again when the lease has expired.
         logger.info("run %s: %s", run_id, error)
         same = self.request.delivery_info["routing_key"]
-        mask.apply_async((run_id, path), countdown=queue.LEASE / 2, queue=same)
+        priority = self.request.delivery_info.get("priority")
+        mask.apply_async((run_id, path), countdown=queue.LEASE / 2, queue=same, priority=priority)
     except (Transient, *UNREACHABLE) as error:
         # A database that is away is waited for without end: nothing could be recorded.
         seconds = min(LONGEST_WAIT, pause(self.request.retries + 1))
@@ -181,13 +191,30 @@ def _end_batch(database, run_id):
             logger.info("batch %s: %s", batch, line)
 
 
-def send(runs):
+def message_priority(priority):
+    """Return how the broker is told of a priority: to RabbitMQ 9 is the most urgent, to Redis 0.
+
+    Parameters
+    ----------
+    priority : int
+        0 to 9, the most urgent.
+
+    Returns
+    -------
+    int
+    """
+    return MOST_URGENT - priority if BROKER.startswith(_REDIS) else priority
+
+
+def send(runs, priority=0):
     """Send queued runs to the workers.
 
     Parameters
     ----------
     runs : dict of int to `crattn_stage.nights.plan.PlannedRun`
         As from `crattn_stage.nights.plan.submit`.
+    priority : int
+        As for `crattn_stage.nights.plan.submit`.
 
     Raises
     ------
@@ -201,7 +228,8 @@ def send(runs):
                 for run, step in runs.items():
                     large = step.frame.megapixels > LARGE
                     arguments = (run, str(step.frame.path))
-                    mask.apply_async(arguments, queue=LARGE_QUEUE if large else QUEUE, producer=producer)
+                    to = LARGE_QUEUE if large else QUEUE
+                    mask.apply_async(arguments, queue=to, producer=producer, priority=message_priority(priority))
             except errors as error:
                 raise BrokerError(f"the broker {without_password(BROKER)}: {one_line(error)}") from error
     except (ImportError, KeyError, ValueError) as error:
