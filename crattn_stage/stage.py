@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_dilation
 from tqdm import tqdm
 
 from crattn_stage import __version__
@@ -16,6 +15,8 @@ from crattn_stage.detection.preprocessing import measure_sky
 from crattn_stage.detection.saturation import saturated_stars
 from crattn_stage.errors import FrameError
 from crattn_stage.fits.frame import Marks
+from crattn_stage.products.growth import grow
+from crattn_stage.products.settings import DEFAULT, MaskSettings
 from crattn_stage.quality.cards import header_cards
 from crattn_stage.quality.star_cores import star_cores
 from crattn_stage.quality.summary import BORDER, Detection, Summary, count_hits, total
@@ -35,12 +36,14 @@ class RuntimeContext:
         Probability; the model card's if None.
     engine : str
     threads : int or None
+    masks : `crattn_stage.products.settings.MaskSettings`
     """
 
     model: str | None = None
     threshold: float | None = None
     engine: str = "auto"
     threads: int | None = None
+    masks: MaskSettings = DEFAULT
 
 
 class Stage:
@@ -151,9 +154,11 @@ class AttentionCRStage(Stage):
         if frame.exposure.calibration_type:
             logger.info("%s: skipped, %s", frame.path, frame.exposure.calibration_type)
             return frame
-        seconds, settings = frame.exposure.exposure_time, frame.profile.settings
-        threshold = self.threshold_for(frame.profile)
-        provenance = {**self.provenance, "threshold": threshold}
+        seconds, threshold = frame.exposure.exposure_time, self.threshold_for(frame.profile)
+        settings = self.runtime_context.masks.for_camera(frame.profile.mask_settings)
+        _check_growth(settings, threshold)
+        provenance = {**self.provenance, "threshold": threshold, "grow": settings.grow}
+        provenance["grow_threshold"] = settings.grow_threshold
 
         def finish(marks, judged):
             detection = judged.result()
@@ -170,7 +175,7 @@ class AttentionCRStage(Stage):
                 names = ", ".join(a.name for a in amplifiers if a.name) or "one"
                 logger.info("%s: %s %s, amplifiers %s", frame.path, frame.profile.name, extension.name, names)
                 searched, found, sky, notes = self._seek(
-                    ccd.data, ccd.mask, amplifiers, frame.saturation(extension), threshold, settings.get("grow", 0)
+                    ccd.data, ccd.mask, amplifiers, frame.saturation(extension), threshold, settings
                 )
                 frame.notes += [f"{extension.name}: {note}" if len(frame.extensions) > 1 else note for note in notes]
                 if judged:
@@ -229,7 +234,9 @@ class AttentionCRStage(Stage):
         `crattn_stage.quality.summary.Detection`
             With nothing searched and nothing found if no pixel is good.
         """
-        searched, found, sky, _ = self._seek(image, bad, amplifiers, level, self.threshold)
+        settings = self.runtime_context.masks
+        _check_growth(settings, self.threshold)
+        searched, found, sky, _ = self._seek(image, bad, amplifiers, level, self.threshold, settings)
         return judge(name, image, amplifiers, area, searched, found, sky)
 
     def probability(self, image, bad, amplifiers, level=None):
@@ -253,7 +260,7 @@ class AttentionCRStage(Stage):
             return np.zeros(image.shape, np.float32), searched
         return self.model.predict(image, ~searched, sections, measure_sky(image, ~searched, sections)), searched
 
-    def _seek(self, image, bad, amplifiers, level, threshold, grow=0):
+    def _seek(self, image, bad, amplifiers, level, threshold, settings):
         """Return the pixels of a detector that could be searched, its cosmic rays, the amplifiers' sky, and notes."""
         sections = [a.section for a in amplifiers]
         searched, notes = _searchable(image, bad, sections, level)
@@ -261,10 +268,15 @@ class AttentionCRStage(Stage):
         found = np.zeros(image.shape, bool)
         sky = measure_sky(image, ~searched, sections)
         if searched.any():
-            found = self.model.detect(image, ~searched, threshold, sections, sky)
+            probability = np.empty(image.shape, np.float32) if settings.grow_threshold else None
+            found = self.model.detect(image, ~searched, threshold, sections, sky, probability)
             drop_lines(image, found, ~searched, sections)
-            if grow:
-                found = binary_dilation(found, np.ones((3, 3)), grow) & searched
+            if probability is not None:
+                # What was above the threshold and is not masked was taken for a star or a line.
+                faint = searched & ((probability <= threshold) | found)
+                found = grow(found, 0, probability, settings.grow_threshold, faint)
+            if settings.grow:
+                found = grow(found, settings.grow, allowed=searched)
         return searched, found, sky, notes
 
 
@@ -278,6 +290,14 @@ def _searchable(image, bad, sections, level):
     for section in sections:
         searched[section] = _alive(image[section], bad[section])
     return searched & ~bad & np.isfinite(image), notes
+
+
+def _check_growth(settings, threshold):
+    if settings.grow_threshold and settings.grow_threshold >= threshold:
+        raise FrameError(
+            f"masks cannot grow down to a probability of {settings.grow_threshold:g}: the threshold, {threshold:.4g}, "
+            "is not above it; give a lower --grow-threshold"
+        )
 
 
 def _alive(image, bad):

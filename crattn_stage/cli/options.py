@@ -1,5 +1,6 @@
 """What the commands share: their options, and how they print results and errors."""
 
+import functools
 import sys
 from contextlib import contextmanager
 from datetime import datetime
@@ -44,6 +45,30 @@ database_option = click.option(
 )
 
 
+def mask_options(command):
+    """Add the options of masks and of what is made with them; the command gets them as ``masks``."""
+
+    @click.option(
+        "--grow",
+        type=click.IntRange(0, 50),
+        help="Pixels by which each mask is grown; the camera profile's without it.",
+    )
+    @click.option(
+        "--grow-threshold",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        callback=_number,
+        help="Grow each mask along connected pixels down to this probability, lower than the threshold.",
+    )
+    @click.option("--mask-extension", is_flag=True, help="Add a CRMASK plane of the cosmic rays alone.")
+    @functools.wraps(command)
+    def run(grow, grow_threshold, mask_extension, **options):
+        from crattn_stage.products.settings import MaskSettings
+
+        return command(masks=MaskSettings(grow, grow_threshold, mask_extension), **options)
+
+    return run
+
+
 class Night(click.ParamType):
     """A night: YYYYMMDD, or with hyphens."""
 
@@ -72,10 +97,11 @@ def explained():
         sys.exit(FAILED)
 
 
-def load_stage(model, threshold, engine):
+def load_stage(model, threshold, engine, masks=None):
+    from crattn_stage.products.settings import MaskSettings
     from crattn_stage.stage import AttentionCRStage, RuntimeContext
 
-    return AttentionCRStage(RuntimeContext(model, threshold, engine))
+    return AttentionCRStage(RuntimeContext(model, threshold, engine, masks=masks or MaskSettings()))
 
 
 def with_database(url, action):

@@ -58,6 +58,22 @@ CARDS = (
         lambda s, t, p: p["threshold"],
     ),
     HeaderCard(
+        "CRGROW",
+        "[pix] by which the mask was grown",
+        "pixels",
+        "By how many pixels the mask was grown on all sides; empty if it was not.",
+        lambda s, t, p: p.get("grow") or None,
+        is_checked=False,
+    ),
+    HeaderCard(
+        "CRGRTHR",
+        "probability down to which it was grown",
+        "probability",
+        "Probability down to which the mask was grown along connected pixels; empty if it was not.",
+        lambda s, t, p: p.get("grow_threshold"),
+        is_checked=False,
+    ),
+    HeaderCard(
         "CRNPIX",
         "pixels masked as cosmic rays",
         "pixels",
