@@ -16,7 +16,7 @@ from calibration_dbs.tables import Run
 from crattn_stage.nights.execute import execute
 from crattn_stage.nights.headers import read_frame_info
 from crattn_stage.nights.plan import plan, submit
-from crattn_stage.products.settings import MaskSettings
+from crattn_stage.products.settings import DEFAULT, MaskSettings
 
 MODEL = "astroscrappy"
 
@@ -44,12 +44,12 @@ def camera(tmp_path, monkeypatch):
     return write
 
 
-def planned(database, path, masks=MaskSettings(), **options):
+def planned(database, path, masks=DEFAULT, **options):
     (step,) = plan(database, [read_frame_info(path)], MODEL, masks=masks, **options)
     return step
 
 
-def mask(database, path, masks=MaskSettings()):
+def mask(database, path, masks=DEFAULT):
     steps = [planned(database, path, masks)]
     for run in submit(database, steps, NIGHT, masks=masks):
         execute(database, run)
@@ -116,10 +116,8 @@ def test_settings_of_the_camera_count_and_the_users_go_first(tmp_path, database,
     assert planned(database, path).reason == "masked with another bad-pixels"
     # Frames below a minimum are skipped; masked again when it is lower.
     camera("minimum_exposure = 100.0")
-    assert (planned(database, path).out_of_date, "under the camera's" in planned(database, path).reason) == (
-        False,
-        True,
-    )
+    step = planned(database, path)
+    assert not step.out_of_date and "under the camera's" in step.reason
 
 
 def test_a_queued_run_of_other_settings_is_superseded(tmp_path, database):

@@ -61,10 +61,11 @@ def mask_options(command):
     )
     @click.option("--mask-extension", is_flag=True, help="Add a CRMASK plane of the cosmic rays alone.")
     @functools.wraps(command)
-    def run(grow, grow_threshold, mask_extension, **options):
+    def run(**options):
         from crattn_stage.products.settings import MaskSettings
 
-        return command(masks=MaskSettings(grow, grow_threshold, mask_extension), **options)
+        asked = {name: options.pop(name) for name in list(options) if name in MaskSettings.__annotations__}
+        return command(masks=MaskSettings(**asked), **options)
 
     return run
 
@@ -98,10 +99,10 @@ def explained():
 
 
 def load_stage(model, threshold, engine, masks=None):
-    from crattn_stage.products.settings import MaskSettings
+    from crattn_stage.products.settings import DEFAULT
     from crattn_stage.stage import AttentionCRStage, RuntimeContext
 
-    return AttentionCRStage(RuntimeContext(model, threshold, engine, masks=masks or MaskSettings()))
+    return AttentionCRStage(RuntimeContext(model, threshold, engine, masks=masks or DEFAULT))
 
 
 def with_database(url, action):
