@@ -16,6 +16,7 @@ from crattn_stage.detection.saturation import saturated_stars
 from crattn_stage.errors import FrameError
 from crattn_stage.fits.frame import Marks
 from crattn_stage.products.growth import grow
+from crattn_stage.products.protect import protected_pixels, read_areas
 from crattn_stage.products.settings import DEFAULT, MaskSettings
 from crattn_stage.quality.cards import header_cards
 from crattn_stage.quality.star_cores import star_cores
@@ -116,6 +117,9 @@ class AttentionCRStage(Stage):
 
     def __init__(self, runtime_context):
         super().__init__(runtime_context)
+        for path in runtime_context.masks.protect:
+            # Errors in them come before the first frame.
+            read_areas(path)
         self.model = load_model(runtime_context.model, runtime_context.engine, runtime_context.threads)
         threshold = runtime_context.threshold
         self.threshold = self.model.card.threshold if threshold is None else threshold
@@ -158,7 +162,8 @@ class AttentionCRStage(Stage):
         settings = self.runtime_context.masks.for_camera(frame.profile.mask_settings)
         _check_growth(settings, threshold)
         provenance = {**self.provenance, "threshold": threshold, "grow": settings.grow}
-        provenance["grow_threshold"] = settings.grow_threshold
+        provenance.update(grow_threshold=settings.grow_threshold, protect=settings.protect)
+        alone = len(frame.extensions) == 1
 
         def finish(marks, judged):
             detection = judged.result()
@@ -174,16 +179,20 @@ class AttentionCRStage(Stage):
                 amplifiers = frame.amplifiers(extension)
                 names = ", ".join(a.name for a in amplifiers if a.name) or "one"
                 logger.info("%s: %s %s, amplifiers %s", frame.path, frame.profile.name, extension.name, names)
+                area, saved = frame.pixel_area(extension), None
                 searched, found, sky, notes = self._seek(
                     ccd.data, ccd.mask, amplifiers, frame.saturation(extension), threshold, settings
                 )
-                frame.notes += [f"{extension.name}: {note}" if len(frame.extensions) > 1 else note for note in notes]
+                if settings.protect:
+                    saved = found & protected_pixels(settings.protect, extension.header, extension.shape, alone)
+                    found &= ~saved
+                frame.notes += [note if alone else f"{extension.name}: {note}" for note in notes]
                 if judged:
                     finish(*judged)
                 marks = Marks(np.flatnonzero(found).astype(np.int32))
                 frame.mark(extension, marks)
-                area = frame.pixel_area(extension)
-                judged = marks, pool.submit(judge, extension.name, ccd.data, amplifiers, area, searched, found, sky)
+                seen = ccd.data, amplifiers, area, searched, found, sky, saved
+                judged = marks, pool.submit(judge, extension.name, *seen)
             finish(*judged)
         summary = total(d.summary for d in frame.detections)
         if not summary.searched:
@@ -310,7 +319,7 @@ def _alive(image, bad):
     return False
 
 
-def judge(name, image, amplifiers, area, searched, found, sky=None):
+def judge(name, image, amplifiers, area, searched, found, sky=None, saved=None):
     """Count what was found on a detector and its amplifiers, and which stars are masked.
 
     Parameters
@@ -326,6 +335,8 @@ def judge(name, image, amplifiers, area, searched, found, sky=None):
         Pixels that could be searched, and cosmic rays.
     sky : list of `crattn_stage.detection.preprocessing.Sky`, optional
         Of the amplifiers; measured if None.
+    saved : `numpy.ndarray` of bool, optional
+        Pixels not masked since they are protected.
 
     Returns
     -------
@@ -334,7 +345,8 @@ def judge(name, image, amplifiers, area, searched, found, sky=None):
 
     def summarise(where):
         hit, count = found[where], int(np.count_nonzero(searched[where]))
-        return Summary(int(np.count_nonzero(hit)), count, count_hits(hit), area and area * count)
+        protected = 0 if saved is None else int(np.count_nonzero(saved[where]))
+        return Summary(int(np.count_nonzero(hit)), count, count_hits(hit), area and area * count, protected=protected)
 
     summary = summarise(np.s_[:, :])
     sections = [a.section for a in amplifiers]

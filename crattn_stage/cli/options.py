@@ -59,6 +59,13 @@ def mask_options(command):
         callback=_number,
         help="Grow each mask along connected pixels down to this probability, lower than the threshold.",
     )
+    @click.option(
+        "--protect",
+        multiple=True,
+        type=click.Path(exists=True, dir_okay=False, resolve_path=True),
+        help="Flag nothing in the areas of this file: DS9 regions (.reg), or a catalogue (.ecsv, .csv, .fits) with "
+        "RA, Dec and radius; may be repeated.",
+    )
     @click.option("--mask-extension", is_flag=True, help="Add a CRMASK plane of the cosmic rays alone.")
     @functools.wraps(command)
     def run(**options):

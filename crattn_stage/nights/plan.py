@@ -19,6 +19,7 @@ from crattn_stage.models.baselines import BASELINES
 from crattn_stage.models.cards import WEIGHTS, find, read_card
 from crattn_stage.nights.headers import FrameInfo
 from crattn_stage.processors import available_cpus
+from crattn_stage.products.protect import read_areas
 from crattn_stage.products.settings import DEFAULT, difference
 
 
@@ -109,7 +110,12 @@ def plan(database, frames, model=None, threshold=None, root=None, output_root=No
     ModelError
         If there is no such model, a registered one is not where it was, or
         the shipped default was retired as bad.
+    FrameError
+        If a file of areas to protect cannot be read.
     """
+    for path in masks.protect:
+        # Errors in them come before the first frame.
+        read_areas(path)
     if model:
         chosen = describe_model(model)
         choose = lambda *_: chosen  # noqa: E731

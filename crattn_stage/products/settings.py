@@ -20,11 +20,14 @@ class MaskSettings:
         Probability down to which a mask is grown along connected pixels; the camera profile's if None.
     mask_extension : bool
         Add a plane ``CRMASK`` of the cosmic rays alone.
+    protect : tuple of str
+        Files of areas in which nothing is flagged, as for `crattn_stage.products.protect.read_areas`.
     """
 
     grow: int | None = None
     grow_threshold: float | None = None
     mask_extension: bool = False
+    protect: tuple = ()
 
     @property
     def products(self):
@@ -68,6 +71,7 @@ class MaskSettings:
         kept = {
             "grow": mine.grow,
             "grow_threshold": mine.grow_threshold,
+            "protect": sorted(digest(path) for path in mine.protect),
             "bad_pixels": camera.get("bad_pixels") and digest(camera["bad_pixels"]),
             "products": mine.products,
         }

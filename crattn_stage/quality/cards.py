@@ -81,6 +81,14 @@ CARDS = (
         lambda s, t, p: s.pixels,
     ),
     HeaderCard(
+        "CRNPROT",
+        "pixels not masked in protected areas",
+        "pixels",
+        "Pixels that would be masked, and are not since they lie in an area that ``--protect`` names; empty without it.",
+        lambda s, t, p: s.protected if p.get("protect") else None,
+        is_checked=False,
+    ),
+    HeaderCard(
         "CRFRAC",
         "their fraction of the pixels searched",
         "fraction, 0 to 1",
