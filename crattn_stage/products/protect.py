@@ -176,13 +176,9 @@ def protected_pixels(paths, header, shape, alone=True):
         flat = any(isinstance(region, PixelRegion) for region in areas.regions)
         on_sky = areas.centres is not None or not all(isinstance(r, PixelRegion) for r in areas.regions)
         if on_sky and wcs is None:
-            raise FrameError(
-                f"{areas.path}: it is in sky coordinates, and the frame has no WCS; give image coordinates"
-            )
+            raise FrameError(f"{areas.path}: in sky coordinates, and the frame has no WCS; give image coordinates")
         if flat and not alone:
-            raise FrameError(
-                f"{areas.path}: in image coordinates, and the frame has several detectors; give RA and Dec"
-            )
+            raise FrameError(f"{areas.path}: in image coordinates, and the frame has several detectors; give RA, Dec")
         try:
             mask |= region_mask(areas.regions, shape, wcs)
             if areas.centres is not None:

@@ -84,7 +84,7 @@ CARDS = (
         "CRNPROT",
         "pixels not masked in protected areas",
         "pixels",
-        "Pixels that would be masked, and are not since they lie in an area that ``--protect`` names; empty without it.",
+        "Pixels not masked since they lie in an area that ``--protect`` names; empty without it.",
         lambda s, t, p: s.protected if p.get("protect") else None,
         is_checked=False,
     ),

@@ -111,7 +111,7 @@ def test_what_cannot_be_placed_is_refused(tmp_path):
         protected_pixels([sky], fits.Header({"CRVAL1": 3.0}), SHAPE)
     with pytest.raises(FrameError, match="several detectors"):
         protected_pixels([image], wcs_header(), SHAPE, alone=False)
-    with pytest.raises(FrameError, match="region 1 .CirclePixelRegion. is not finite"):
+    with pytest.raises(FrameError, match=r"region 1 .CirclePixelRegion. is not finite"):
         protected_pixels([nan], wcs_header(), SHAPE)
 
 
