@@ -24,7 +24,7 @@ LEASE = float(os.environ.get("CRATTN_LEASE", 60))
 # Literal, since a database uses the index of open runs only where it sees that this is its condition.
 _IS_OPEN = Run.status.in_(bindparam("open", OPEN, expanding=True, literal_execute=True))
 #: What a run says that was superseded before it was done.
-_REPLACED = "another command asked for this frame with another model, threshold or output"
+_REPLACED = "another command asked for this frame with another model, threshold, settings or output"
 
 
 class Locked(Exception):
@@ -63,7 +63,7 @@ class Request:
     model : dict
         ``name``, ``architecture``, ``sha256`` and ``path``.
     run : dict
-        Columns of the run: ``threshold``, ``engine``, ``version``, ``options``, ``priority``
+        Columns of the run: ``threshold``, ``settings``, ``engine``, ``version``, ``options``, ``priority``
         and others.
     frame : dict
         Columns of the frame.  A night that the database knows is kept where this says None.
@@ -79,9 +79,10 @@ class Request:
 def queue_runs(database, requests, night):
     """Ask for frames to be masked.
 
-    An unfinished run of the same frame, model, threshold and target, which
-    another command asked for, is shared, with the higher priority of both; one
-    of another model or threshold is superseded, unless a worker has it.
+    An unfinished run of the same frame, model, threshold, settings and target,
+    which another command asked for, is shared, with the higher priority of
+    both; one of another model, threshold or settings is superseded, unless a
+    worker has it.
 
     Parameters
     ----------
@@ -156,8 +157,9 @@ def _runs_of(session, frames):
 def _shared(runs, newest, frame, model, request, now, batches):
     """Return which of a frame's open runs does what is asked for, or None, and supersede the others."""
     wanted, free = None, _is_free(frame, now)
+    asked = model.id, request.run["threshold"], request.run.get("settings") or {}
     for run in runs:
-        if wanted is None and (run.model_id, run.threshold) == (model.id, request.run["threshold"]):
+        if wanted is None and (run.model_id, run.threshold, run.settings or {}) == asked:
             wanted = run
         elif run.status == "queued" or free:
             _supersede(run, now, batches)
@@ -222,7 +224,7 @@ class Job:
         Of the weights.
     threshold : float
     engine : str
-    options : dict
+    options, settings : dict
     losses : int
         How many workers were lost while they masked it.
     owner : str
@@ -238,6 +240,7 @@ class Job:
     threshold: float
     engine: str
     options: dict
+    settings: dict
     losses: int
     owner: str
     record: Record = field(default_factory=Record)
@@ -333,6 +336,7 @@ def _claim(database, run_id, lease, path=None):
             run.threshold,
             run.engine,
             run.options or {},
+            run.settings or {},
             run.losses,
             owner,
         )

@@ -156,6 +156,8 @@ class Run(Base):
     #: Where the masked frame is to be written, and how; of queued runs.
     target: Mapped[str | None] = mapped_column(Text, index=True)
     options: Mapped[dict | None] = mapped_column(JSON)
+    #: Of the mask and its products beside the threshold; {} is the default, None of runs before they were recorded.
+    settings: Mapped[dict | None] = mapped_column(JSON(none_as_null=True))
     #: Where it went, and {path: sha256} of all its files.  The latter is recorded just before the files are
     #: renamed, so that files of a killed worker are recognised as ours.
     output_path: Mapped[str | None] = mapped_column(Text, index=True)

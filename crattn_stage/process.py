@@ -4,17 +4,19 @@ The command ``run``, reprocessing and the Celery task all come through here.
 """
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from calibration_dbs.provenance import Record, recorded_run
+from calibration_dbs.provenance import Record, known_digests, recorded_run
 from crattn_stage.cameras.facts import read_exposure
 from crattn_stage.cameras.profile import recognise
-from crattn_stage.errors import ModelError
+from crattn_stage.errors import FrameError, ModelError
 from crattn_stage.fits.atomic import check_targets, clear_parts, sha256
 from crattn_stage.fits.frame import ObservationFrame
 from crattn_stage.fits.names import preview_path
+from crattn_stage.products.files import product_files
 from crattn_stage.quality.rules import verdict as judge
 from crattn_stage.quality.summary import total
 
@@ -37,7 +39,7 @@ class Outcome:
     outputs: list = field(default_factory=list)
 
 
-def process(path, target, stage, database=None, overwrite=False, mask_extension=False, preview=False):
+def process(path, target, stage, database=None, overwrite=False, preview=False):
     """Mask one file and record it.
 
     Parameters
@@ -46,8 +48,8 @@ def process(path, target, stage, database=None, overwrite=False, mask_extension=
     stage : `crattn_stage.stage.AttentionCRStage`
     database : `sqlalchemy.Engine`, optional
         Of provenance; nothing is recorded without it.
-    overwrite, mask_extension : bool
-        As for `crattn_stage.fits.frame.ObservationFrame.write`.
+    overwrite : bool
+        Replace existing files.
     preview : bool
         Write a PNG beside the target, too.
 
@@ -64,13 +66,15 @@ def process(path, target, stage, database=None, overwrite=False, mask_extension=
     """
     path, target = Path(path), Path(target)
     if database is None:
-        return mask_file(path, target, stage, Record(), overwrite, mask_extension, preview)
+        return mask_file(path, target, stage, Record(), overwrite, preview)
     model, settings = run_identity(stage)
+    # What earlier runs of ours wrote beside a file that is replaced must not outlive it.
+    known = known_digests(database, os.path.abspath(target)) if overwrite else ()
     with recorded_run(database, os.path.abspath(path), model, **settings) as record:
-        return mask_file(path, target, stage, record, overwrite, mask_extension, preview)
+        return mask_file(path, target, stage, record, overwrite, preview, known)
 
 
-def mask_file(path, target, stage, record, overwrite=False, mask_extension=False, preview=False, known=(), ready=None):
+def mask_file(path, target, stage, record, overwrite=False, preview=False, known=(), ready=None):
     """Mask one file and say in a record what was done.
 
     Parameters
@@ -79,10 +83,10 @@ def mask_file(path, target, stage, record, overwrite=False, mask_extension=False
         As for `process`.
     record : `calibration_dbs.provenance.Record`
         Filled as far as it goes, whatever happens.
-    overwrite, mask_extension, preview
+    overwrite, preview
         As for `process`.
     known : collection of tuple of str
-        (path, sha256) of existing files that are replaced in any case.
+        (path, sha256) of existing files that are replaced in any case; those that are not written now are removed.
     ready : callable, optional
         As for `crattn_stage.fits.atomic.replacing`.  It says that nobody else
         writes to the target: parts of files that a killed process left there are removed.
@@ -105,11 +109,15 @@ def mask_file(path, target, stage, record, overwrite=False, mask_extension=False
         if frame.exposure.calibration_type:
             record.status = "skipped"
             return Outcome(f"skipped, {frame.exposure.calibration_type} frame")
+        masks = stage.runtime_context.masks
         picture = [preview_path(target)] if preview else []
-        for output in frame.outputs(target) if ready is not None else ():
+        products = product_files(frame, target, masks)
+        files = [*frame.outputs(target), *(path for path, _ in products)]
+        for output in files if ready is not None else ():
             clear_parts(output)
         # Checked before the work, not after it.
-        check_targets([*frame.outputs(target), *picture], overwrite, known)
+        check_targets([*files, *picture], overwrite, known)
+        record.run["settings"] = masks.recorded(frame.profile.mask_settings)
         stage.do_stage(frame)
         # What really ran, where the user left the choice to us.
         record.run.update({key: stage.provenance[key] for key in ("engine", "version")})
@@ -126,7 +134,7 @@ def mask_file(path, target, stage, record, overwrite=False, mask_extension=False
                 ready(written)
 
         try:
-            outputs = frame.write(target, overwrite or bool(known), mask_extension, finished)
+            outputs = frame.write(target, overwrite or bool(known), masks.mask_extension, finished, products)
         except BaseException:
             for drawn in picture:
                 drawn.unlink()
@@ -134,13 +142,23 @@ def mask_file(path, target, stage, record, overwrite=False, mask_extension=False
         record.run.update(
             output_path=os.path.abspath(target),
             outputs={os.path.abspath(output): digest for output, digest in digests.items()},
-            output_sha256=sha256(*outputs) if len(digests) > 1 else digests[str(target)],
+            output_sha256=sha256(*frame.outputs(target)) if frame.companion else digests[str(target)],
         )
+        _remove_stale(known, record.run["outputs"])
         summary = record_detections(record, frame.detections, frame.exposure.exposure_time)
         verdict, reason = record.run["verdict"], record.run["reason"]
         notes = "".join(f"; {note}" for note in [*frame.notes, reason] if note)
         hits = "1 cosmic ray" if summary.hits == 1 else f"{summary.hits} cosmic rays"
         return Outcome(f"{hits}, {summary.fraction:.3%} of pixels, {verdict}{notes}", [*outputs, *picture])
+
+
+def _remove_stale(known, outputs):
+    """Remove files that earlier runs wrote for a target and this one did not, unless someone has touched them."""
+    for path, digest in known:
+        if path not in outputs:
+            with suppress(FrameError, OSError):
+                if sha256(path) == digest:
+                    os.unlink(path)
 
 
 @lru_cache(2)

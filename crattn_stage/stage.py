@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_dilation
 from tqdm import tqdm
 
 from crattn_stage import __version__
@@ -16,6 +15,9 @@ from crattn_stage.detection.preprocessing import measure_sky
 from crattn_stage.detection.saturation import saturated_stars
 from crattn_stage.errors import FrameError
 from crattn_stage.fits.frame import Marks
+from crattn_stage.products.growth import grow
+from crattn_stage.products.protect import protected_pixels, read_areas
+from crattn_stage.products.settings import DEFAULT, MaskSettings
 from crattn_stage.quality.cards import header_cards
 from crattn_stage.quality.star_cores import star_cores
 from crattn_stage.quality.summary import BORDER, Detection, Summary, count_hits, total
@@ -35,12 +37,14 @@ class RuntimeContext:
         Probability; the model card's if None.
     engine : str
     threads : int or None
+    masks : `crattn_stage.products.settings.MaskSettings`
     """
 
     model: str | None = None
     threshold: float | None = None
     engine: str = "auto"
     threads: int | None = None
+    masks: MaskSettings = DEFAULT
 
 
 class Stage:
@@ -113,6 +117,9 @@ class AttentionCRStage(Stage):
 
     def __init__(self, runtime_context):
         super().__init__(runtime_context)
+        for path in runtime_context.masks.protect:
+            # Errors in them come before the first frame.
+            read_areas(path)
         self.model = load_model(runtime_context.model, runtime_context.engine, runtime_context.threads)
         threshold = runtime_context.threshold
         self.threshold = self.model.card.threshold if threshold is None else threshold
@@ -151,9 +158,12 @@ class AttentionCRStage(Stage):
         if frame.exposure.calibration_type:
             logger.info("%s: skipped, %s", frame.path, frame.exposure.calibration_type)
             return frame
-        seconds, settings = frame.exposure.exposure_time, frame.profile.settings
-        threshold = self.threshold_for(frame.profile)
-        provenance = {**self.provenance, "threshold": threshold}
+        seconds, threshold = frame.exposure.exposure_time, self.threshold_for(frame.profile)
+        settings = self.runtime_context.masks.for_camera(frame.profile.mask_settings)
+        _check_growth(settings, threshold)
+        provenance = {**self.provenance, "threshold": threshold, "grow": settings.grow}
+        provenance.update(grow_threshold=settings.grow_threshold, protect=settings.protect)
+        alone = len(frame.extensions) == 1
 
         def finish(marks, judged):
             detection = judged.result()
@@ -169,16 +179,20 @@ class AttentionCRStage(Stage):
                 amplifiers = frame.amplifiers(extension)
                 names = ", ".join(a.name for a in amplifiers if a.name) or "one"
                 logger.info("%s: %s %s, amplifiers %s", frame.path, frame.profile.name, extension.name, names)
+                area, saved = frame.pixel_area(extension), None
                 searched, found, sky, notes = self._seek(
-                    ccd.data, ccd.mask, amplifiers, frame.saturation(extension), threshold, settings.get("grow", 0)
+                    ccd.data, ccd.mask, amplifiers, frame.saturation(extension), threshold, settings
                 )
-                frame.notes += [f"{extension.name}: {note}" if len(frame.extensions) > 1 else note for note in notes]
+                if settings.protect:
+                    saved = found & protected_pixels(settings.protect, extension.header, extension.shape, alone)
+                    found &= ~saved
+                frame.notes += [note if alone else f"{extension.name}: {note}" for note in notes]
                 if judged:
                     finish(*judged)
                 marks = Marks(np.flatnonzero(found).astype(np.int32))
                 frame.mark(extension, marks)
-                area = frame.pixel_area(extension)
-                judged = marks, pool.submit(judge, extension.name, ccd.data, amplifiers, area, searched, found, sky)
+                seen = ccd.data, amplifiers, area, searched, found, sky, saved
+                judged = marks, pool.submit(judge, extension.name, *seen)
             finish(*judged)
         summary = total(d.summary for d in frame.detections)
         if not summary.searched:
@@ -229,7 +243,9 @@ class AttentionCRStage(Stage):
         `crattn_stage.quality.summary.Detection`
             With nothing searched and nothing found if no pixel is good.
         """
-        searched, found, sky, _ = self._seek(image, bad, amplifiers, level, self.threshold)
+        settings = self.runtime_context.masks
+        _check_growth(settings, self.threshold)
+        searched, found, sky, _ = self._seek(image, bad, amplifiers, level, self.threshold, settings)
         return judge(name, image, amplifiers, area, searched, found, sky)
 
     def probability(self, image, bad, amplifiers, level=None):
@@ -253,7 +269,7 @@ class AttentionCRStage(Stage):
             return np.zeros(image.shape, np.float32), searched
         return self.model.predict(image, ~searched, sections, measure_sky(image, ~searched, sections)), searched
 
-    def _seek(self, image, bad, amplifiers, level, threshold, grow=0):
+    def _seek(self, image, bad, amplifiers, level, threshold, settings):
         """Return the pixels of a detector that could be searched, its cosmic rays, the amplifiers' sky, and notes."""
         sections = [a.section for a in amplifiers]
         searched, notes = _searchable(image, bad, sections, level)
@@ -261,10 +277,15 @@ class AttentionCRStage(Stage):
         found = np.zeros(image.shape, bool)
         sky = measure_sky(image, ~searched, sections)
         if searched.any():
-            found = self.model.detect(image, ~searched, threshold, sections, sky)
+            probability = np.empty(image.shape, np.float32) if settings.grow_threshold else None
+            found = self.model.detect(image, ~searched, threshold, sections, sky, probability)
             drop_lines(image, found, ~searched, sections)
-            if grow:
-                found = binary_dilation(found, np.ones((3, 3)), grow) & searched
+            if probability is not None:
+                # What was above the threshold and is not masked was taken for a star or a line.
+                faint = searched & ((probability <= threshold) | found)
+                found = grow(found, 0, probability, settings.grow_threshold, faint)
+            if settings.grow:
+                found = grow(found, settings.grow, allowed=searched)
         return searched, found, sky, notes
 
 
@@ -280,6 +301,14 @@ def _searchable(image, bad, sections, level):
     return searched & ~bad & np.isfinite(image), notes
 
 
+def _check_growth(settings, threshold):
+    if settings.grow_threshold and settings.grow_threshold >= threshold:
+        raise FrameError(
+            f"masks cannot grow down to a probability of {settings.grow_threshold:g}: the threshold, {threshold:.4g}, "
+            "is not above it; give a lower --grow-threshold"
+        )
+
+
 def _alive(image, bad):
     """Return whether the good pixels of an amplifier differ at all; a dead one would pass for one without hits."""
     # A few pixels are enough for all but dead ones.
@@ -290,7 +319,7 @@ def _alive(image, bad):
     return False
 
 
-def judge(name, image, amplifiers, area, searched, found, sky=None):
+def judge(name, image, amplifiers, area, searched, found, sky=None, saved=None):
     """Count what was found on a detector and its amplifiers, and which stars are masked.
 
     Parameters
@@ -306,6 +335,8 @@ def judge(name, image, amplifiers, area, searched, found, sky=None):
         Pixels that could be searched, and cosmic rays.
     sky : list of `crattn_stage.detection.preprocessing.Sky`, optional
         Of the amplifiers; measured if None.
+    saved : `numpy.ndarray` of bool, optional
+        Pixels not masked since they are protected.
 
     Returns
     -------
@@ -314,7 +345,8 @@ def judge(name, image, amplifiers, area, searched, found, sky=None):
 
     def summarise(where):
         hit, count = found[where], int(np.count_nonzero(searched[where]))
-        return Summary(int(np.count_nonzero(hit)), count, count_hits(hit), area and area * count)
+        protected = 0 if saved is None else int(np.count_nonzero(saved[where]))
+        return Summary(int(np.count_nonzero(hit)), count, count_hits(hit), area and area * count, protected=protected)
 
     summary = summarise(np.s_[:, :])
     sections = [a.section for a in amplifiers]

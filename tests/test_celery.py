@@ -303,6 +303,13 @@ def test_migrations_on_postgresql(postgresql):
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
         connection.execute(text("insert into models values (1, 'm', 'deepcr', 'ab', now())"))
+        connection.execute(text("insert into frames (id, path) values (1, '/a.fits')"))
+        command.upgrade(config, "0003")
+        columns = "id, frame_id, model_id, status, threshold, engine, version, started, options"
+        for number, (status, added) in enumerate((("queued", "true"), ("succeeded", "true"), ("queued", "false")), 1):
+            options = f'{{"overwrite": true, "mask_extension": {added}}}'
+            row = f"{number}, 1, 1, '{status}', 0.5, 'e', '1', now(), '{options}'"
+            connection.execute(text(f"insert into runs ({columns}) values ({row})".replace(":", r"\:")))
     with pytest.raises(RuntimeError, match="db upgrade"):
         open_database(postgresql)
     upgraded = CliRunner().invoke(main, ["db", "upgrade", "--db", postgresql])
@@ -311,6 +318,9 @@ def test_migrations_on_postgresql(postgresql):
         context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
         assert [d for d in compare_metadata(context, Base.metadata) if d[0] != "remove_table"] == []
         assert connection.scalar(text("select is_bad from models")) is False
+        (queued, done, plain) = connection.execute(text("select options, settings from runs order by id")).all()
+        assert queued.options == {"overwrite": True, "masks": {"mask_extension": True}}
+        assert queued.settings == done.settings == {"products": ["CRMASK"]} and plain.settings is None
         assert connection.scalar(text("select count(*) from calimages")) == 0
     database.dispose()
 

@@ -74,6 +74,14 @@ class Profile:
             return str(self.path.parent / named)
         return named
 
+    @property
+    def mask_settings(self):
+        """What the profile sets for masks, a dict: ``grow``, ``grow_threshold``, and the path of ``bad_pixels``."""
+        found = {name: self.settings[name] for name in ("grow", "grow_threshold") if name in self.settings}
+        if "bad_pixels" in self.settings:
+            found["bad_pixels"] = str(self.path.parent / self.settings["bad_pixels"])
+        return found
+
 
 def _is_pattern(value):
     if not isinstance(value, str):
@@ -205,6 +213,7 @@ _FIELDS = {
         "model": _STRING,
         "threshold": (lambda v: _number(v) and 0 < v < 1, "a probability"),
         "grow": (lambda v: type(v) is int and 0 <= v <= 50, "pixels, 0 to 50"),
+        "grow_threshold": (lambda v: _number(v) and 0 < v < 1, "a probability"),
         "bad_pixels": _STRING,
         "minimum_exposure": (lambda v: _number(v) and v >= 0, "seconds"),
     },

@@ -14,6 +14,7 @@ from crattn_stage.cli.options import (
     engine_option,
     explained,
     load_stage,
+    mask_options,
     model_option,
     overwrite_option,
     threshold_option,
@@ -32,9 +33,9 @@ from crattn_stage.errors import CrattnError, EngineError, FrameError, ModelError
 @engine_option
 @overwrite_option
 @click.option("--preview", is_flag=True, help="Write a PNG of image and mask, too.")
-@click.option("--mask-extension", is_flag=True, help="Add a CRMASK plane of the cosmic rays alone.")
+@mask_options
 @database_option
-def run(files, output_dir, model, threshold, engine, overwrite, preview, mask_extension, url):
+def run(files, output_dir, model, threshold, engine, overwrite, preview, masks, url):
     """Mask the cosmic rays of each FILE.
 
     The output has the name of the input in --output-dir, or "-crmask" in its
@@ -44,18 +45,18 @@ def run(files, output_dir, model, threshold, engine, overwrite, preview, mask_ex
     with explained():
         from calibration_dbs.database import open_database
 
-        stage = load_stage(model, threshold, engine)
+        stage = load_stage(model, threshold, engine, masks)
         database = with_database(url, open_database)
         if output_dir:
             try:
                 os.makedirs(output_dir, exist_ok=True)
             except OSError as error:
                 raise CrattnError(f"{output_dir}: {error.strerror}") from error
-    options = {"overwrite": overwrite, "mask_extension": mask_extension, "preview": preview}
+    options = {"overwrite": overwrite, "preview": preview}
 
     @cache
     def stage_with(own):
-        return load_stage(own, threshold, engine)
+        return load_stage(own, threshold, engine, masks)
 
     def stage_for(path):
         own = None if model else model_of_camera(path)

@@ -18,6 +18,7 @@ from crattn_stage.cli.options import (
     database_option,
     engine_option,
     explained,
+    mask_options,
     overwrite_option,
     say,
     threshold_option,
@@ -71,17 +72,18 @@ TONIGHT, ARCHIVE = 5, 0
 @click.option("--force", is_flag=True, help="Mask again what is up to date.")
 @click.option("--dry-run", is_flag=True, help="Print what would happen to each frame, and why, and an estimate.")
 @overwrite_option
-@click.option("--mask-extension", is_flag=True, help="Add a CRMASK plane of the cosmic rays alone.")
+@mask_options
 @database_option
 def reprocess(
     night, first, last, root, site, instruments, pattern, list_file, output_root, model, threshold, engine, jobs,
-    celery, detach, ahead, priority, force, dry_run, url, **options,
+    celery, detach, ahead, priority, force, dry_run, masks, url, **options,
 ):  # fmt: skip
     """Mask the frames of a night, or of a range of nights, that are out of date.
 
-    A frame is up to date if the same file, model, threshold and major version
-    have already succeeded and the output is still as it was written.  Started
-    again after a stop, the command continues where it was.  Files that it
+    A frame is up to date if the same file, model, threshold, settings and major
+    version have already succeeded, nothing is asked for that was not written
+    then, and the output is still as it was written.  Started again after a
+    stop, the command continues where it was.  Files that it
     wrote itself are replaced; any other existing file is kept, unless
     --overwrite.
 
@@ -118,7 +120,7 @@ def reprocess(
             say(f"{frame.path}: of night {frame.night}, not of {label}", err=True)
         if not frames:
             raise CrattnError(_nothing_found(label, root, site, instruments, pattern, list_file))
-        steps = with_database(url, lambda _: plan(database, frames, model, threshold, root, output_root, force))
+        steps = with_database(url, lambda _: plan(database, frames, model, threshold, root, output_root, force, masks))
         refused = [step for step in steps if step.error]
         for step in refused:
             say(f"{step.frame.path}: {step.error}", err=True)
@@ -139,7 +141,7 @@ def reprocess(
                 for date, group in groupby(portion, lambda step: step.frame.night):
                     group = list(group)
                     runs |= with_database(
-                        url, lambda _, g=group, d=date: submit(database, g, d, engine, priority, **options)
+                        url, lambda _, g=group, d=date: submit(database, g, d, engine, priority, masks, **options)
                     )
                 for step in portion:
                     if step.error and step not in refused:

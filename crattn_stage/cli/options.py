@@ -1,5 +1,6 @@
 """What the commands share: their options, and how they print results and errors."""
 
+import functools
 import sys
 from contextlib import contextmanager
 from datetime import datetime
@@ -44,6 +45,38 @@ database_option = click.option(
 )
 
 
+def mask_options(command):
+    """Add the options of masks and of what is made with them; the command gets them as ``masks``."""
+
+    @click.option(
+        "--grow",
+        type=click.IntRange(0, 50),
+        help="Pixels by which each mask is grown; the camera profile's without it.",
+    )
+    @click.option(
+        "--grow-threshold",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        callback=_number,
+        help="Grow each mask along connected pixels down to this probability, lower than the threshold.",
+    )
+    @click.option(
+        "--protect",
+        multiple=True,
+        type=click.Path(exists=True, dir_okay=False, resolve_path=True),
+        help="Flag nothing in the areas of this file: DS9 regions (.reg), or a catalogue (.ecsv, .csv, .fits) with "
+        "RA, Dec and radius; may be repeated.",
+    )
+    @click.option("--mask-extension", is_flag=True, help="Add a CRMASK plane of the cosmic rays alone.")
+    @functools.wraps(command)
+    def run(**options):
+        from crattn_stage.products.settings import MaskSettings
+
+        asked = {name: options.pop(name) for name in list(options) if name in MaskSettings.__annotations__}
+        return command(masks=MaskSettings(**asked), **options)
+
+    return run
+
+
 class Night(click.ParamType):
     """A night: YYYYMMDD, or with hyphens."""
 
@@ -72,10 +105,11 @@ def explained():
         sys.exit(FAILED)
 
 
-def load_stage(model, threshold, engine):
+def load_stage(model, threshold, engine, masks=None):
+    from crattn_stage.products.settings import DEFAULT
     from crattn_stage.stage import AttentionCRStage, RuntimeContext
 
-    return AttentionCRStage(RuntimeContext(model, threshold, engine))
+    return AttentionCRStage(RuntimeContext(model, threshold, engine, masks=masks or DEFAULT))
 
 
 def with_database(url, action):

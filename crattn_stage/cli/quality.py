@@ -98,6 +98,11 @@ def _write(path, text):
         raise CrattnError(f"{path}: {error.strerror}") from error
 
 
+def _settings(recorded):
+    shown = {name: ", ".join(v) if isinstance(v, list) else v for name, v in (recorded or {}).items()}
+    return "; ".join(f"{name.replace('_', '-')} {value}" for name, value in shown.items()) or "default"
+
+
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @database_option
@@ -125,6 +130,7 @@ def trace(file, url):
                 ("model", f"{model.name} ({model.architecture})"),
                 ("its sha256", model.sha256),
                 ("threshold", f"{run.threshold:.6g}"),
+                ("settings", _settings(run.settings)),
                 ("engine", run.engine),
                 ("version", run.version),
                 ("masked", f"{run.started:%Y-%m-%d %H:%M:%S} to {run.finished:%H:%M:%S} UTC, attempt {run.attempts}"),

@@ -57,12 +57,12 @@ class AstroScrappyModel:
         """
         return self._search(image, mask, amplifiers, sky).astype(np.float32)
 
-    def detect(self, image, mask=None, threshold=None, amplifiers=None, sky=None):
+    def detect(self, image, mask=None, threshold=None, amplifiers=None, sky=None, probability=None):
         """Return a mask of the cosmic rays; any threshold below 1 gives the same.
 
         Parameters
         ----------
-        image, mask, threshold, amplifiers, sky
+        image, mask, threshold, amplifiers, sky, probability
             As for `crattn_stage.detection.model.CosmicRayModel.detect`.
 
         Returns
@@ -76,7 +76,10 @@ class AstroScrappyModel:
             As `crattn_stage.detection.model.CosmicRayModel.detect`.
         """
         threshold = check_threshold(self.card.threshold if threshold is None else threshold)
-        return self._search(image, mask, amplifiers, sky) & (threshold < 1)
+        found = self._search(image, mask, amplifiers, sky)
+        if probability is not None:
+            probability[...] = found
+        return found & (threshold < 1)
 
     def _search(self, image, mask, amplifiers, sky):
         import astroscrappy

@@ -73,9 +73,9 @@ class CosmicRayModel:
         image, bad = check_image(image, mask)
         sections = check_sections(amplifiers, image.shape)
         sky = measure_sky(image, bad, sections) if sky is None else sky
-        return self._search(image, bad, sections, sky, self._engine.run, np.float32)
+        return self._search(image, bad, sections, sky, self._engine.run, np.zeros(image.shape, np.float32))
 
-    def detect(self, image, mask=None, threshold=None, amplifiers=None, sky=None):
+    def detect(self, image, mask=None, threshold=None, amplifiers=None, sky=None, probability=None):
         """Return a mask of the cosmic rays.
 
         Where stars are as narrow as cosmic rays, objects that look like the other
@@ -89,6 +89,8 @@ class CosmicRayModel:
             Probability above which a pixel is a cosmic ray; the card's if None, which keeps
             false positives at 1 clean pixel in 10,000.  Lower finds fainter hits and more of
             their rims, and flags more clean pixels.
+        probability : `numpy.ndarray`, optional
+            Float32, the shape of the image: filled with what `predict` would return, at no cost but its memory.
 
         Returns
         -------
@@ -106,15 +108,19 @@ class CosmicRayModel:
         image, bad = check_image(image, mask)
         sections = check_sections(amplifiers, image.shape)
         sky = measure_sky(image, bad, sections) if sky is None else sky
-        found = self._search(image, bad, sections, sky, lambda tiles: self._engine.run(tiles) > threshold, bool)
+        if probability is None:
+            found = np.zeros(image.shape, bool)
+            self._search(image, bad, sections, sky, lambda tiles: self._engine.run(tiles) > threshold, found)
+        else:
+            probability[...] = 0
+            found = self._search(image, bad, sections, sky, self._engine.run, probability) > threshold
         spare_stars(image, found, bad, sections, sky)
         return found
 
-    def _search(self, image, bad, sections, sky, function, dtype):
-        """Return a plane of what a function makes of the tiles of the network's input."""
+    def _search(self, image, bad, sections, sky, function, result):
+        """Fill a plane of zeros with what a function makes of the tiles of the network's input, and return it."""
         if not any(sky):
             raise ValueError("no good pixel")
-        result = np.zeros(image.shape, dtype)
         skies = iter(sky)
         for group in adjoining(sections):
             window = enclosing(group)

@@ -243,9 +243,9 @@ class ObservationFrame(OpenFrame):
                 # A mask of floats, or one with BLANK.
                 plane = np.nan_to_num(plane).astype(np.int64)
             mask = convention.bad_pixels(plane)
-        named = self.profile.settings.get("bad_pixels")
+        named = self.profile.mask_settings.get("bad_pixels")
         if named:
-            more = bad_pixels(self.profile.path.parent / named, extension)
+            more = bad_pixels(named, extension)
             mask = more if mask is None else mask | more
         return CCDData(image, unit=facts.unit(extension.header, self.profile), mask=mask, meta=extension.header)
 
@@ -302,7 +302,7 @@ class ObservationFrame(OpenFrame):
         """
         return facts.pixel_area(extension.header, self.profile)
 
-    def write(self, target, overwrite=False, mask_extension=False, ready=None):
+    def write(self, target, overwrite=False, mask_extension=False, ready=None, products=()):
         """Write the frame with its marks; nothing else changes.
 
         Parameters
@@ -317,6 +317,8 @@ class ObservationFrame(OpenFrame):
             one that an earlier run added is renewed in any case.
         ready : callable, optional
             As for `crattn_stage.fits.atomic.replacing`.
+        products : sequence of tuple
+            (path, function that writes to a binary file) of further files, which come into place before the target.
 
         Returns
         -------
@@ -328,7 +330,7 @@ class ObservationFrame(OpenFrame):
         FrameError
             If a file exists or cannot be written.
         """
-        return writer.write(self, self.outputs(target), overwrite, mask_extension, ready)
+        return writer.write(self, self.outputs(target), overwrite, mask_extension, ready, products)
 
     def outputs(self, target):
         """Return the files that `write` will write.

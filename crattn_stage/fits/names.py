@@ -5,6 +5,9 @@ from pathlib import Path
 
 #: What marks an output that lies beside its input.
 SUFFIX = "-crmask"
+#: What is in the names of further FITS files that are written beside an output.
+PRODUCTS = ("clean", "hits")
+_OUTPUT = re.compile(rf"{SUFFIX}(-({'|'.join(PRODUCTS)}))?$")
 #: The suffixes of a FITS file, fpacked or compressed whole or neither.
 FITS_SUFFIXES = re.compile(r"\.(fits|fit|fts)(\.(fz|gz|bz2|xz))*$", re.IGNORECASE)
 
@@ -61,7 +64,7 @@ def output_path(path, folder=None):
 
 
 def is_output(path):
-    """Return whether a file has the name of an output beside its input.
+    """Return whether a file has the name of an output beside its input, or of a file that is written beside that.
 
     Parameters
     ----------
@@ -70,8 +73,35 @@ def is_output(path):
     Returns
     -------
     bool
+
+    Examples
+    --------
+    >>> is_output("a-crmask.fits.fz"), is_output("a-crmask-hits.fits"), is_output("a-hits.fits")
+    (True, True, False)
     """
-    return split_name(Path(path).name)[0].endswith(SUFFIX)
+    return bool(_OUTPUT.search(split_name(Path(path).name)[0]))
+
+
+def product_path(target, ending):
+    """Return where a file beside a masked frame goes: the name of the frame with its FITS suffixes replaced.
+
+    Parameters
+    ----------
+    target : path-like
+        Of the masked frame.
+    ending : str
+        With the new suffix; of FITS files, one of `PRODUCTS` is in it, so that they are known as outputs.
+
+    Returns
+    -------
+    `pathlib.Path`
+
+    Examples
+    --------
+    >>> print(product_path("out/a-crmask.fits.fz", "-hits.fits"))
+    out/a-crmask-hits.fits
+    """
+    return _beside(target, ending)
 
 
 def preview_path(target):

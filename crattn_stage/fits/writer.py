@@ -12,7 +12,7 @@ from crattn_stage.fits.file import COMPRESSION
 from crattn_stage.fits.header import readable
 
 
-def write(frame, files, overwrite, mask_extension, ready):
+def write(frame, files, overwrite, mask_extension, ready, products=()):
     """Write a frame with its marks.
 
     Parameters
@@ -20,13 +20,13 @@ def write(frame, files, overwrite, mask_extension, ready):
     frame : `crattn_stage.fits.frame.ObservationFrame`
     files : list of `pathlib.Path`
         From its `outputs`.
-    overwrite, mask_extension, ready
+    overwrite, mask_extension, ready, products
         As for its `write`.
 
     Returns
     -------
     list of `pathlib.Path`
-        `files`.
+        `files`, and those of the products.
 
     Raises
     ------
@@ -38,12 +38,14 @@ def write(frame, files, overwrite, mask_extension, ready):
         marked = [e for e in frame.extensions if e.mask and e.mask[0] == "companion" and e.index in frame.marks]
         edits.append(({e.mask[1]: partial(_mask_plane, frame, e) for e in marked}, {}, []))
     try:
-        with replacing(files, overwrite, ready) as streams:
+        with replacing([*files, *(path for path, _ in products)], overwrite, ready) as streams:
+            for (_, write_product), stream in zip(products, streams[len(files) :], strict=True):
+                write_product(stream)
             for source, stream, changes in zip((frame.file, frame.companion), streams, edits, strict=False):
                 source.copy(stream, *changes)
     except (OSError, fits.VerifyError) as error:
         raise FrameError(f"cannot write {files[0]}: {getattr(error, 'strerror', None) or error}") from error
-    return files
+    return [*files, *(path for path, _ in products)]
 
 
 def _edits(frame, mask_extension):

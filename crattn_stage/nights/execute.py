@@ -13,6 +13,7 @@ from crattn_stage.errors import CrattnError, FrameError, one_line
 from crattn_stage.nights.isolation import mask_in_subprocess
 from crattn_stage.nights.plan import what_changed
 from crattn_stage.process import Outcome, mask_file, stage_of
+from crattn_stage.products.settings import from_json
 
 #: After this many lost workers a frame is masked in a process of its own, to learn whether it is to blame.
 LOSSES = 2
@@ -76,6 +77,7 @@ def _execute(database, job, threads):
     target, options = Path(job.target), dict(job.options)
     force, refused = options.pop("force", False), options.pop("refused", None)
     options.pop("model", None)
+    masks = from_json(options.pop("masks", None))
     inputs = options.pop("inputs", None) or [job.path]
     if refused:
         raise FrameError(refused)
@@ -85,7 +87,7 @@ def _execute(database, job, threads):
     if job.losses >= MOST_LOSSES:
         raise FrameError(f"set aside: {job.losses} workers were lost while they masked it")
     target.parent.mkdir(parents=True, exist_ok=True)
-    context = {"model": job.model, "threshold": job.threshold, "engine": job.engine, "threads": threads}
+    context = {"model": job.model, "threshold": job.threshold, "engine": job.engine, "threads": threads, "masks": masks}
     # Overwrite only files whose checksum we recorded.
     options["known"] = provenance.known_digests(database, job.target)
     options["ready"] = partial(runs.begin_output, database, job)
@@ -100,4 +102,4 @@ def _execute(database, job, threads):
 def _is_done(database, job, inputs):
     """Tell whether the same has been done since the frame was found out of date."""
     done = provenance.succeeded(database, job.path, job.sha256, job.threshold, job.target)
-    return bool(done) and not what_changed(inputs, done)
+    return bool(done) and not what_changed(inputs, done, job.settings)

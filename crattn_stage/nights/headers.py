@@ -64,6 +64,8 @@ class FrameInfo:
         That the camera's profile sets; None where it sets none.
     model : str or None
         Likewise.
+    mask_settings : dict
+        Likewise, `crattn_stage.cameras.profile.Profile.mask_settings`.
     is_hostile : bool
         Its headers hung or crashed their reader or took too much memory; it is not opened again.
     """
@@ -78,6 +80,7 @@ class FrameInfo:
     error: str = ""
     threshold: float | None = None
     model: str | None = None
+    mask_settings: dict = field(default_factory=dict)
     is_hostile: bool = False
 
     @property
@@ -130,6 +133,7 @@ def _info(path, profile, exposure, shapes, inputs, error=""):
         error,
         profile.settings.get("threshold"),
         profile.model,
+        profile.mask_settings,
     )
 
 

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from calibration_dbs.provenance import Record
 from crattn_stage.errors import CrattnError, FrameError
 from crattn_stage.process import Outcome, mask_file, stage_of
+from crattn_stage.products.settings import from_json
 
 
 def mask_in_subprocess(path, target, context, digest, record, known, ready, **options):
@@ -43,6 +44,7 @@ def mask_in_subprocess(path, target, context, digest, record, known, ready, **op
     FrameError
         If the frame cannot be masked, or crashes the process.
     """
+    context = {**context, "masks": asdict(context["masks"])}
     job = {"context": context, "digest": digest, "known": sorted(known), "options": options}
     # -P: the working directory may be a folder of data, and Python takes no module from it.
     command = [sys.executable, "-P", "-m", "crattn_stage.nights.isolation"]
@@ -89,7 +91,7 @@ def _main():
     record = Record()
     known = {tuple(item) for item in job["known"]}
     try:
-        stage = stage_of(job["digest"], **job["context"])
+        stage = stage_of(job["digest"], **{**job["context"], "masks": from_json(job["context"]["masks"])})
         outcome = mask_file(job["path"], job["target"], stage, record, known=known, ready=ready, **job["options"])
         answer = {"outcome": {"message": outcome.message, "outputs": [str(path) for path in outcome.outputs]}}
     except (CrattnError, OSError) as error:

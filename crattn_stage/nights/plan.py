@@ -2,7 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from crattn_stage.models.baselines import BASELINES
 from crattn_stage.models.cards import WEIGHTS, find, read_card
 from crattn_stage.nights.headers import FrameInfo
 from crattn_stage.processors import available_cpus
+from crattn_stage.products.protect import read_areas
+from crattn_stage.products.settings import DEFAULT, difference
 
 
 @dataclass
@@ -34,6 +36,8 @@ class PlannedRun:
     model : dict or None
         ``name``, ``architecture``, ``sha256`` and ``path``; None for a calibration frame.
     threshold : float or None
+    settings : dict
+        What the database keeps of the others, `crattn_stage.products.settings.MaskSettings.recorded`.
     error : str
         Why the frame can be neither masked nor recorded; "" if it can.
     """
@@ -44,6 +48,7 @@ class PlannedRun:
     target: Path
     model: dict | None = None
     threshold: float | None = None
+    settings: dict = field(default_factory=dict)
     error: str = ""
 
 
@@ -73,12 +78,12 @@ def describe_model(model=None):
     return {"name": card.name, "architecture": card.architecture, "sha256": card.sha256, "path": place}
 
 
-def plan(database, frames, model=None, threshold=None, root=None, output_root=None, force=False):
+def plan(database, frames, model=None, threshold=None, root=None, output_root=None, force=False, masks=DEFAULT):
     """Decide which frames are out of date.
 
     A frame is out of date unless the same input (image and companion mask),
-    model, threshold and major version of this software have already succeeded
-    and their output is as recorded.
+    model, threshold, settings and major version of this software have already
+    succeeded, with the products that are asked for, and their output is as recorded.
 
     Parameters
     ----------
@@ -93,6 +98,7 @@ def plan(database, frames, model=None, threshold=None, root=None, output_root=No
         The output lies under `output_root` as the frame does under `root`; by default beside the frame.
     force : bool
         Every frame of the sky is out of date.
+    masks : `crattn_stage.products.settings.MaskSettings`
 
     Returns
     -------
@@ -104,7 +110,12 @@ def plan(database, frames, model=None, threshold=None, root=None, output_root=No
     ModelError
         If there is no such model, a registered one is not where it was, or
         the shipped default was retired as bad.
+    FrameError
+        If a file of areas to protect cannot be read.
     """
+    for path in masks.protect:
+        # Errors in them come before the first frame.
+        read_areas(path)
     if model:
         chosen = describe_model(model)
         choose = lambda *_: chosen  # noqa: E731
@@ -126,15 +137,16 @@ def plan(database, frames, model=None, threshold=None, root=None, output_root=No
         planned.threshold = frame.threshold if threshold is None else threshold
         if planned.threshold is None:
             planned.threshold = card_threshold(planned.model["path"])
-        if frame.error:
-            planned.reason = f"unreadable: {frame.error}"
-        elif force:
-            planned.reason = "forced"
-        else:
-            try:
+        try:
+            planned.settings = masks.recorded(frame.mask_settings)
+            if frame.error:
+                planned.reason = f"unreadable: {frame.error}"
+            elif force:
+                planned.reason = "forced"
+            else:
                 planned.out_of_date, planned.reason = _compare(database, planned)
-            except FrameError as error:
-                planned.reason = f"unreadable: {error}"
+        except FrameError as error:
+            planned.reason = f"unreadable: {error}"
         return planned
 
     with ThreadPoolExecutor(min(8, available_cpus())) as pool:
@@ -175,11 +187,11 @@ def _compare(database, planned):
     done = provenance.succeeded(database, path, planned.model["sha256"], planned.threshold, target)
     if not done:
         return True, _difference(provenance.last_run(database, path), planned)
-    why = what_changed(planned.frame.inputs, done)
+    why = what_changed(planned.frame.inputs, done, planned.settings)
     return (True, why) if why else (False, f"done {done[0].finished:%Y-%m-%d %H:%M}")
 
 
-def what_changed(inputs, done):
+def what_changed(inputs, done, settings):
     """Return why the runs that masked a frame do not count any more.
 
     Parameters
@@ -188,6 +200,8 @@ def what_changed(inputs, done):
         The frame and its companion mask file, where it has one.
     done : list of `calibration_dbs.tables.Run`
         As from `calibration_dbs.provenance.succeeded`, at least one.
+    settings : dict
+        That are wanted, `crattn_stage.products.settings.MaskSettings.recorded`.
 
     Returns
     -------
@@ -203,9 +217,12 @@ def what_changed(inputs, done):
     same = [run for run in done if run.input_sha256 == digest]
     if not same:
         return "the frame has changed" if len(inputs) == 1 else "the frame or its mask file has changed"
-    if not any(_major(run.version) == _major(__version__) for run in same):
-        return f"masked by version {same[0].version}"
-    if not any(_is_as_recorded(run) for run in same):
+    alike = [run for run in same if not difference(settings, run.settings)]
+    if not alike:
+        return difference(settings, same[0].settings)
+    if not any(_major(run.version) == _major(__version__) for run in alike):
+        return f"masked by version {alike[0].version}"
+    if not any(_is_as_recorded(run) for run in alike):
         return "its output is not as it was written"
     return ""
 
@@ -221,6 +238,8 @@ def _difference(last, planned):
         return "not finished"
     if last.status == "failed":
         return f"failed before: {last.error}"
+    if last.status == "skipped":
+        return "skipped before"
     if last.model.sha256 != planned.model["sha256"]:
         return f"masked by {last.model.name} {last.model.sha256[:8]}"
     return "another threshold" if last.threshold != planned.threshold else "another output"
@@ -233,7 +252,7 @@ def _is_as_recorded(run):
         return False
 
 
-def submit(database, steps, night, engine="auto", priority=0, **options):
+def submit(database, steps, night, engine="auto", priority=0, masks=DEFAULT, **options):
     """Queue the runs of frames that are out of date.
 
     Parameters
@@ -247,6 +266,8 @@ def submit(database, steps, night, engine="auto", priority=0, **options):
         As for `crattn_stage.load_model`.
     priority : int
         0 to 9; runs of a higher one go first.
+    masks : `crattn_stage.products.settings.MaskSettings`
+        As for `plan`.
     **options
         Of `crattn_stage.process.mask_file`.
 
@@ -259,6 +280,7 @@ def submit(database, steps, night, engine="auto", priority=0, **options):
     settled = [(str(s.frame.path), str(s.target)) for s in steps if not (s.out_of_date or s.error)]
     runs.supersede(database, settled)
     wanted = [step for step in steps if step.out_of_date]
+    options["masks"] = asdict(masks)
     request = partial(_request, night=night, engine=engine, priority=priority, options=options)
     return dict(_queued(database, wanted, night, request))
 
@@ -291,6 +313,7 @@ def _request(step, night, engine, priority, options):
         step.model,
         {
             "threshold": step.threshold,
+            "settings": step.settings,
             "engine": engine,
             "priority": priority,
             "version": __version__,

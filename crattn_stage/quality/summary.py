@@ -25,6 +25,8 @@ class Summary:
         Of the searched pixels, cm2.
     stars, stars_flagged : int
         Star cores looked at, and those of them with a masked peak.
+    protected : int
+        Pixels not masked since they lie in an area that the user protects.
     border_pixels, border_searched : int
         Of `pixels` and `searched`, those within `BORDER` pixels of the amplifier's border.
     """
@@ -35,6 +37,7 @@ class Summary:
     area: float | None = None
     stars: int = 0
     stars_flagged: int = 0
+    protected: int = 0
     border_pixels: int = 0
     border_searched: int = 0
 

@@ -96,7 +96,9 @@ MEANINGS = {
     "settings": {
         "model": "Reserved: shipped name or path of the model for this camera.",
         "threshold": "Threshold of this camera's frames, unless ``--threshold`` is given.",
-        "grow": "By how many pixels each mask is grown.",
+        "grow": "By how many pixels each mask is grown, unless ``--grow`` is given.",
+        "grow_threshold": "Probability down to which masks are grown along connected pixels, unless "
+        "``--grow-threshold`` is given.",
         "bad_pixels": "File with further bad pixels, a FITS mask or DS9 regions; relative to the profile.",
         "minimum_exposure": "Frames with a shorter exposure are skipped.",
     },
