@@ -99,7 +99,7 @@ def measure(model, image, searched, found, sections, sky, gains, threshold=None,
     cut = [_Cut(image[w], ~searched[w], found[w], sky[a], gains[a]) for a, w in windows]
     truths = [one.add_hits(rng) for one in cut]
     again = _mask(model, [one.image + one.charge for one in cut], [one.bad for one in cut], cut, threshold)
-    for one, hits, mask in zip(cut, truths, again, strict=True):
+    for hits, mask in zip(truths, again, strict=True):
         for peak, on_source, pixels in hits:
             got = mask[pixels]
             kind = "faint" if peak < BRIGHT else "bright"
@@ -208,9 +208,7 @@ def _mask(model, images, bad, cuts, threshold):
     columns = next(n for n in range(int(len(images) ** 0.5), 0, -1) if len(images) % n == 0)
     sheet = np.zeros((len(images) // columns * SIDE, columns * SIDE), np.float32)
     flagged = np.ones(sheet.shape, bool)
-    slots = [
-        tuple(slice(SIDE * k, SIDE * (k + 1)) for k in divmod(number, columns)) for number in range(len(images))
-    ]
+    slots = [tuple(slice(SIDE * k, SIDE * (k + 1)) for k in divmod(number, columns)) for number in range(len(images))]
     for slot, image, off in zip(slots, images, bad, strict=True):
         sheet[slot], flagged[slot] = image, off
     mask = model.detect(sheet, flagged, threshold, slots, [cut.sky for cut in cuts])
