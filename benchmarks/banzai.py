@@ -11,7 +11,6 @@ import argparse
 import logging
 import multiprocessing
 import os
-import re
 import sys
 import tempfile
 import time
@@ -27,19 +26,12 @@ import numpy as np
 from scipy.ndimage import binary_dilation, maximum_filter
 
 from benchmarks.sinistro import simulate_raw
+from training.evaluation.peer_runner import peak_megabytes
+from training.evaluation.scenes import DENSITY
 
 STAGES = {"BANZAI": "banzai.cosmic.CosmicRayDetector", "ours": "crattn_stage.banzai.CosmicRayDetector"}
-#: Hits per million pixels.
-DENSITY = 70
 #: Stars of a peak this many times the noise of the sky are looked at.
 BRIGHT = 20
-
-
-def peak_memory(reset=False):
-    """Return the most memory this process had in RAM, in MB; with `reset`, start to count anew."""
-    if reset:
-        Path("/proc/self/clear_refs").write_text("5")
-    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
 
 def mask(stage, paths, folder, threads):
@@ -68,12 +60,14 @@ def mask(stage, paths, folder, threads):
         images = [frame]
         for name in before:
             images = stage_utils.import_utils.import_attribute(name)(context).run(images)
-        start = peak_memory(reset=True)
+        # Count the peak anew.
+        Path("/proc/self/clear_refs").write_text("5")
+        start = peak_megabytes()
         clock = time.perf_counter()
         (image,) = stage_utils.import_utils.import_attribute(stage)(context).run(images)
         seconds = time.perf_counter() - clock
         found = (np.array(image.mask) & 8) != 0
-        memory = peak_memory()
+        memory = peak_megabytes()
         # Kept out of the memory that is measured.
         kept = Path(folder, f"{len(results)}-{os.getpid()}.npz")
         np.savez(kept, found=found, image=np.array(image.data, np.float32))

@@ -15,6 +15,7 @@ version = release = __version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.doctest",
     "numpydoc",
     "myst_nb",
     "sphinx_click",

@@ -385,8 +385,8 @@ def test_demo_finds_what_it_simulated(tmp_path):
     result = crattn("demo", tmp_path / "demo")
     assert result.exit_code == 0, result.output
     numbers = [float(line.split()[1].rstrip("%")) for line in result.stdout.splitlines() if "%" in line]
-    completeness, purity = numbers
-    assert completeness > 90 and purity > 95
+    completeness, precision = numbers
+    assert completeness > 90 and precision > 95
     with fits.open(tmp_path / "demo" / "demo-masked.fits") as hdus, fits.open(tmp_path / "demo" / "demo.fits") as raw:
         assert [h.name for h in hdus] == ["PRIMARY", "S29", "N31", "MASK", "MASK"]
         for name in ("S29", "N31"):

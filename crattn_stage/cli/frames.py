@@ -20,7 +20,7 @@ from crattn_stage.cli.options import (
     threshold_option,
     with_database,
 )
-from crattn_stage.errors import CrattnError, EngineError, FrameError, ModelError
+from crattn_stage.errors import CrattnError, EngineError, FrameError, ModelError, one_line, printable
 
 
 @click.command()
@@ -83,27 +83,31 @@ def _run_all(files, output_dir, stage_for, database, options):
     from crattn_stage.fits.names import is_output, output_path
     from crattn_stage.process import process
 
+    def write(text, file=None):
+        # The bar stays below.
+        tqdm.write(printable(text), file=file)
+
     failed, written = 0, set()
     for path in tqdm(files, unit="frame", disable=True if len(files) == 1 else None):
         target = output_path(path, output_dir)
         if output_dir is None and is_output(path):
-            tqdm.write(f"{path}: skipped, an output of an earlier run")
+            write(f"{path}: skipped, an output of an earlier run")
             continue
         try:
             if target in written:
                 raise FrameError(f"{target} was just written from another frame")
             outcome = process(path, target, stage_for(path), database, **options)
             written.update(outcome.outputs)
-            tqdm.write(f"{path}: {outcome.message}")
+            write(f"{path}: {outcome.message}")
             for output in outcome.outputs:
-                tqdm.write(f"  {output}")
+                write(f"  {output}")
         except (FrameError, ModelError, EngineError) as error:
             failed += 1
-            tqdm.write(f"{path}: {error}", file=sys.stderr)
+            write(f"{path}: {error}", file=sys.stderr)
         except Exception as error:
-            # A defect of ours must not cost the night; it is told apart from bad input by its type.
+            # An error of ours must not cost the night; its type tells it from bad input.
             failed += 1
-            tqdm.write(f"{path}: {type(error).__name__}: {error}".replace("\n", " "), file=sys.stderr)
+            write(f"{path}: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
             logging.getLogger(__name__).info("%s", path, exc_info=True)
     return FAILED if failed else DONE
 
@@ -121,11 +125,11 @@ def demo(folder, model, threshold, engine, overwrite):
         from crattn_stage import demo as demonstration
 
         try:
-            completeness, purity = demonstration.run_demo(folder, stage, overwrite)
+            completeness, precision = demonstration.run_demo(folder, stage, overwrite)
         except OSError as error:
             raise CrattnError(f"{folder}: {error.strerror}") from error
     click.echo(f"model {stage.provenance['model']}, threshold {stage.threshold:.4g}")
     click.echo(f"completeness {completeness:.1%} of the cosmic rays have a masked pixel")
-    click.echo(f"purity       {purity:.1%} of the masked objects are cosmic rays")
+    click.echo(f"precision    {precision:.1%} of the masked objects are cosmic rays")
     for name in (demonstration.FRAME, demonstration.MASKED, demonstration.PICTURE):
         click.echo(os.path.join(folder, name))

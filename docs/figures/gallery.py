@@ -6,10 +6,11 @@ Run in a clone with ``python docs/figures/gallery.py``; it takes a few seconds.
 from pathlib import Path
 
 import numpy as np
-from crattn_stage.simulation.simulate import expose, scatter_hits, simulate_hit, simulate_sky
 
 from crattn_stage import load_model
 from crattn_stage.products.preview import side_by_side
+from crattn_stage.simulation.hits import scatter_hits, simulate_hit
+from crattn_stage.simulation.skies import expose, simulate_sky
 
 SHAPE, SKY, READ_NOISE, GAIN = (160, 400), 800.0, 6.0, 1.8
 #: Title, parameters of the stars, and what is drawn into the field.
@@ -60,7 +61,7 @@ def field(rng, stars, feature):
     return image, bad, truth
 
 
-def main():
+def main(path):
     """Draw the picture."""
     model, rng = load_model("att-deepcr", engine="float32"), np.random.default_rng(20130105)
     rows = []
@@ -69,8 +70,8 @@ def main():
         rows.append(
             [(title, image, None), ("cosmic rays added", truth, None), ("mask", model.detect(image, bad), None)]
         )
-    print(side_by_side(Path(__file__).with_name("gallery.png"), rows))
+    print(side_by_side(path, rows))
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(__file__).with_name("gallery.png"))

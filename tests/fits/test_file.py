@@ -123,7 +123,8 @@ def test_zeros_behind_the_last_hdu_are_padding(tmp_path):
 def test_hdus_behind_a_blank_block_are_not_lost(tmp_path, blank):
     path = exposure(tmp_path / "frame.fits")
     content = bytearray(path.read_bytes())
-    start = fits.open(path)[2].fileinfo()["hdrLoc"]
+    with fits.open(path) as hdus:
+        start = hdus[2].fileinfo()["hdrLoc"]
     content[start : start + 2880] = blank * 2880
     path.write_bytes(content)
     with pytest.raises(FrameError, match=f"no valid HDU at byte {start}, but data behind it"):

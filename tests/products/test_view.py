@@ -106,6 +106,7 @@ def big(tmp_path):
     return tmp_path / "b.html"
 
 
+@pytest.mark.filterwarnings("ignore:Card is too long")
 def test_clicks_in_a_browser(big):
     assert b"<script>window" not in big.read_bytes() and b"<img src=x" not in big.read_bytes()
     need(chromium(), "needs Chromium or Chrome; CRATTN_CHROMIUM names it")

@@ -10,7 +10,7 @@ from training.evaluation.metrics import (
     bootstrap,
     interval,
     operating_points,
-    purity_at,
+    precision_at,
     threshold_at,
     tpr_at,
 )
@@ -19,13 +19,13 @@ from training.evaluation.metrics import (
 def test_scores_of_a_known_answer():
     score = np.array([0.9, 0.8, 0.8, 0.5, 0.2, 0.1])
     truth = np.array([True, True, False, True, False, False])
-    fpr, tpr, purity, threshold = points = operating_points(score, truth)
+    fpr, tpr, precision, threshold = points = operating_points(score, truth)
     assert threshold.tolist() == [0.9, 0.8, 0.5, 0.2, 0.1]
     assert np.allclose(tpr, [1 / 3, 2 / 3, 1, 1, 1]) and np.allclose(fpr, [0, 1 / 3, 1 / 3, 2 / 3, 1])
-    assert np.allclose(purity, [1, 2 / 3, 3 / 4, 3 / 5, 1 / 2])
+    assert np.allclose(precision, [1, 2 / 3, 3 / 4, 3 / 5, 1 / 2])
     # On the lines between the points (0, 1/3), (1/3, 2/3) and (1/3, 1).
     assert tpr_at(points, 1 / 6) == pytest.approx(1 / 2) and tpr_at(points, 0.34) == 1
-    assert threshold_at(points, 0.34) == 0.5 and purity_at(points, 0.95) == 0.75
+    assert threshold_at(points, 0.34) == 0.5 and precision_at(points, 0.95) == 0.75
     row = at_setting(score > 0.6, truth)
     assert row == pytest.approx({"tpr": 2 / 3, "fpr": 1 / 3, "f1": 2 / 3, "iou": 0.5, "fdr": 1 / 3})
 
@@ -52,8 +52,8 @@ def test_intervals_hold_the_value_and_shrink_with_more_hits():
 
 @given(truth=arrays(bool, 50), score=arrays(np.float32, 50, elements=st.floats(2**-7, 1, width=32)))
 def test_operating_points_agree_with_masks(truth, score):
-    fpr, tpr, purity, threshold = operating_points(score, truth)
+    fpr, tpr, precision, threshold = operating_points(score, truth)
     middle = len(threshold) // 2
     row = at_setting(score >= threshold[middle], truth)
     assert row["tpr"] == pytest.approx(tpr[middle]) and row["fpr"] == pytest.approx(fpr[middle])
-    assert row["fdr"] == pytest.approx(1 - purity[middle])
+    assert row["fdr"] == pytest.approx(1 - precision[middle])

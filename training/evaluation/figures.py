@@ -34,7 +34,7 @@ def curves(path, results):
     """
     figure, axes = _figure(2, 2, (5, 4))
     for result in results:
-        fpr, tpr, purity, _ = result.points
+        fpr, tpr, precision, _ = result.points
         style = {"label": result.peer}
         if len(fpr) < 20:
             # A filter has as many points as it was run at.
@@ -43,13 +43,13 @@ def curves(path, results):
             (curve,) = axis.plot(fpr, tpr, **style)
             axis.plot(result.row["fpr"], result.row["tpr"], "x", color=curve.get_color())
         for axis in axes[1]:
-            (curve,) = axis.plot(tpr, purity, **style)
+            (curve,) = axis.plot(tpr, precision, **style)
             axis.plot(result.row["tpr"], 1 - result.row["fdr"], "x", color=curve.get_color())
     for axis, low in zip(axes[0], (0, 0.8), strict=True):
         axis.set(xscale="log", xlim=(1e-6, 1e-1) if low == 0 else (1e-5, 1e-2), ylim=(low, 1))
         axis.set(xlabel="false positive rate", ylabel="true positive rate")
     for axis, low in zip(axes[1], (0, 0.8), strict=True):
-        axis.set(xlim=(low, 1), ylim=(low, 1.005), xlabel="true positive rate", ylabel="purity")
+        axis.set(xlim=(low, 1), ylim=(low, 1.005), xlabel="true positive rate", ylabel="precision")
     axes[1][0].legend(fontsize=6, loc="lower left")
     figure.savefig(path, dpi=110)
 

@@ -132,7 +132,7 @@ class Result:
     seconds : float
         Per million pixels.
     points : tuple of `numpy.ndarray`
-        FPR, TPR, purity and threshold, thinned.
+        FPR, TPR, precision and threshold, thinned.
     masks : list of `numpy.ndarray` of bool
     """
 

@@ -1,7 +1,7 @@
 """Rates of a method, pixel by pixel, on scenes with exact truth (paper, Sec. 4).
 
 The true positive rate (TPR) is the fraction of cosmic-ray pixels that are detected, the false
-positive rate (FPR) that of clean pixels; purity is the fraction of detected pixels that are
+positive rate (FPR) that of clean pixels; precision is the fraction of detected pixels that are
 cosmic rays.  Curves are scikit-learn's (extra ``train``).
 """
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def operating_points(score, truth):
-    """Return FPR, TPR, purity and threshold as the threshold falls.
+    """Return FPR, TPR, precision and threshold as the threshold falls.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def operating_points(score, truth):
 
     Returns
     -------
-    fpr, tpr, purity, threshold : `numpy.ndarray`
+    fpr, tpr, precision, threshold : `numpy.ndarray`
         One point for each distinct score above 0: what ``score >= threshold`` gives.
     """
     from sklearn.metrics import roc_curve
@@ -49,8 +49,8 @@ def threshold_at(points, fpr):
     return float(points[3][within][-1]) if within.any() else 1.0
 
 
-def purity_at(points, tpr):
-    """Return the purity at the first operating point that reaches the given TPR, or NaN."""
+def precision_at(points, tpr):
+    """Return the precision at the first operating point that reaches the given TPR, or NaN."""
     reached = points[1] >= tpr
     return float(points[2][reached][0]) if reached.any() else float("nan")
 
@@ -94,7 +94,7 @@ def at_setting(found, truth):
 
 
 def at_rates(points):
-    """Return what the paper's Table 1 shows: TPR at FPR 1e-4 and 1e-3, purity at a TPR of 95%.
+    """Return what the paper's Table 1 shows: TPR at FPR 1e-4 and 1e-3, precision at a TPR of 95%.
 
     Parameters
     ----------
@@ -105,7 +105,11 @@ def at_rates(points):
     -------
     dict of str to float
     """
-    return {"tpr_1e-4": tpr_at(points, 1e-4), "tpr_1e-3": tpr_at(points, 1e-3), "purity_95": purity_at(points, 0.95)}
+    return {
+        "tpr_1e-4": tpr_at(points, 1e-4),
+        "tpr_1e-3": tpr_at(points, 1e-3),
+        "precision_95": precision_at(points, 0.95),
+    }
 
 
 def bootstrap(score, truth, unit, threshold, replicates=200, seed=0):
@@ -128,7 +132,7 @@ def bootstrap(score, truth, unit, threshold, replicates=200, seed=0):
     Returns
     -------
     dict of str to `numpy.ndarray`
-        (replicates,); a purity that is never reached is NaN.
+        (replicates,); a precision that is never reached is NaN.
     """
     rng = np.random.default_rng(seed)
     hits, clean = score[truth], score[~truth]
@@ -154,8 +158,8 @@ def bootstrap(score, truth, unit, threshold, replicates=200, seed=0):
         return np.cumsum((weight @ table.astype(float))[:, ::-1], 1), (weight @ total)[:, None]
 
     (true, hit), (false, all_clean) = counts(hits, unit[truth]), counts(clean, unit[~truth])
-    tpr, fpr, purity = true / hit, false / all_clean, true / np.maximum(true + false, 1)
-    rows = [at_rates((f, t, p, None)) for f, t, p in zip(fpr, tpr, purity, strict=True)]
+    tpr, fpr, precision = true / hit, false / all_clean, true / np.maximum(true + false, 1)
+    rows = [at_rates((f, t, p, None)) for f, t, p in zip(fpr, tpr, precision, strict=True)]
     samples = {key: np.array([row[key] for row in rows]) for key in rows[0]}
     here = len(edges) - 1 - np.searchsorted(edges, above)
     return samples | rates(true[:, here], false[:, here], hit[:, 0], all_clean[:, 0])

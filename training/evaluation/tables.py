@@ -54,7 +54,9 @@ def accuracy(scenes, results):
     -------
     str
     """
-    first = [[r.peer, *(_with_interval(r, key, 100) for key in ("tpr_1e-4", "tpr_1e-3", "purity_95"))] for r in results]
+    first = [
+        [r.peer, *(_with_interval(r, key, 100) for key in ("tpr_1e-4", "tpr_1e-3", "precision_95"))] for r in results
+    ]
     second = [
         [
             r.peer,
@@ -70,7 +72,7 @@ def accuracy(scenes, results):
         [r.peer, *(f"{100 * share:.1f}" for share, _ in r.by_charge + r.by_length), f"{100 * r.row['objects']:.1f}"]
         for r in results
     ]
-    columns = ["method", "TPR at FPR 0.01%", "TPR at FPR 0.1%", "purity at TPR 95%"]
+    columns = ["method", "TPR at FPR 0.01%", "TPR at FPR 0.1%", "precision at TPR 95%"]
     return "\n".join(
         [
             table(f"{scenes}: Table 1, percent [95% interval]", columns, first),
@@ -99,7 +101,7 @@ def summary(results):
     -------
     str
     """
-    keys = ("tpr_1e-4", "tpr_1e-3", "purity_95", "f1", "iou", "fdr", "fpr")
+    keys = ("tpr_1e-4", "tpr_1e-3", "precision_95", "f1", "iou", "fdr", "fpr")
     rows = [[r.scenes, r.peer.ljust(26), *(f"{r.row[k]:.5f}".replace("nan", "-") for k in keys)] for r in results]
     return table("Held-out scenes", ["scenes", "method".ljust(26), *keys], rows)
 
@@ -120,7 +122,7 @@ def differences(scenes, results):
         In points, with intervals of the differences draw by draw.
     """
     named = {result.peer: result for result in results}
-    keys, rows = ("tpr_1e-4", "tpr_1e-3", "purity_95", "f1"), []
+    keys, rows = ("tpr_1e-4", "tpr_1e-3", "precision_95", "f1"), []
     for one in results:
         for twin in (f"released {one.peer}", one.peer.replace("att-", "", 1)):
             other = named.get(twin)
@@ -129,7 +131,7 @@ def differences(scenes, results):
                     _range(one.row[key] - other.row[key], one.samples[key] - other.samples[key], 100, 2) for key in keys
                 ]
                 rows.append([f"{one.peer} - {twin}", *cells])
-    columns = ["difference", "TPR at FPR 0.01%", "TPR at FPR 0.1%", "purity at TPR 95%", "F1"]
+    columns = ["difference", "TPR at FPR 0.01%", "TPR at FPR 0.1%", "precision at TPR 95%", "F1"]
     return table(f"{scenes}: differences, points [95% interval]", columns, rows)
 
 
