@@ -156,5 +156,5 @@ def test_progress_is_logged_where_there_is_no_terminal(monkeypatch, caplog):
     with Progress(1000, interval=0) as progress:
         for left in (35, 15):
             now[0] += 20
-            progress.advance()
+            progress.advance(left)
     assert caplog.messages == ["step 1 of 3, 35 s left", "step 2 of 3, 15 s left"]
