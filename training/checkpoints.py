@@ -78,6 +78,10 @@ def resume(folder, configuration, device="cpu"):
         return None
     found, state = load(folder, device)
     if not found.same_run(configuration):
-        other = {k: v for k, v in found.as_dict().items() if v != configuration.as_dict()[k] and k != "steps"}
+        other = {
+            k: v
+            for k, v in found.as_dict().items()
+            if v != configuration.as_dict()[k] and k not in ("steps", "minutes")
+        }
         raise ValueError(f"{Path(folder) / CHECKPOINT}: belongs to another run, with {other}")
     return state

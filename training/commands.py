@@ -57,8 +57,9 @@ def sources(command):
 @click.argument("architecture", type=click.Choice(list(ARCHITECTURES)))
 @click.option("--output", required=True, type=click.Path(file_okay=False), help="Folder for checkpoint and log.")
 @sources
-@click.option("--recipe", default="ours", show_default=True, help="`ours`, `paper`, or a TOML file.")
+@click.option("--recipe", default="ours", show_default=True, help="Name of a shipped recipe, or a TOML file.")
 @click.option("--steps", type=int, help="The recipe's by default.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Time limit; the learning rate follows it.")
 @click.option("--seed", type=int, help="The recipe's by default.")
 @click.option("--channels", type=int, help="Channels at full resolution; the recipe's by default.")
 @click.option("--start-from", metavar="MODEL", help="A model of ours whose weights are the first guess.")
@@ -151,7 +152,7 @@ def peers(command):
 @peers
 @sources
 @click.option("--count", default=4, show_default=True, help="Realisations of each test scene.")
-@click.option("--scenes", multiple=True, help="r, z, coadd:ADU, frames, sky:ADU, stars:FWHM or galaxies.")
+@click.option("--scenes", multiple=True, help="r, z, coadd:ADU, frames, sky:ADU, stars:FWHM, thin:FWHM or galaxies.")
 @click.option("--lco", type=FOLDER, help="Test set of the LCO CR data set.")
 def evaluate(chosen, sources, output, count, scenes, lco):
     """Measure models beside Astro-SCRAPPY, the released checkpoints and others on held-out scenes."""

@@ -43,6 +43,11 @@ class Configuration:
         0 the rate warms up, stays, and falls to zero in the cool-down.
     average : float
         Decay per step of a running mean of the weights, which is then the result; 0 for none.
+    hard : float
+        Fraction of the patches on `training.data.hard_skies`; 0 for none.
+    minutes : float
+        Time for the training: the rate falls with the time that is left, and the run ends when
+        none is, or after `steps`.  0 for no limit.
     start_from : str
         A model of ours, as for `crattn_stage.models.cards.find`, whose tensors are the first
         guess of those of the same name; from scratch if empty.
@@ -61,6 +66,8 @@ class Configuration:
     cool_down: float = 0.4
     epochs: int = 0
     average: float = 0.0
+    hard: float = 0.0
+    minutes: float = 0.0
     start_from: str = ""
 
     def __post_init__(self):
@@ -68,13 +75,15 @@ class Configuration:
             raise ValueError(f"unknown architecture {self.architecture!r}; known: {', '.join(ARCHITECTURES)}")
         if self.optimiser not in OPTIMISERS:
             raise ValueError(f"unknown optimiser {self.optimiser!r}; known: {', '.join(OPTIMISERS)}")
+        if not 0 <= self.hard <= 1 or not 0 <= self.minutes < float("inf"):
+            raise ValueError(f"hard = {self.hard} is not from 0 to 1, or minutes = {self.minutes} not 0 or more")
         side, count = SHAPES[ARCHITECTURES[self.architecture][0]]
         object.__setattr__(self, "patch", self.patch or side)
         object.__setattr__(self, "batch", self.batch or count)
 
     def same_run(self, other):
-        """Return whether a run of one configuration may go on with the other: they differ in `steps` at most."""
-        return replace(self, steps=other.steps) == other
+        """Return whether a run may go on with another configuration: they differ in `steps` and `minutes` at most."""
+        return replace(self, steps=other.steps, minutes=other.minutes) == other
 
     def as_dict(self):
         """Return the values as plain data."""
@@ -85,7 +94,7 @@ def shipped_recipes():
     """Return the names of the recipes in the package.
 
     >>> shipped_recipes()
-    ['ours', 'paper']
+    ['fine-tune-att-deepcr', 'fine-tune-fast', 'ours', 'paper']
     """
     return sorted(
         entry.name[:-5] for entry in files("training").joinpath("recipes").iterdir() if entry.name.endswith(".toml")

@@ -32,7 +32,7 @@ def batches(configuration, split, sources, first=0, count=None, workers=0):
     """
     count = configuration.steps if count is None else count
     patches = Patches(
-        Skies(split, **sources),
+        Skies(split, hard=configuration.hard, **sources),
         configuration.patch,
         count * configuration.batch,
         configuration.seed,

@@ -28,16 +28,18 @@ LOG, SUMMARY = "log.csv", "training.json"
 _COLUMNS = ["step", "loss", "learning_rate", "seconds"]
 
 
-def learning_rate(step, steps, peak, cool_down):
+def learning_rate(step, left, peak, cool_down):
     """Return the learning rate of a step: warm up, stay, fall linearly to zero in the cool-down.
 
-    Before the cool-down the rate does not depend on `steps`, so a run can be resumed with
-    more or fewer of them.
+    Before the cool-down the rate does not depend on what is left, so a run can be resumed with
+    more or fewer steps.
 
     Parameters
     ----------
-    step, steps : int
-        From 0, and in all.
+    step : int
+        From 0.
+    left : float
+        Fraction of the run that is left, of its steps or of its time.
     peak, cool_down : float
         As in `training.configuration.Configuration`.
 
@@ -45,8 +47,7 @@ def learning_rate(step, steps, peak, cool_down):
     -------
     float
     """
-    left = (steps - step) / (cool_down * steps)
-    return peak * min(1.0, (step + 1) / WARM_UP_STEPS, left)
+    return peak * min(1.0, (step + 1) / WARM_UP_STEPS, left / cool_down)
 
 
 @torch.no_grad()
@@ -118,13 +119,32 @@ class Trainer:
             logits = self.network(image.to(self.device).contiguous(memory_format=self._order))
         return binary_cross_entropy_with_logits(logits.float(), truth.to(self.device), weight.to(self.device))
 
-    def advance(self, image, truth, weight):
+    def left(self, seconds):
+        """Return the fraction of the run that is left, of its steps or of its time, whichever is less.
+
+        Parameters
+        ----------
+        seconds : float
+            That it has taken so far.
+
+        Returns
+        -------
+        float
+            0 at the end.
+        """
+        steps, minutes = self.configuration.steps, self.configuration.minutes
+        left = (steps - self.step) / steps
+        return max(0.0, min(left, 1 - seconds / (60 * minutes)) if minutes else left)
+
+    def advance(self, image, truth, weight, left):
         """Do one step.
 
         Parameters
         ----------
         image, truth, weight : `torch.Tensor`
             (batch, 1, patch, patch) float32, from `training.loader.batches`.
+        left : float
+            From `left`.
 
         Returns
         -------
@@ -133,12 +153,12 @@ class Trainer:
         """
         configuration = self.configuration
         self.network.train()
-        if self.step >= (1 - configuration.cool_down) * configuration.steps:
+        if left <= configuration.cool_down:
             for module in self.network.modules():
                 if isinstance(module, torch.nn.BatchNorm2d):
                     module.eval()
         if not configuration.epochs:
-            rate = learning_rate(self.step, configuration.steps, configuration.peak, configuration.cool_down)
+            rate = learning_rate(self.step, left, configuration.peak, configuration.cool_down)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
         loss = self._loss(image, truth, weight)
@@ -225,16 +245,18 @@ def train(
     if state:
         trainer.restore(state)
         seconds, log, losses = state["seconds"], state["log"], state["losses"]
-    loader = batches(configuration, "train", sources, trainer.step, workers=workers)
+    began, saved = time.perf_counter() - seconds, -np.inf
+    loader = batches(configuration, "train", sources, trainer.step, workers=workers) if trainer.left(seconds) else ()
     epoch = max(1, configuration.steps // configuration.epochs) if configuration.epochs else 0
     held_out = validation_batches(configuration, sources) if epoch else None
     writer = _tensorboard(output, trainer.step) if tensorboard else None
-    began, saved = time.perf_counter() - seconds, -np.inf
     with Progress(configuration.steps, trainer.step) as progress:
         for arrays in loader:
-            losses.append(trainer.advance(*arrays))
-            progress.advance(loss=losses[-1])
-            seconds, last = time.perf_counter() - began, trainer.step == configuration.steps
+            losses.append(trainer.advance(*arrays, trainer.left(seconds)))
+            seconds = time.perf_counter() - began
+            last = not trainer.left(seconds)
+            limit = 60 * configuration.minutes - seconds if configuration.minutes else None
+            progress.advance(limit, loss=losses[-1])
             if trainer.step % log_steps == 0 or last:
                 log.append([trainer.step, round(float(np.mean(losses)), 6), round(trainer.rate, 8), round(seconds)])
                 losses.clear()
@@ -251,6 +273,8 @@ def train(
                 with open(output / LOG, "w", newline="") as stream:
                     csv.writer(stream).writerows(log)
                 saved = time.perf_counter()
+            if last:
+                break
     (output / SUMMARY).write_text(json.dumps(_summary(trainer, sources, seconds), indent=2) + "\n")
     return trainer.mean
 
@@ -260,15 +284,17 @@ def _summary(trainer, sources, seconds):
     configuration, device = trainer.configuration, trainer.device
     found = Sources.find(**{"folder" if key == "data" else key: value for key, value in sources.items()})
     start = cards.read_card(configuration.start_from) if configuration.start_from else None
-    files = [path for path in (found.ccd, found.coadd, *found.hits, *found.frames) if path]
+    thin = found.thin if configuration.hard else ()
+    files = [path for path in (found.ccd, found.coadd, *found.hits, *thin, *found.frames) if path]
     return {
         **configuration.as_dict(),
-        "megapixels": round(configuration.steps * configuration.batch * configuration.patch**2 / 1e6),
+        "steps": trainer.step,
+        "megapixels": round(trainer.step * configuration.batch * configuration.patch**2 / 1e6),
         "arithmetic": "bf16 autocast" if trainer.bfloat16 else "float32",
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "hours": round(seconds / 3600, 2),
         "threads": torch.get_num_threads(),
-        "trained_on": found.description(),
+        "trained_on": found.description(bool(configuration.hard)),
         "files": {path.name: _sha256(path) for path in files},
         "started_from": start and f"{start.name} {start.sha256}",
     }

@@ -41,23 +41,29 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def advance(self, **figures):
+    def advance(self, limit=None, **figures):
         """Count one step.
 
         Parameters
         ----------
+        limit : float, optional
+            Seconds after which the loop ends, whatever is left of it.
         **figures
             Numbers to show, such as ``loss=0.021``.
         """
         self.done += 1
+        now = time.monotonic()
+        pace = (now - self._began) / (self.done - self._start)
+        total, left = self.total, (self.total - self.done) * pace
+        if limit is not None and limit < left:
+            total, left = self.done + round(limit / pace), max(limit, 0.0)
         if self._bar is not None:
             self._bar.set_postfix({name: f"{value:.4g}" for name, value in figures.items()}, refresh=False)
+            self._bar.total = total
             self._bar.update()
             return
-        now = time.monotonic()
-        if now - self._told < self.interval and self.done < self.total:
+        if now - self._told < self.interval and self.done < total:
             return
         self._told = now
-        left = (self.total - self.done) * (now - self._began) / (self.done - self._start)
         shown = "".join(f", {name} {value:.4g}" for name, value in figures.items())
-        log.info("%s %d of %d%s, %.0f s left", self.what, self.done, self.total, shown, left)
+        log.info("%s %d of %d%s, %.0f s left", self.what, self.done, total, shown, left)

@@ -113,7 +113,7 @@ CARDS = (
         "CRSTAR",
         "fraction of star cores masked",
         "fraction, 0 to 1",
-        "Fraction of stars whose peak is masked; empty if there are no stars.",
+        "Fraction of stars whose peak, or a ring around it, is masked; empty if there are no stars.",
         lambda s, t, p: _rounded(s.star_fraction, 5),
     ),
     HeaderCard(

@@ -5,6 +5,9 @@ import numpy as np
 from crattn_stage.detection.preprocessing import sky_subtracted
 from crattn_stage.detection.sources import TooCrowded, extract, inside, stamps
 
+#: How many FWHM from a peak a ring may be, and how many of the eight directions from the peak it must be in.
+NEAR, DIRECTIONS = 1.5, 6
+
 
 def star_cores(image, cosmic_rays, bad=None, sections=None, sky=None):
     """Count the stars of an image, and those whose cores are masked.
@@ -16,6 +19,9 @@ def star_cores(image, cosmic_rays, bad=None, sections=None, sky=None):
     noise, fainter than half of what the faintest of the four typically is: a source that
     ends so abruptly on a side is a cosmic ray, although as round and wide as a star.
     Galaxies are wider.  A star crossed by a cosmic ray is more peaked; masking it is no error.
+
+    A star is flagged if its peak is masked, or a ring around it: pixels within 1.5 FWHM of the
+    peak in six of the eight directions.  A cosmic ray that passes beside a peak is in five at most.
 
     Parameters
     ----------
@@ -33,7 +39,7 @@ def star_cores(image, cosmic_rays, bad=None, sections=None, sky=None):
     Returns
     -------
     stars, flagged : int
-        Stars found, and those of them with a masked peak.  Zero in a field too crowded for `sep`.
+        Stars found, and those of them with a masked peak or ring.  Zero in a field too crowded for `sep`.
     """
     bad = ~np.isfinite(image) if bad is None else bad | ~np.isfinite(image)
     image = sky_subtracted(image, sections or [np.s_[:, :]], ~bad, sky)
@@ -63,4 +69,17 @@ def star_cores(image, cosmic_rays, bad=None, sections=None, sky=None):
     if stars.any():
         darkest = around[:, 1::2].min(1) / peak
         stars &= darkest + 3 * sigma / peak > np.median(darkest[stars]) / 2
+    # The width of a Gaussian is 1.064 FWHM.
+    flagged |= _ringed(cosmic_rays, row, column, NEAR * typical / 1.064)
     return int(stars.sum()), int((stars & flagged).sum())
+
+
+def _ringed(mask, row, column, radius):
+    """Tell which places have masked pixels, no farther than a radius, on most sides."""
+    reach = int(np.ceil(radius))
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    direction = np.where(
+        (np.hypot(y, x) <= radius) & ((y != 0) | (x != 0)), np.rint(np.arctan2(y, x) / np.pi * 4) % 8, 8
+    )
+    around = stamps(np.pad(mask, reach), row + reach, column + reach, reach)
+    return sum(around[:, (direction == n).ravel()].any(1) for n in range(8)) >= DIRECTIONS

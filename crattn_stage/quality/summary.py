@@ -24,7 +24,7 @@ class Summary:
     area : float or None
         Of the searched pixels, cm2.
     stars, stars_flagged : int
-        Star cores looked at, and those of them with a masked peak.
+        Star cores looked at, and those of them with a masked peak or ring.
     protected : int
         Pixels not masked since they lie in an area that the user protects.
     border_pixels, border_searched : int

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.signal import fftconvolve
 
 
-def moffat_psf(fwhm, beta=3.0, radius=32, oversampling=5, motion=((0.0, 0.0),), spikes=0.0):
+def moffat_psf(fwhm, beta=3.0, radius=32, oversampling=5, motion=((0.0, 0.0),), spikes=0.0, angle=0.0, width=0.7):
     """Return pixel-integrated Moffat PSFs, one for each sub-pixel phase.
 
     Parameters
@@ -13,7 +13,7 @@ def moffat_psf(fwhm, beta=3.0, radius=32, oversampling=5, motion=((0.0, 0.0),), 
         Full width at half maximum in pixels, of the seeing alone.
     beta : float
         Moffat index.  The smaller, the broader the wings: 2.5 to 4.5 is usual seeing, 10
-        is nearly Gaussian.
+        is nearly Gaussian, and infinity is a Gaussian.
     radius : int
         Half size of the stamps in pixels.
     oversampling : int
@@ -22,7 +22,11 @@ def moffat_psf(fwhm, beta=3.0, radius=32, oversampling=5, motion=((0.0, 0.0),), 
         Offsets (row, column) in pixels at which the exposure spent equal
         times: a line of them makes a trail, two a jump of the guiding, a ring a donut.
     spikes : float
-        Fraction of the light in four diffraction spikes along rows and columns.
+        Fraction of the light in four diffraction spikes.
+    angle : float
+        Of the spikes, radians from rows and columns.
+    width : float
+        Distance from the axis of a spike at which it has fallen to 1/e, pixels.
 
     Returns
     -------
@@ -32,11 +36,15 @@ def moffat_psf(fwhm, beta=3.0, radius=32, oversampling=5, motion=((0.0, 0.0),), 
     n = oversampling
     fine = (np.arange((2 * radius + 3) * n) - ((2 * radius + 3) * n - 1) / 2) / n
     y, x = fine[:, None], fine[None, :]
-    alpha = fwhm / 2 / np.sqrt(2 ** (1 / beta) - 1)
-    profile = (1 + (y**2 + x**2) / alpha**2) ** -beta
+    if np.isinf(beta):
+        profile = np.exp(-4 * np.log(2) * (y**2 + x**2) / fwhm**2)
+    else:
+        alpha = fwhm / 2 / np.sqrt(2 ** (1 / beta) - 1)
+        profile = (1 + (y**2 + x**2) / alpha**2) ** -beta
     profile /= profile.sum()
     if spikes:
-        cross = sum(np.exp(-((a / 0.7) ** 2)) / (1 + (np.abs(b) / 6) ** 1.5) for a, b in ((y, x), (x, y)))
+        u, v = (y * np.cos(angle) - x * np.sin(angle), x * np.cos(angle) + y * np.sin(angle)) if angle else (y, x)
+        cross = sum(np.exp(-((a / width) ** 2)) / (1 + (np.abs(b) / 6) ** 1.5) for a, b in ((u, v), (v, u)))
         profile += spikes * cross / cross.sum()
     if len(motion) > 1:
         path = np.zeros_like(profile)

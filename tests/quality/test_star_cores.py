@@ -34,6 +34,28 @@ def test_star_cores_are_found_and_masked_ones_counted(fwhm):
     assert 0.3 < flagged / found < 0.7
 
 
+@pytest.mark.parametrize("fwhm", [1.8, 3.0])
+def test_a_ring_around_a_peak_counts_and_a_track_beside_it_does_not(fwhm):
+    image, _ = star_field(fwhm)
+    nothing = np.zeros(image.shape, bool)
+    found, _ = star_cores(image, nothing)
+    # One star of those that are found, the brightest peak of its surroundings.
+    high = (image == maximum_filter(image, 41)) & (image > np.median(image) + 300)
+    high[:25] = high[-25:] = high[:, :25] = high[:, -25:] = False
+    rings, tracks = nothing.copy(), nothing.copy()
+    y, x = np.mgrid[-9:10, -9:10]
+    far = np.hypot(y, x)
+    for row, column in np.argwhere(high):
+        around = np.s_[row - 9 : row + 10, column - 9 : column + 10]
+        rings[around] |= (far > 0.7) & (far < 1.3 * fwhm)
+        # Three pixels wide, beside the peak.
+        tracks[around] |= (x > 0) & (x < 4)
+    assert star_cores(image, tracks) == (found, 0)
+    again, flagged = star_cores(image, rings)
+    assert again == found and 3 < flagged <= high.sum()
+    assert not rings[high].any()
+
+
 def test_a_hit_as_wide_as_the_stars_is_no_star():
     image, _ = star_field(1.2)
     nothing = np.zeros(image.shape, bool)

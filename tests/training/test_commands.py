@@ -1,3 +1,4 @@
+import functools
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -6,6 +7,7 @@ from training_support import few_planes_fixture  # noqa: F401
 
 from crattn_stage import cli
 from training.commands import main
+from training.evaluation.empty import noise_fields
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def test_commands_of_other_packages_join_the_command_line(joined):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["train", "deepcr", "--output", "x", "--recipe", "theirs"], 1, "neither a shipped recipe (ours, paper)"),
+        (["train", "deepcr", "--output", "x", "--recipe", "theirs"], 1, "neither a shipped recipe (fine-tune-"),
         (["export", ".", "--output", "x"], 1, "no checkpoint.pt in it"),
         (["evaluate", "--model", "fast", "--peer", "nobody"], 2, "unknown peer 'nobody'"),
         (["evaluate", "--model", "nobody"], 1, "unknown model 'nobody'"),
@@ -49,6 +51,8 @@ def test_what_is_wrong_is_said_in_one_line(arguments, code, message, tmp_path, m
 def test_a_model_is_evaluated_without_any_real_data(tmp_path, monkeypatch):
     monkeypatch.setattr("training.evaluation.report.SIMULATED_SETS", ("sky:300",))
     monkeypatch.setattr("training.evaluation.scenes.SIDE", 256)
+    monkeypatch.setattr("training.evaluation.report.noise_fields", functools.partial(noise_fields, 100))
+    monkeypatch.setattr("training.evaluation.empty.STARS", 9)
     monkeypatch.setattr("training.evaluation.scenes.SEEINGS", (2.2,))
     monkeypatch.setattr("training.evaluation.tables.SEEINGS", (2.2,))
     done = CliRunner().invoke(
@@ -56,6 +60,7 @@ def test_a_model_is_evaluated_without_any_real_data(tmp_path, monkeypatch):
     )
     text = (tmp_path / "accuracy.txt").read_text()
     assert done.exit_code == 0 and text.startswith("No decam/") and "all hits are simulated" in text
+    assert "Stars without hits" in text and "t, 5 dof" in text
     assert "sky:300: Table 1" in text and (tmp_path / "curves-sky-300.png").exists()
 
 

@@ -12,6 +12,7 @@ import torch
 from conftest import ROOT, need
 from training_support import few_planes_fixture  # noqa: F401
 
+from crattn_stage.models import cards
 from training import checkpoints
 from training.configuration import read_configuration
 from training.loop import learning_rate, train
@@ -30,9 +31,9 @@ train(read_configuration("paper", **changes), output, log_steps=1, checkpoint_se
 
 
 def test_learning_rate_warms_up_stays_and_falls_to_zero():
-    rates = [learning_rate(step, 1000, 1.0, 0.25) for step in range(1000)]
+    rates = [learning_rate(step, 1 - step / 1000, 1.0, 0.25) for step in range(1000)]
     assert rates[0] < 0.05 and max(rates) == 1 and rates[-1] < 0.01
-    assert rates[:750] == [learning_rate(step, 5000, 1.0, 0.25) for step in range(750)]
+    assert rates[:750] == [learning_rate(step, 1 - step / 5000, 1.0, 0.25) for step in range(750)]
 
 
 def run_training(output, steps):
@@ -98,6 +99,35 @@ def test_the_first_checkpoint_is_of_the_first_step_and_others_follow_by_time(tmp
     assert saved == [1, 2, 3, 4, 5]
 
 
+def test_a_time_limit_ends_a_run_and_takes_the_rate_to_zero(tmp_path, monkeypatch):
+    now = iter(range(10_000))
+    # Each look at the clock is a second.
+    monkeypatch.setattr("training.loop.time.perf_counter", lambda: float(next(now)))
+    monkeypatch.setattr("training.loop.WARM_UP_STEPS", 1)
+    monkeypatch.setattr("training.data.library.PSFS", 2)
+    configuration = small(architecture="deepcr", channels=16, hard=0.5, cool_down=1.0, minutes=0.25, start_from="")
+    train(configuration, tmp_path, checkpoint_seconds=3)
+    summary = json.loads((tmp_path / "training.json").read_text())
+    assert 3 < summary["steps"] < 15 and summary["hard"] == 0.5 and "narrow stars" in summary["trained_on"]
+    _, state = checkpoints.load(tmp_path)
+    assert state["step"] == summary["steps"] and 0 < state["log"][-1][2] < 0.3 * configuration.peak
+    # Over is over; with more time it goes on.
+    train(configuration, tmp_path)
+    assert checkpoints.load(tmp_path)[1]["step"] == summary["steps"]
+    train(small(**{**configuration.as_dict(), "minutes": 0.5}), tmp_path, checkpoint_seconds=3)
+    assert checkpoints.load(tmp_path)[1]["step"] > summary["steps"]
+
+
+def test_fine_tuning_recipes_start_from_what_they_train():
+    for name in ("fast", "att-deepcr"):
+        recipe = read_configuration(f"fine-tune-{name}")
+        card = cards.read_card(name)
+        assert (recipe.start_from, recipe.architecture, recipe.channels) == (name, card.architecture, card.channels)
+        assert recipe.minutes and recipe.hard and recipe.cool_down == 1
+    with pytest.raises(ValueError, match="hard = 2"):
+        read_configuration(hard=2)
+
+
 def test_a_file_with_an_unknown_field_is_refused(tmp_path):
     recipe = tmp_path / "mine.toml"
     recipe.write_text("steps = 12\nchannels = 16\n")
@@ -122,3 +152,9 @@ def test_progress_is_logged_where_there_is_no_terminal(monkeypatch, caplog):
     # Every 30 s at most, and the last step in any case.
     assert [message.split(",")[0] for message in caplog.messages] == [f"step {n} of 10" for n in (4, 6, 8, 10)]
     assert caplog.messages[0].endswith("loss 0.5, 120 s left")
+    caplog.clear()
+    with Progress(1000, interval=0) as progress:
+        for left in (35, 15):
+            now[0] += 20
+            progress.advance(left)
+    assert caplog.messages == ["step 1 of 3, 35 s left", "step 2 of 3, 15 s left"]

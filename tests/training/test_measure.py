@@ -7,7 +7,7 @@ from training_support import few_planes_fixture, noise_with_hits, skies_fixture 
 
 from training.data.scenes import Scene
 from training.data.skies import Sky
-from training.evaluation import peers, tables
+from training.evaluation import empty, peers, tables
 from training.evaluation.lco import read_test_set
 from training.evaluation.measure import Objects, completeness, measure, visible
 from training.evaluation.scenes import make_scenes, star_scenes
@@ -24,6 +24,7 @@ def test_hits_are_counted_one_by_one():
     scene = Scene(sky, image + charge / 2, truth)
     objects = Objects.of([scene, scene])
     assert objects.charge.tolist() == [300, 12000] * 2 and np.allclose(objects.length, np.hypot(1, [3, 12, 3, 12]))
+    assert objects.peak.tolist() == [10, 100] * 2
     found = np.zeros(image.shape, bool)
     found[41, 41] = True
     assert objects.found([found, ~truth]).tolist() == [False, True, False, False]
@@ -48,6 +49,38 @@ def test_star_scenes_know_their_stars():
         assert len(cores) > 20
         values = scene.image[tuple(cores.T)]
         assert np.median(values) > scene.sky.level + 5 * scene.sky.sigma
+
+
+def masking(mask):
+    """Return a peer that masks the same pixels of every scene."""
+    return peers.Peer("fixed", lambda scenes: ([mask.astype(np.float32)] * len(scenes), 0.0), 0.5)
+
+
+def test_stars_without_hits_are_masked_by_a_ring_too():
+    scenes, stars = empty.lone_stars(widths=(2.5,))
+    assert len(stars[0]) == 300
+    (scene,), mask = scenes, np.zeros(scenes[0].image.shape, bool)
+    peaks = tuple(np.rint(stars[0]).astype(int).T)
+    # The brightest have a S/N of 10,000, the faintest can be seen.
+    assert scene.image[peaks][-1] > 1e6 and np.median(scene.image[peaks][:20]) > scene.sky.level + 3 * scene.sky.sigma
+    assert empty.masked_stars(masking(mask), scenes, stars) == [0]
+    for row, column in np.transpose(peaks)[:30]:
+        mask[row, column + 3] = mask[row + 5, column + 5] = True
+    assert empty.masked_stars(masking(mask), scenes, stars) == [0.1]
+
+
+def test_objects_in_noise_are_counted_hot_pixels_aside():
+    fields = empty.noise_fields(200)
+    assert [field.name for field in fields][:2] == ["Gaussian", "Poisson, 5 e"] and len(fields) == 7
+    mask = np.zeros((200, 200), bool)
+    mask[10, 10:12] = mask[100, 100] = True
+    fields[0].expected[100, 99:101] = True
+    counts = empty.false_objects(masking(mask), fields[:1])
+    assert counts == [1 / 200**2 * 1e6]
+    sigma = [field.scene.sky.sigma for field in fields]
+    tails = [(field.scene.image < field.scene.sky.level - 4 * s).mean() for field, s in zip(fields, sigma, strict=True)]
+    # Those of Student's t are heavier than a Gaussian's.
+    assert tails[0] < 2e-4 and tails[3] > 1e-3
 
 
 def test_a_detector_and_its_twin_get_the_same_draws():

@@ -2,12 +2,14 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from scipy.ndimage import binary_dilation
+from scipy.special import erf
 from training_support import few_planes_fixture, skies_fixture  # noqa: F401
 
 from crattn_stage import load_model
 from crattn_stage.simulation.hits import scatter_hits, simulate_hit
 from crattn_stage.simulation.skies import expose, moffat_psf, simulate_sky
 from training.data.frames import cleaned, read_skies
+from training.data.hard_skies import add_stars, charge_of, cusped_galaxies, draw_psf, hot_pixels, noise_plane, spikes
 from training.data.hits import write_footprints
 from training.data.library import Skies, Sources
 from training.data.skies import Sky, streaks
@@ -88,3 +90,53 @@ def test_frames_of_ones_own_are_measured_on(tmp_path):
     assert scene.image.shape == (120, 300) and scene.sky.gain == 2 and scene.truth.any()
     assert read_skies(tmp_path / "mine.fits")[0].image.shape == (480, 300)
     assert "mine.fits" in skies.sources.description()
+
+
+def test_a_gaussian_psf_has_no_wings_and_spikes_turn():
+    psf = moffat_psf(2.5, np.inf, radius=12)[2, 2]
+    edges = erf(2 * np.sqrt(np.log(2)) / 2.5 * np.array([-0.5, 0.5, 1.5, 2.5]))
+    assert np.isclose(psf[12, 14] / psf[12, 12], (edges[3] - edges[2]) / (edges[1] - edges[0]), rtol=0.02)
+    assert psf[12, 20] < 1e-9
+    straight, turned = (moffat_psf(2.5, radius=12, spikes=0.05, angle=a)[2, 2] for a in (0.0, np.pi / 4))
+    assert straight[12, 22] > 2 * turned[12, 22] and turned[19, 19] > 2 * straight[19, 19]
+
+
+def test_stars_of_a_given_signal_have_it_wherever_they_are():
+    psf = moffat_psf(2.0, radius=12)
+    plane = np.zeros((40, 60), np.float32)
+    # One of them beyond the edge, one far outside.
+    add_stars(plane, [(20, 30), (-3, 5), (400, 400)], [1e4, 1e4, 1e4], psf)
+    assert plane.argmax() == 20 * 60 + 30 and 1e4 < plane.sum() < 1.4e4 and plane[0, 5] > 0
+    charge = charge_of(np.array([20, 1000]), 2.0, 30.0)
+    noise = np.sqrt(charge + 4 * np.pi * (2 / 2.355) ** 2 * 900)
+    assert np.allclose(charge / noise, [20, 1000])
+
+
+def test_noise_of_hard_skies_has_heavy_tails_and_hot_pixels_are_single():
+    tails = [(noise_plane(np.random.default_rng(n), 128) < -4).mean() for n in range(12)]
+    assert min(tails) < 2e-4 and max(tails) > 1e-3
+    hot = [(hot_pixels(np.random.default_rng(n), 128) != 0).mean() for n in range(40)]
+    assert 5 < sum(h == 0 for h in hot) < 35 and 1e-3 < max(hot) < 8e-3
+
+
+def test_spikes_and_cusps_are_where_light_is_brightest():
+    rng = np.random.default_rng(4)
+    psf, fwhm = draw_psf(rng)
+    galaxies = cusped_galaxies(rng, 64, psf, fwhm, 30.0)
+    assert galaxies.shape == (64, 64) and galaxies.max() > 30 and (galaxies >= 0).all()
+    arms = spikes(rng, 64, fwhm, 30.0)
+    assert arms.shape == (64, 64) and np.isfinite(arms).all() and arms.max() > 3 * np.median(arms)
+
+
+def test_hard_skies_come_with_hits_of_thin_sensors(tmp_path, monkeypatch):
+    monkeypatch.setattr("training.data.library.PSFS", 3)
+    write_footprints(tmp_path / "cr_footprints_sbig_st402.fits.gz", [np.full((2, 2), 900, np.float32)] * 20)
+    skies = Skies("train", tmp_path, hard=1.0)
+    drawn = [skies.draw(np.random.default_rng(number), 64) for number in range(16)]
+    assert len(skies.thin_hits) == 16 and 2 < sum(hits is skies.thin_hits for _, hits in drawn) < 14
+    for sky, _ in drawn:
+        assert sky.image.dtype == np.float32 and np.isfinite(sky.image).all() and sky.sigma > 0
+    assert "thin SBIG" in skies.sources.description(hard=True) and "thin" not in skies.sources.description()
+    (scene,) = make_scenes(Skies("test", tmp_path), "thin:2.5", 1)
+    # 70 hits in a million pixels, of 2 by 2 pixels, dilated.
+    assert 60 * 16 < scene.truth.sum() < 80 * 16

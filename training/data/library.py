@@ -17,6 +17,7 @@ from scipy.ndimage import binary_dilation, gaussian_filter
 from crattn_stage.detection.preprocessing import sky_statistics
 from crattn_stage.simulation.skies import expose
 from training.data.frames import cleaned, read_skies
+from training.data.hard_skies import PSFS, draw_psf, hard_sky
 from training.data.hits import read_footprints, simulated_hits
 from training.data.skies import Sky, background, glow, star_field, streaks
 
@@ -27,6 +28,8 @@ SPLIT_EDGES = {"train": (0.0, 0.625), "validation": (0.625, 0.75), "test": (0.75
 DECAM_CCD = "decam/decam_r_241238_ampB.fits.fz"
 DECAM_COADD = "decam/decam_g_coadd_1170s.fits.fz"
 FOOTPRINTS = "cr_footprints_itl_train.fits.gz"
+#: Of thin, front-illuminated CCDs.
+THIN_FOOTPRINTS = tuple(f"cr_footprints_sbig_{camera}.fits.gz" for camera in ("st10", "st402", "stl1001"))
 #: All bits of the DECam CCD's bad-pixel mask but "near a star".
 DECAM_BAD = ~32
 #: ADU of a 90 s exposure for one count of the coadd (from zero point 30, to about 20%).
@@ -49,12 +52,15 @@ class Sources:
         Catalogues of footprints, as from `training.data.hits.write_footprints`.
     frames : tuple of `pathlib.Path`
         Real frames.
+    thin : tuple of `pathlib.Path`
+        Those of `THIN_FOOTPRINTS`.
     """
 
     ccd: Path | None = None
     coadd: Path | None = None
     hits: tuple = ()
     frames: tuple = ()
+    thin: tuple = ()
 
     @classmethod
     def find(cls, folder=None, hits=(), frames=()):
@@ -63,7 +69,7 @@ class Sources:
         Parameters
         ----------
         folder : path-like, optional
-            With `DECAM_CCD`, `DECAM_COADD` and `FOOTPRINTS`, or some of them.
+            With `DECAM_CCD`, `DECAM_COADD`, `FOOTPRINTS` and `THIN_FOOTPRINTS`, or some of them.
         hits : path-like or sequence of path-like
             Catalogues to use in place of the folder's.
         frames : sequence of path-like
@@ -74,12 +80,13 @@ class Sources:
         """
         found = {
             name: Path(folder) / name
-            for name in (DECAM_CCD, DECAM_COADD, FOOTPRINTS)
+            for name in (DECAM_CCD, DECAM_COADD, FOOTPRINTS, *THIN_FOOTPRINTS)
             if folder and (Path(folder) / name).is_file()
         }
         hits = [hits] if isinstance(hits, (str, os.PathLike)) else list(hits or ())
         hits = hits or [found[name] for name in (FOOTPRINTS,) if name in found]
-        return cls(found.get(DECAM_CCD), found.get(DECAM_COADD), tuple(map(Path, hits)), tuple(map(Path, frames)))
+        thin = tuple(found[name] for name in THIN_FOOTPRINTS if name in found)
+        return cls(found.get(DECAM_CCD), found.get(DECAM_COADD), tuple(map(Path, hits)), tuple(map(Path, frames)), thin)
 
     def missing(self):
         """Return a sentence for each source that is not there, on what is done without it.
@@ -98,8 +105,13 @@ class Sources:
             if not there
         ]
 
-    def description(self):
+    def description(self, hard=False):
         """Return what a network that is trained on these sources has seen, for its card.
+
+        Parameters
+        ----------
+        hard : bool
+            Whether skies are from `training.data.hard_skies`, too.
 
         Returns
         -------
@@ -108,8 +120,10 @@ class Sources:
         skies = ["DECam r sky (DES exposure 241238, CCD 1, amplifier B, rows 1-2560)"] * bool(self.ccd)
         skies += [f"real frames ({', '.join(path.name for path in self.frames)})"] * bool(self.frames)
         skies += ["single exposures simulated from a deep DECam g coadd"] * bool(self.coadd) + ["simulated skies"]
+        skies += ["simulated skies of narrow stars, spikes, cusps and noise with heavy tails"] * hard
         named = {FOOTPRINTS: "cosmic-ray footprints of LSST ITL sensor darks"}
         hits = [named.get(path.name, f"cosmic-ray footprints of {path.name}") for path in self.hits]
+        hits += ["cosmic-ray footprints of thin SBIG CCDs"] * bool(hard and self.thin)
         return (
             f"{_listed(skies)}; contaminated with {_listed([*hits, 'simulated hits'])}; "
             "saturated stars, bleed trails, bad columns and dead pixels added"
@@ -133,6 +147,8 @@ class Skies:
         Catalogues of footprints in place of the folder's.
     frames : sequence of path-like
         Further real frames, `training.data.frames.cleaned`; the split takes its part of their rows.
+    hard : float
+        Fraction of skies from `training.data.hard_skies`, half of them with hits of thin CCDs.
 
     Attributes
     ----------
@@ -140,6 +156,8 @@ class Skies:
     hits : list of `numpy.ndarray`
         Stamps of charge, electrons.  Simulated ones if no catalogue has any for this split;
         in training, half as many again.
+    thin_hits : list of `numpy.ndarray`
+        Those of the folder's catalogues of thin CCDs.
     ccd : `training.data.skies.Sky` or None
         This split's rows of the DECam CCD.
     frames : list of `training.data.skies.Sky`
@@ -148,13 +166,14 @@ class Skies:
         This split's columns of the deep coadd, counts.
     """
 
-    def __init__(self, split, data=None, hits=(), frames=()):
-        self.split = SPLITS.index(split)
+    def __init__(self, split, data=None, hits=(), frames=(), hard=0.0):
+        self.split, self.hard = SPLITS.index(split), hard
         self.sources = Sources.find(data, hits, frames)
         rng = np.random.default_rng([self.split, 20221])
         self.hits = [stamp for path in self.sources.hits for stamp in read_footprints(path, split)]
         if not self.hits or split == "train":
             self.hits += simulated_hits(len(self.hits) // 2 or 3000, rng.integers(2**31))
+        self.thin_hits = [stamp for path in self.sources.thin for stamp in read_footprints(path, split)]
         edges = SPLIT_EDGES[split]
         self.frames = _clean_frames(self.sources.frames, edges)
         self.ccd = _rows(_read_decam_ccd(self.sources.ccd), *edges) if self.sources.ccd else None
@@ -172,8 +191,13 @@ class Skies:
         """Noiseless simulated skies in electrons, each with the FWHM of its seeing."""
         return [star_field(np.random.default_rng([self.split, number])) for number in range(PLANES)]
 
+    @cached_property
+    def psfs(self):
+        """Point spread functions of the hard skies, each with its FWHM."""
+        return [draw_psf(np.random.default_rng([self.split, number, 20])) for number in range(PSFS)]
+
     def draw(self, rng, size):
-        """Draw a clean sky.
+        """Draw a clean sky, and the hits that go on such skies.
 
         Parameters
         ----------
@@ -183,8 +207,15 @@ class Skies:
 
         Returns
         -------
-        `training.data.skies.Sky`
+        sky : `training.data.skies.Sky`
+        hits : list of `numpy.ndarray`
         """
+        if self.hard and rng.random() < self.hard:
+            hits = self.thin_hits if self.thin_hits and rng.random() < 0.5 else self.hits
+            return hard_sky(rng, size, self.psfs), hits
+        return self._draw_sky(rng, size), self.hits
+
+    def _draw_sky(self, rng, size):
         kind = rng.choice(list(self.kinds), p=list(self.kinds.values()))
         if kind == "ccd":
             return self._draw_real(rng, size)

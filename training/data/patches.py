@@ -29,7 +29,7 @@ class Patches:
         self.skies, self.size, self.count, self.seed, self.scaling = skies, size, count, seed, scaling
         self.contaminate = CONTAMINATIONS[contamination]
         # Made before workers fork, so that they share them.
-        _ = skies.simulated
+        _ = skies.simulated, skies.psfs if skies.hard else None
 
     def __len__(self):
         return self.count
@@ -37,11 +37,11 @@ class Patches:
     def __getitem__(self, index):
         """Return (input, truth, weight), each (1, size, size) float32."""
         rng = np.random.default_rng([self.seed, index])
-        sky = self.skies.draw(rng, self.size)
+        sky, library = self.skies.draw(rng, self.size)
         # More hits than in any exposure; fewer in undersampled skies: how common hits are is learnt, too.
         most = 3 if sky.fwhm < UNDERSAMPLED else 9
         hits = rng.integers(0, most * self.size**2 // 128**2 + 1)
-        stamps = [self.skies.hits[i] for i in rng.integers(0, len(self.skies.hits), hits)]
+        stamps = [library[i] for i in rng.integers(0, len(library), hits)]
         scene = self.contaminate(sky, stamps, rng)
         sky = scene.sky
         add_defects(scene, rng)

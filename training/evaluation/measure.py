@@ -4,7 +4,7 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import find_objects, label, maximum_filter, sum_labels
+from scipy.ndimage import find_objects, label, maximum, maximum_filter, sum_labels
 
 from training.evaluation.metrics import at_rates, at_setting, bootstrap, operating_points, threshold_at
 from training.evaluation.scenes import lacking, make_scenes
@@ -13,8 +13,9 @@ from training.evaluation.scenes import lacking, make_scenes
 LEVELS = (30, 100, 300, 1000, 2000, 4000)
 #: Side of the regions that are drawn anew for the intervals, pixels.
 REGION = 128
-#: Bins of the completeness by object: charge in electrons, and length in pixels.
+#: Bins of the completeness by object: charge in electrons, length in pixels, and peak in units of the sky's noise.
 CHARGES, LENGTHS = (0, 500, 1000, 3000, 10000, np.inf), (0, 4, 8, 16, np.inf)
+PEAKS = (0, 3, 5, 10, np.inf)
 #: Charges in units of the sky noise, and the least S/N of a hit, from which something can be seen.
 MULTIPLES, FAINTEST = (1, 2, 3), 5
 _AROUND = np.ones((3, 3))
@@ -22,25 +23,27 @@ _AROUND = np.ones((3, 3))
 
 @dataclass
 class Objects:
-    """The hits of scenes, one by one: numbered planes, charge in electrons and length in pixels."""
+    """The hits of scenes: numbered planes, charge in electrons, length in pixels, peak in units of the noise."""
 
     numbers: list
     charge: np.ndarray
     length: np.ndarray
+    peak: np.ndarray
 
     @classmethod
     def of(cls, scenes):
         """Find the connected objects of the truth of scenes, numbered from 1 on through all of them."""
-        numbers, charges, lengths, first = [], [], [], 0
+        numbers, charges, lengths, peaks, first = [], [], [], [], 0
         for scene in scenes:
             plane, count = label(scene.truth & ~scene.sky.bad, _AROUND)
-            added = (scene.image - scene.sky.image) * np.float32(scene.sky.gain)
-            charges.append(sum_labels(added, plane, np.arange(1, count + 1)))
+            added, every = scene.image - scene.sky.image, np.arange(1, count + 1)
+            charges.append(sum_labels(added * np.float32(scene.sky.gain), plane, every))
+            peaks.append(maximum(added / np.float32(scene.sky.sigma), plane, every))
             # The dilation of the truth is a pixel on each side.
             lengths += [np.hypot(*(max(s.stop - s.start - 2, 1) for s in box)) for box in find_objects(plane)]
             numbers.append(np.where(plane > 0, plane + first, 0))
             first += count
-        return cls(numbers, np.concatenate(charges), np.array(lengths))
+        return cls(numbers, np.concatenate(charges), np.array(lengths), np.concatenate(peaks))
 
     def found(self, masks):
         """Return, for each object, whether any of its pixels is masked."""
@@ -127,8 +130,8 @@ class Result:
         Rates as in `training.evaluation.metrics`; ``objects``: the fraction of hits of which a pixel was found.
     samples : dict of str to `numpy.ndarray`
         Draws of the rates, from `training.evaluation.metrics.bootstrap`.
-    by_charge, by_length : list of (float, int)
-        From `completeness`, in `CHARGES` and `LENGTHS`.
+    by_charge, by_length, by_peak : list of (float, int)
+        From `completeness`, in `CHARGES`, `LENGTHS` and `PEAKS`.
     seconds : float
         Per million pixels.
     points : tuple of `numpy.ndarray`
@@ -142,6 +145,7 @@ class Result:
     samples: dict
     by_charge: list
     by_length: list
+    by_peak: list
     seconds: float
     points: tuple
     masks: list
@@ -183,6 +187,7 @@ def measure(name, scenes, peer, replicates=200):
         bootstrap(values, truth, np.concatenate(units), peer.threshold, replicates) if replicates else {},
         completeness(objects.charge, found, CHARGES),
         completeness(objects.length, found, LENGTHS),
+        completeness(objects.peak, found, PEAKS),
         seconds / sum(scene.image.size for scene in scenes) * 1e6,
         tuple(array[thin] for array in points),
         masks,

@@ -7,6 +7,7 @@ from crattn_stage.models.cards import load
 from crattn_stage.models.networks import restore
 from training.data.library import Skies
 from training.evaluation import figures, peers, tables
+from training.evaluation.empty import false_objects, lone_stars, masked_stars, noise_fields
 from training.evaluation.lco import FILTERS, read_test_set
 from training.evaluation.measure import flagged_stars, measure, visible
 from training.evaluation.real import CUTOUTS, FRAMES, describe, look, present
@@ -66,8 +67,18 @@ def accuracy(chosen, sources=None, count=4, scene_sets=(), lco=None, output=None
     scenes, stars = star_scenes()
     everyone = [*chosen, *peers.method(FILTER, levels=())]
     parts.append(tables.stars({peer.name: flagged_stars(peer, scenes, stars) for peer in everyone}))
+    parts.append(_empty(everyone))
     notes = ["\n".join(notes) + "\n"] if notes else []
     return _written("\n".join([*notes, tables.summary(everything), *parts]), output, ACCURACY)
+
+
+def _empty(everyone):
+    fields, kinds = noise_fields(), {"Gaussian": lone_stars(), "Moffat": lone_stars(beta=3.0)}
+    rows = {
+        peer.name: (false_objects(peer, fields), [masked_stars(peer, *field) for field in kinds.values()])
+        for peer in everyone
+    }
+    return tables.empty(rows, [field.name for field in fields], list(kinds))
 
 
 def default_sets(skies):

@@ -30,7 +30,7 @@ def make_scenes(skies, name, count, seed=0):
         Of the validation or test split.
     name : str
         One of `KINDS`, with a number behind a colon where it takes one: "r", "z",
-        "coadd:300", "frames", "sky:300", "stars:1.5", "galaxies".
+        "coadd:300", "frames", "sky:300", "stars:1.5", "galaxies", "thin:2.5".
     count : int
         Realisations of hits and, but for "r" and "frames", of noise.
     seed : int
@@ -54,8 +54,9 @@ def make_scenes(skies, name, count, seed=0):
     for realisation in range(count):
         rng = np.random.default_rng([seed, realisation, _number_of(name)])
         for sky in make(skies, rng, *value):
-            hits = rng.integers(0, len(skies.hits), round(DENSITY * sky.image.size / 1e6))
-            scenes.append(contaminate(sky, [skies.hits[i] for i in hits], rng, spread=0))
+            library = skies.thin_hits if kind == "thin" else skies.hits
+            hits = rng.integers(0, len(library), round(DENSITY * sky.image.size / 1e6))
+            scenes.append(contaminate(sky, [library[i] for i in hits], rng, spread=0))
     return scenes
 
 
@@ -77,6 +78,7 @@ def lacking(skies, name):
         "z": (skies.coadd, "there is no deep coadd in the data folder"),
         "coadd": (skies.coadd, "there is no deep coadd in the data folder"),
         "frames": (skies.frames or None, "no frames are given"),
+        "thin": (skies.thin_hits or None, "there are no footprints of thin CCDs in the data folder"),
     }
     there, reason = needs.get(name.partition(":")[0], (True, None))
     return reason if there is None else None
@@ -114,6 +116,12 @@ def _stars(skies, rng, fwhm=4.0):
     return [_star_field(rng, fwhm, SIDE)[0]]
 
 
+def _thin(skies, rng, fwhm=2.5):
+    """Return a simulated sky of a camera with a thin CCD, and a seeing in pixels."""
+    plane, _ = simulate_sky((SIDE, SIDE), rng, fwhm=fwhm, stars=1000)
+    return [_exposed(plane, rng, fwhm)]
+
+
 def _galaxies(skies, rng):
     """Return a simulated sky of which large galaxies light up a quarter."""
     return [_galaxy_field(rng, SIDE)]
@@ -128,9 +136,10 @@ KINDS = {
     "sky": _sky,
     "stars": _stars,
     "galaxies": _galaxies,
+    "thin": _thin,
 }
 #: Kinds that take a number.
-NUMBERED = ("coadd", "sky", "stars")
+NUMBERED = ("coadd", "sky", "stars", "thin")
 
 
 def _star_field(rng, fwhm, size):

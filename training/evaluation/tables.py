@@ -2,7 +2,8 @@
 
 import itertools
 
-from training.evaluation.measure import CHARGES, FAINTEST, LENGTHS, MULTIPLES
+from training.evaluation.empty import NEAR, WIDTHS
+from training.evaluation.measure import CHARGES, FAINTEST, LENGTHS, MULTIPLES, PEAKS
 from training.evaluation.metrics import interval
 from training.evaluation.scenes import LEAST_SN, SEEINGS
 
@@ -67,9 +68,13 @@ def accuracy(scenes, results):
         for r in results
     ]
     numbers = results[0]
-    third = [["number of hits", *(str(n) for _, n in numbers.by_charge + numbers.by_length), ""]]
+    third = [["number of hits", *(str(n) for _, n in numbers.by_charge + numbers.by_length + numbers.by_peak), ""]]
     third += [
-        [r.peer, *(f"{100 * share:.1f}" for share, _ in r.by_charge + r.by_length), f"{100 * r.row['objects']:.1f}"]
+        [
+            r.peer,
+            *(f"{100 * share:.1f}" for share, _ in r.by_charge + r.by_length + r.by_peak),
+            f"{100 * r.row['objects']:.1f}",
+        ]
         for r in results
     ]
     columns = ["method", "TPR at FPR 0.01%", "TPR at FPR 0.1%", "precision at TPR 95%"]
@@ -82,8 +87,8 @@ def accuracy(scenes, results):
                 second,
             ),
             table(
-                f"{scenes}: hits found, percent, by charge and by length",
-                ["method", *bins(CHARGES, "e"), *bins(LENGTHS, "px"), "all"],
+                f"{scenes}: hits found, percent, by charge, length and peak",
+                ["method", *bins(CHARGES, "e"), *bins(LENGTHS, "px"), *bins(PEAKS, "sigma"), "all"],
                 third,
             ),
         ]
@@ -187,3 +192,35 @@ def stars(rows):
     cells = [[name, *(f"{100 * share:.2f}" for share in shares)] for name, shares in rows.items()]
     title = f"Simulated star cores (S/N > {LEAST_SN}) masked, percent, by seeing (FWHM, pixels)"
     return table(title, ["method", *(f"{seeing:g}" for seeing in SEEINGS)], cells)
+
+
+def empty(rows, noise, stars):
+    """Return what methods mask in fields without a hit.
+
+    Parameters
+    ----------
+    rows : dict of str to (list, list of list)
+        Method -> objects per million pixels in each field of noise; and for each kind of stars the
+        fraction masked at each of `training.evaluation.empty.WIDTHS`.
+    noise, stars : list of str
+        Names of the fields, and of the kinds of stars.
+
+    Returns
+    -------
+    str
+    """
+    first = [[name, *(f"{count:.1f}" for count in counts)] for name, (counts, _) in rows.items()]
+    second = [
+        [name, *(f"{100 * share:.1f}" for shares in kinds for share in shares)] for name, (_, kinds) in rows.items()
+    ]
+    columns = [f"{kind} {width:g}" for kind in stars for width in WIDTHS]
+    return "\n".join(
+        [
+            table("Noise alone: objects masked per Mpx, hot pixels aside", ["method", *noise], first),
+            table(
+                f"Stars without hits: percent with a pixel masked within {NEAR:g} FWHM, by FWHM in pixels",
+                ["method", *columns],
+                second,
+            ),
+        ]
+    )
