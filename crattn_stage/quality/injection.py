@@ -5,13 +5,14 @@ level of the sky, hold no hits: what is found there is noise.
 """
 
 import zlib
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-from astropy.stats import binom_conf_interval
 from scipy.ndimage import binary_dilation, label
+
+from crattn_stage.detection.inputs import as_float32
+from crattn_stage.quality.summary import Injected
 
 #: Hits of held-out real footprints of thick and thin CCDs; ``python -m training.data.injection`` makes it.
 CATALOGUE = Path(__file__).with_name("injected_hits.npz")
@@ -27,36 +28,6 @@ SIGNIFICANT = 3.0
 SOURCE = 5.0
 
 
-@dataclass
-class Injected:
-    """Counts of hits that were added to a detector and found, and of what was found in its mirrored sky.
-
-    Attributes
-    ----------
-    faint, faint_found : int
-        Hits with a peak of 5 to 10 times the noise, and those found.
-    bright, bright_found : int
-        Hits with a higher peak.
-    on_sources, on_sources_found : int
-        Those of either kind that fell on a star or galaxy.
-    pixels, pixels_found : int
-        Their pixels above 3 times the noise, and those masked.
-    mirrored, mirrored_objects : int
-        Pixels of mirrored sky, and the objects found there.
-    """
-
-    faint: int = 0
-    faint_found: int = 0
-    bright: int = 0
-    bright_found: int = 0
-    on_sources: int = 0
-    on_sources_found: int = 0
-    pixels: int = 0
-    pixels_found: int = 0
-    mirrored: int = 0
-    mirrored_objects: int = 0
-
-
 def measure(model, image, searched, found, sections, sky, gains, threshold=None, count=None):
     """Add hits to windows of a detector and mask them again, and mask the windows mirrored.
 
@@ -68,7 +39,7 @@ def measure(model, image, searched, found, sections, sky, gains, threshold=None,
     ----------
     model : `crattn_stage.detection.model.CosmicRayModel`
     image : `numpy.ndarray`
-        2-D float32, ADU or electron.
+        2-D, ADU or electron.
     searched, found : `numpy.ndarray` of bool
         Pixels that could be searched, and its cosmic rays.
     sections : list of tuple of `slice`
@@ -86,7 +57,7 @@ def measure(model, image, searched, found, sections, sky, gains, threshold=None,
 
     Returns
     -------
-    `Injected`
+    `crattn_stage.quality.summary.Injected`
         Zeros where no window fits.  The same for the same image.
     """
     result = Injected()
@@ -114,24 +85,6 @@ def measure(model, image, searched, found, sections, sky, gains, threshold=None,
         result.mirrored += int(np.count_nonzero(~off[_INNER]))
         result.mirrored_objects += label(mask[_INNER], np.ones((3, 3)))[1]
     return result
-
-
-def interval(found, of):
-    """Return the 95% interval of a fraction.
-
-    Parameters
-    ----------
-    found, of : int
-
-    Returns
-    -------
-    low, high : float
-        0 and 1 if nothing was tried.
-    """
-    if not of:
-        return 0.0, 1.0
-    low, high = binom_conf_interval(found, of, confidence_level=0.95, interval="jeffreys")
-    return float(low), float(high)
 
 
 _INNER = (slice(MARGIN, SIDE - MARGIN),) * 2
@@ -168,7 +121,7 @@ class _Cut:
     """A window of a detector, and the charge that is added to it."""
 
     def __init__(self, image, bad, found, sky, gain):
-        self.image, self.bad, self.found, self.sky, self.gain = np.float32(image), bad, found, sky, gain
+        self.image, self.bad, self.found, self.sky, self.gain = as_float32(image), bad, found, sky, gain
         self.charge = np.zeros_like(self.image)
         above = np.nan_to_num(self.image - sky.level)
         self.sources = above > SOURCE * sky.sigma
