@@ -20,6 +20,7 @@ CATALOGUE = Path(__file__).with_name("injected_hits.npz")
 INJECTIONS, FRACTION = 128, 0.06
 #: Side of a window, its margin (more than any network sees), and hits in it: one in each quarter.
 SIDE, MARGIN, QUARTERS = 128, 24, 4
+QUARTER = (SIDE - 2 * MARGIN) // 2
 #: Peaks in units of the noise that split faint hits from bright ones; fainter ones are not added.
 FAINT, BRIGHT = 5.0, 10.0
 #: Pixels of a hit that matter, in units of the noise.
@@ -67,6 +68,14 @@ def measure(model, image, searched, found, sections, sky, gains, threshold=None,
     windows = _windows(image.shape, searched, sections, sky, -(-count // QUARTERS), rng)
     if not windows:
         return result
+    # Damaged files hold values that overflow.
+    with np.errstate(over="ignore", invalid="ignore"):
+        _look_again(result, model, image, searched, found, sky, gains, threshold, windows, rng)
+    return result
+
+
+def _look_again(result, model, image, searched, found, sky, gains, threshold, windows, rng):
+    """Add hits to windows, mask them, and mask them mirrored; count."""
     cut = [_Cut(image[w], ~searched[w], found[w], sky[a], gains[a]) for a, w in windows]
     truths = [one.add_hits(rng) for one in cut]
     again = _mask(model, [one.image + one.charge for one in cut], [one.bad for one in cut], cut, threshold)
@@ -84,7 +93,6 @@ def measure(model, image, searched, found, sections, sky, gains, threshold=None,
     for off, mask in zip(blank, _mask(model, mirrored, blank, cut, threshold), strict=True):
         result.mirrored += int(np.count_nonzero(~off[_INNER]))
         result.mirrored_objects += label(mask[_INNER], np.ones((3, 3)))[1]
-    return result
 
 
 _INNER = (slice(MARGIN, SIDE - MARGIN),) * 2
@@ -102,7 +110,7 @@ def _windows(shape, searched, sections, sky, count, rng):
     places = [
         (number, row, column)
         for number, (rows, columns) in enumerate(sections)
-        if sky[number] is not None
+        if sky[number] is not None and sky[number].sigma > 0
         for row in range(rows.start, rows.stop - SIDE + 1, SIDE)
         for column in range(columns.start, columns.stop - SIDE + 1, SIDE)
     ]
@@ -130,15 +138,12 @@ class _Cut:
     def add_hits(self, rng):
         """Add a hit to each quarter where one fits; return peak S/N, whether it is on a source, and its pixels."""
         hits = []
-        half = (SIDE - 2 * MARGIN) // 2
-        for top, left in ((MARGIN + half * i, MARGIN + half * j) for i in (0, 1) for j in (0, 1)):
+        for top, left in ((MARGIN + QUARTER * i, MARGIN + QUARTER * j) for i in (0, 1) for j in (0, 1)):
             stamp = _catalogue()[rng.integers(len(_catalogue()))]
             stamp = np.rot90(stamp, rng.integers(4))
             stamp = stamp[::-1] if rng.random() < 0.5 else stamp
             scaled, peak = rng.random() < 0.5 or not self.gain, rng.uniform(FAINT, BRIGHT)
-            if max(stamp.shape) > half - 2:
-                continue
-            row, column = (start + rng.integers(half - n) for start, n in zip((top, left), stamp.shape, strict=True))
+            row, column = (start + rng.integers(QUARTER - n) for start, n in zip((top, left), stamp.shape, strict=True))
             where = slice(row, row + stamp.shape[0]), slice(column, column + stamp.shape[1])
             if (self.bad | self.found)[where][stamp > 0].any():
                 continue
