@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.inputs import GAIN, READ_NOISE, SKY
 from crattn_stage import load_model
 from crattn_stage.detection.preprocessing import measure_sky
-from crattn_stage.quality.injection import interval, measure
+from crattn_stage.quality.injection import measure
 from crattn_stage.simulation.hits import scatter_hits, simulate_hit
 from crattn_stage.simulation.skies import expose, simulate_sky
 
@@ -42,8 +42,7 @@ def main(model, frames, hits, truth, fwhm):
     result = {"model": model, "frames": frames, "hits": hits, "fwhm": fwhm}
     for kind in KINDS:
         found, of = (sum(getattr(one, name) for one in others) for name in (f"{kind}_found", kind))
-        intervals = [interval(getattr(one, f"{kind}_found"), getattr(one, kind)) for one in own]
-        held = sum(low <= found / of <= high for low, high in intervals)
+        held = sum(low <= found / of <= high for low, high in (one.interval(kind) for one in own))
         result[kind] = {"truth": round(found / of, 4), "of": of, "held": round(held / frames, 3)}
     click.echo(json.dumps(result, indent=2))
 

@@ -168,6 +168,10 @@ class Run(Base):
     fraction: Mapped[float | None]
     rate: Mapped[float | None]
     star_fraction: Mapped[float | None]
+    #: Of hits that were added to the frame, and objects per million pixels of its mirrored sky.
+    faint_completeness: Mapped[float | None]
+    bright_completeness: Mapped[float | None]
+    noise_objects: Mapped[float | None]
     verdict: Mapped[str | None] = mapped_column(String(10))
     reason: Mapped[str | None] = mapped_column(Text)
     megapixels: Mapped[float | None]

@@ -19,6 +19,7 @@ from crattn_stage.products.growth import grow
 from crattn_stage.products.protect import protected_pixels, read_areas
 from crattn_stage.products.settings import DEFAULT, MaskSettings
 from crattn_stage.quality.cards import header_cards
+from crattn_stage.quality.injection import measure
 from crattn_stage.quality.star_cores import star_cores
 from crattn_stage.quality.summary import BORDER, Detection, Summary, count_hits, total
 
@@ -192,7 +193,7 @@ class AttentionCRStage(Stage):
                 marks = Marks(np.flatnonzero(found).astype(np.int32))
                 frame.mark(extension, marks)
                 seen = ccd.data, amplifiers, area, searched, found, sky, saved
-                judged = marks, pool.submit(judge, extension.name, *seen)
+                judged = marks, pool.submit(self._judge, threshold, settings.injections, extension.name, *seen)
             finish(*judged)
         summary = total(d.summary for d in frame.detections)
         if not summary.searched:
@@ -203,6 +204,16 @@ class AttentionCRStage(Stage):
         frame.cards = header_cards(summary, seconds, provenance)
         frame.history = history(summary, provenance)
         return frame
+
+    def _judge(self, threshold, injections, name, image, amplifiers, area, searched, found, sky, saved):
+        """Return what `judge` does, with what is found of hits that are added."""
+        detection = judge(name, image, amplifiers, area, searched, found, sky, saved)
+        if injections != 0:
+            sections, gains = [a.section for a in amplifiers], [a.gain for a in amplifiers]
+            detection.summary.injected = measure(
+                self.model, image, searched, found, sections, sky, gains, threshold, injections
+            )
+        return detection
 
     def threshold_for(self, profile):
         """Return the threshold for frames of a camera: the user's, the camera's, or the model card's.

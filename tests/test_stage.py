@@ -1,4 +1,5 @@
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ from conftest import sky_image, with_track
 
 from crattn_stage.errors import FrameError
 from crattn_stage.fits.frame import ObservationFrame
-from crattn_stage.stage import Stage
+from crattn_stage.products.settings import MaskSettings
+from crattn_stage.stage import AttentionCRStage, Stage
 
 
 def test_a_frame_is_marked_and_described(stage, frame_file):
@@ -62,6 +64,18 @@ def test_a_dead_detector_does_not_cost_the_exposure(stage, tmp_path, value):
     assert (dead["L1STATCR"][0], dead["CRQC"][0]) == (0, "FAIL")
     assert (alive["L1STATCR"][0], alive["CRNHIT"][0]) == (1, 1)
     assert frame.notes == ["no good pixel in N1"]
+
+
+def test_a_frame_carries_the_completeness_of_its_mask(stage, tmp_path):
+    fits.writeto(tmp_path / "f.fits", sky_image((512, 640)), fits.Header({"GAIN": 4.0}))
+    with ObservationFrame(tmp_path / "f.fits") as frame:
+        cards = {keyword: value for keyword, (value, _) in stage.do_stage(frame).cards.items()}
+    assert cards["CRNINJ"] >= 10 and cards["CRCMPL10"] == 1 and cards["CRNOISE"] == 0
+    assert cards["CRCM10LO"] < 1 == cards["CRCM10HI"] and cards["CRCM5LO"] <= cards["CRCMPL5"] <= cards["CRCM5HI"]
+    without = AttentionCRStage(replace(stage.runtime_context, masks=MaskSettings(injections=0)))
+    with ObservationFrame(tmp_path / "f.fits") as frame:
+        cards = without.do_stage(frame).cards
+    assert all(cards[keyword][0] is None for keyword in ("CRNINJ", "CRCMPL5", "CRCM5LO", "CRCMPL10", "CRNOISE"))
 
 
 def test_saturated_stars_are_not_masked(stage, tmp_path):

@@ -45,7 +45,7 @@ def _judge_night(url, night, json_path, html_path):
     report = with_database(url, lambda url: judge_night(open_database(url), night))
     if not report.frames:
         raise CrattnError(f"the database knows no frames of night {night}")
-    titles = "".join(f"{title:>10}" for title in ("hits", "/cm2/min", "pixels", "stars"))
+    titles = "".join(f"{title:>10}" for title in ("hits", "/cm2/min", "pixels", "stars", "complete", "noise/Mpx"))
     click.echo(f"{'':5}{titles}")
     for frame in report.frames:
         cells = [
@@ -53,6 +53,8 @@ def _judge_night(url, night, json_path, html_path):
             _cell(frame.rate, ".2f"),
             _cell(frame.fraction, ".4%"),
             _cell(frame.star_fraction, ".2%"),
+            _cell(frame.bright_completeness, ".0%"),
+            _cell(frame.noise_objects, ".1f"),
         ]
         numbers = "".join(f"{cell:>10}" for cell in cells)
         said = printable(f"{Path(frame.path).name}  {'; '.join(frame.reasons)}")

@@ -14,6 +14,9 @@ class MaskSettings:
 
     Attributes
     ----------
+    injections : int or None
+        Hits added to each detector to measure what the mask finds, as for `crattn_stage.quality.injection.measure`;
+        0 for none.  The mask does not depend on it, so that it is not recorded.
     grow : int or None
         Pixels by which a mask is grown on all sides; the camera profile's if None, and 0 without one.
     grow_threshold : float or None
@@ -24,6 +27,7 @@ class MaskSettings:
         Files of areas in which nothing is flagged, as for `crattn_stage.products.protect.read_areas`.
     """
 
+    injections: int | None = None
     grow: int | None = None
     grow_threshold: float | None = None
     mask_extension: bool = False

@@ -34,6 +34,27 @@ def _rounded(value, digits):
     return None if value is None else round(value, digits)
 
 
+def _completeness(keyword, short, kind, range_, meaning):
+    """Return the cards of the completeness of a kind of added hits, and its 95% interval."""
+
+    def bound(index):
+        return lambda s, t, p: round(s.injected.interval(kind)[index], 4) if getattr(s.injected, kind) else None
+
+    unit = "fraction, 0 to 1"
+    return (
+        HeaderCard(
+            keyword,
+            f"completeness of added hits, {range_}",
+            unit,
+            f"Fraction of added hits {meaning} that was found; empty if none were added.",
+            lambda s, t, p: _rounded(s.injected.completeness(kind), 4),
+            is_checked=False,
+        ),
+        HeaderCard(f"{short}LO", "its 95% interval: lower", unit, "Its 95% interval.", bound(0), is_checked=False),
+        HeaderCard(f"{short}HI", "its 95% interval: upper", unit, "Its 95% interval.", bound(1), is_checked=False),
+    )
+
+
 CARDS = (
     HeaderCard(
         "L1STATCR",
@@ -115,6 +136,33 @@ CARDS = (
         "fraction, 0 to 1",
         "Fraction of stars whose peak, or a ring around it, is masked; empty if there are no stars.",
         lambda s, t, p: _rounded(s.star_fraction, 5),
+    ),
+    *_completeness("CRCMPL5", "CRCM5", "faint", "peak S/N 5-10", "with a peak of 5 to 10 times the noise"),
+    *_completeness("CRCMPL10", "CRCM10", "bright", "peak S/N > 10", "with a peak above 10 times the noise"),
+    HeaderCard(
+        "CRCMPPIX",
+        "fraction of added hit pixels > 3 sigma masked",
+        "fraction, 0 to 1",
+        "Fraction of the pixels of added hits above 3 times the noise that was masked; empty if none were added.",
+        lambda s, t, p: _rounded(s.injected.completeness("pixels"), 4),
+        is_checked=False,
+    ),
+    HeaderCard(
+        "CRNINJ",
+        "hits added to measure completeness",
+        "count",
+        "Hits that were added to a copy of parts of the image and looked for.",
+        lambda s, t, p: s.injected.faint + s.injected.bright or None,
+        is_checked=False,
+    ),
+    HeaderCard(
+        "CRNOISE",
+        "[Mpix-1] objects found in its mirrored sky",
+        "per million pixels",
+        "Objects found per million pixels of sky mirrored about its level, where there are no hits: how many objects "
+        "of the mask are noise; empty if not measured.",
+        lambda s, t, p: _rounded(s.injected.noise_objects, 1),
+        is_checked=False,
     ),
     HeaderCard(
         "CRQC",

@@ -5,13 +5,14 @@ level of the sky, hold no hits: what is found there is noise.
 """
 
 import zlib
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-from astropy.stats import binom_conf_interval
 from scipy.ndimage import binary_dilation, label
+
+from crattn_stage.detection.inputs import as_float32
+from crattn_stage.quality.summary import Injected
 
 #: Hits of held-out real footprints of thick and thin CCDs; ``python -m training.data.injection`` makes it.
 CATALOGUE = Path(__file__).with_name("injected_hits.npz")
@@ -19,42 +20,13 @@ CATALOGUE = Path(__file__).with_name("injected_hits.npz")
 INJECTIONS, FRACTION = 128, 0.06
 #: Side of a window, its margin (more than any network sees), and hits in it: one in each quarter.
 SIDE, MARGIN, QUARTERS = 128, 24, 4
+QUARTER = (SIDE - 2 * MARGIN) // 2
 #: Peaks in units of the noise that split faint hits from bright ones; fainter ones are not added.
 FAINT, BRIGHT = 5.0, 10.0
 #: Pixels of a hit that matter, in units of the noise.
 SIGNIFICANT = 3.0
 #: Above this many times the noise of the sky the frame itself has a source.
 SOURCE = 5.0
-
-
-@dataclass
-class Injected:
-    """Counts of hits that were added to a detector and found, and of what was found in its mirrored sky.
-
-    Attributes
-    ----------
-    faint, faint_found : int
-        Hits with a peak of 5 to 10 times the noise, and those found.
-    bright, bright_found : int
-        Hits with a higher peak.
-    on_sources, on_sources_found : int
-        Those of either kind that fell on a star or galaxy.
-    pixels, pixels_found : int
-        Their pixels above 3 times the noise, and those masked.
-    mirrored, mirrored_objects : int
-        Pixels of mirrored sky, and the objects found there.
-    """
-
-    faint: int = 0
-    faint_found: int = 0
-    bright: int = 0
-    bright_found: int = 0
-    on_sources: int = 0
-    on_sources_found: int = 0
-    pixels: int = 0
-    pixels_found: int = 0
-    mirrored: int = 0
-    mirrored_objects: int = 0
 
 
 def measure(model, image, searched, found, sections, sky, gains, threshold=None, count=None):
@@ -68,7 +40,7 @@ def measure(model, image, searched, found, sections, sky, gains, threshold=None,
     ----------
     model : `crattn_stage.detection.model.CosmicRayModel`
     image : `numpy.ndarray`
-        2-D float32, ADU or electron.
+        2-D, ADU or electron.
     searched, found : `numpy.ndarray` of bool
         Pixels that could be searched, and its cosmic rays.
     sections : list of tuple of `slice`
@@ -86,7 +58,7 @@ def measure(model, image, searched, found, sections, sky, gains, threshold=None,
 
     Returns
     -------
-    `Injected`
+    `crattn_stage.quality.summary.Injected`
         Zeros where no window fits.  The same for the same image.
     """
     result = Injected()
@@ -96,6 +68,14 @@ def measure(model, image, searched, found, sections, sky, gains, threshold=None,
     windows = _windows(image.shape, searched, sections, sky, -(-count // QUARTERS), rng)
     if not windows:
         return result
+    # Damaged files hold values that overflow.
+    with np.errstate(over="ignore", invalid="ignore"):
+        _look_again(result, model, image, searched, found, sky, gains, threshold, windows, rng)
+    return result
+
+
+def _look_again(result, model, image, searched, found, sky, gains, threshold, windows, rng):
+    """Add hits to windows, mask them, and mask them mirrored; count."""
     cut = [_Cut(image[w], ~searched[w], found[w], sky[a], gains[a]) for a, w in windows]
     truths = [one.add_hits(rng) for one in cut]
     again = _mask(model, [one.image + one.charge for one in cut], [one.bad for one in cut], cut, threshold)
@@ -113,25 +93,6 @@ def measure(model, image, searched, found, sections, sky, gains, threshold=None,
     for off, mask in zip(blank, _mask(model, mirrored, blank, cut, threshold), strict=True):
         result.mirrored += int(np.count_nonzero(~off[_INNER]))
         result.mirrored_objects += label(mask[_INNER], np.ones((3, 3)))[1]
-    return result
-
-
-def interval(found, of):
-    """Return the 95% interval of a fraction.
-
-    Parameters
-    ----------
-    found, of : int
-
-    Returns
-    -------
-    low, high : float
-        0 and 1 if nothing was tried.
-    """
-    if not of:
-        return 0.0, 1.0
-    low, high = binom_conf_interval(found, of, confidence_level=0.95, interval="jeffreys")
-    return float(low), float(high)
 
 
 _INNER = (slice(MARGIN, SIDE - MARGIN),) * 2
@@ -149,7 +110,7 @@ def _windows(shape, searched, sections, sky, count, rng):
     places = [
         (number, row, column)
         for number, (rows, columns) in enumerate(sections)
-        if sky[number] is not None
+        if sky[number] is not None and sky[number].sigma > 0
         for row in range(rows.start, rows.stop - SIDE + 1, SIDE)
         for column in range(columns.start, columns.stop - SIDE + 1, SIDE)
     ]
@@ -168,7 +129,7 @@ class _Cut:
     """A window of a detector, and the charge that is added to it."""
 
     def __init__(self, image, bad, found, sky, gain):
-        self.image, self.bad, self.found, self.sky, self.gain = np.float32(image), bad, found, sky, gain
+        self.image, self.bad, self.found, self.sky, self.gain = as_float32(image), bad, found, sky, gain
         self.charge = np.zeros_like(self.image)
         above = np.nan_to_num(self.image - sky.level)
         self.sources = above > SOURCE * sky.sigma
@@ -177,15 +138,12 @@ class _Cut:
     def add_hits(self, rng):
         """Add a hit to each quarter where one fits; return peak S/N, whether it is on a source, and its pixels."""
         hits = []
-        half = (SIDE - 2 * MARGIN) // 2
-        for top, left in ((MARGIN + half * i, MARGIN + half * j) for i in (0, 1) for j in (0, 1)):
+        for top, left in ((MARGIN + QUARTER * i, MARGIN + QUARTER * j) for i in (0, 1) for j in (0, 1)):
             stamp = _catalogue()[rng.integers(len(_catalogue()))]
             stamp = np.rot90(stamp, rng.integers(4))
             stamp = stamp[::-1] if rng.random() < 0.5 else stamp
             scaled, peak = rng.random() < 0.5 or not self.gain, rng.uniform(FAINT, BRIGHT)
-            if max(stamp.shape) > half - 2:
-                continue
-            row, column = (start + rng.integers(half - n) for start, n in zip((top, left), stamp.shape, strict=True))
+            row, column = (start + rng.integers(QUARTER - n) for start, n in zip((top, left), stamp.shape, strict=True))
             where = slice(row, row + stamp.shape[0]), slice(column, column + stamp.shape[1])
             if (self.bad | self.found)[where][stamp > 0].any():
                 continue

@@ -31,6 +31,8 @@ class Judged:
     hits, pixels : int or None
     fraction, rate, star_fraction : float or None
         As in the header; the rate in hits per cm2 per minute.
+    faint_completeness, bright_completeness, noise_objects : float or None
+        Of hits that were added to the frame, and objects per million pixels of its mirrored sky.
     usual_rate : float or None
         Median of the camera's other nights, or of this one where they are few.
     attempts : int
@@ -53,6 +55,9 @@ class Judged:
     fraction: float | None
     rate: float | None
     star_fraction: float | None
+    faint_completeness: float | None
+    bright_completeness: float | None
+    noise_objects: float | None
     usual_rate: float | None
     attempts: int
 
@@ -136,7 +141,21 @@ def _judged(run, usual):
         if run.model.is_bad:
             reasons.append(("FAIL", f"masked by {run.model.name} {run.model.sha256[:8]}, which was retired as bad"))
     verdict = max((level for level, _ in reasons), key=LEVELS.index, default="PASS")
-    columns = ("status", "engine", "version", "threshold", "hits", "pixels", "fraction", "rate", "attempts")
+    columns = (
+        *(
+            "status",
+            "engine",
+            "version",
+            "threshold",
+            "attempts",
+            "hits",
+            "pixels",
+            "fraction",
+            "rate",
+            "star_fraction",
+        ),
+        *("faint_completeness", "bright_completeness", "noise_objects"),
+    )
     return Judged(
         path=run.frame.path,
         output=run.output_path,
@@ -146,7 +165,6 @@ def _judged(run, usual):
         reasons=[why for _, why in reasons],
         model=run.model.name,
         sha256=run.model.sha256,
-        star_fraction=run.star_fraction,
         usual_rate=usual,
         **{name: getattr(run, name) for name in columns},
     )

@@ -80,6 +80,25 @@ def hit_rate(summary, seconds):
     return least, f"{rate:.0f} hits per cm2 per minute"
 
 
+@rule("CRCMPL10", warn=0.05, fail=0.30)
+def missed_hits(summary, seconds):
+    """Few bright hits are missed. The completeness is the upper end of its 95% interval."""
+    if not summary.injected.bright:
+        return None
+    _, high = summary.injected.interval("bright")
+    return 1 - high, f"only {summary.injected.completeness('bright'):.0%} of bright hits that were added"
+
+
+@rule("CRNOISE", warn=10.0, fail=1000.0)
+def noise(summary, seconds):
+    """Little noise is masked. 3 standard deviations of the count are subtracted first."""
+    injected = summary.injected
+    if not injected.mirrored:
+        return None
+    least = max(0.0, injected.mirrored_objects - 3 * injected.mirrored_objects**0.5) / injected.mirrored * 1e6
+    return least, f"noise, some {injected.noise_objects:.0f} objects per million pixels"
+
+
 def verdict(summary, seconds=None):
     """Judge a mask by all rules.
 

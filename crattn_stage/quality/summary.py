@@ -10,6 +10,80 @@ BORDER = 4
 
 
 @dataclass
+class Injected:
+    """Hits that were added to a detector and looked for, and what was found in its mirrored sky.
+
+    Attributes
+    ----------
+    faint, faint_found : int
+        Hits with a peak of 5 to 10 times the noise, and those found.
+    bright, bright_found : int
+        Hits with a higher peak.
+    on_sources, on_sources_found : int
+        Those of either kind that fell on a star or galaxy.
+    pixels, pixels_found : int
+        Their pixels above 3 times the noise, and those masked.
+    mirrored, mirrored_objects : int
+        Pixels of mirrored sky, and the objects found there.
+    """
+
+    faint: int = 0
+    faint_found: int = 0
+    bright: int = 0
+    bright_found: int = 0
+    on_sources: int = 0
+    on_sources_found: int = 0
+    pixels: int = 0
+    pixels_found: int = 0
+    mirrored: int = 0
+    mirrored_objects: int = 0
+
+    def __add__(self, other):
+        return Injected(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Injected)))
+
+    def completeness(self, kind):
+        """Return the fraction that was found.
+
+        Parameters
+        ----------
+        kind : {"faint", "bright", "on_sources", "pixels"}
+
+        Returns
+        -------
+        float or None
+            None if nothing was tried.
+        """
+        tried = getattr(self, kind)
+        return getattr(self, f"{kind}_found") / tried if tried else None
+
+    def interval(self, kind):
+        """Return the 95% interval (Jeffreys) of the fraction that is found.
+
+        Parameters
+        ----------
+        kind
+            As for `completeness`.
+
+        Returns
+        -------
+        low, high : float
+            0 and 1 if nothing was tried.
+        """
+        from astropy.stats import binom_conf_interval
+
+        tried = getattr(self, kind)
+        if not tried:
+            return 0.0, 1.0
+        low, high = binom_conf_interval(getattr(self, f"{kind}_found"), tried, 0.95, interval="jeffreys")
+        return float(low), float(high)
+
+    @property
+    def noise_objects(self):
+        """Objects per million pixels of mirrored sky, or None without any."""
+        return self.mirrored_objects / self.mirrored * 1e6 if self.mirrored else None
+
+
+@dataclass
 class Summary:
     """What was found on a detector, an amplifier or a whole frame.
 
@@ -29,6 +103,7 @@ class Summary:
         Pixels not masked since they lie in an area that the user protects.
     border_pixels, border_searched : int
         Of `pixels` and `searched`, those within `BORDER` pixels of the amplifier's border.
+    injected : `Injected`
     """
 
     pixels: int = 0
@@ -40,6 +115,7 @@ class Summary:
     protected: int = 0
     border_pixels: int = 0
     border_searched: int = 0
+    injected: Injected = field(default_factory=Injected)
 
     @property
     def fraction(self):
@@ -116,7 +192,9 @@ def total(summaries):
     """
     summaries = list(summaries)
     areas = [s.area for s in summaries]
+    counts = [f.name for f in fields(Summary) if f.name not in ("area", "injected")]
     return Summary(
         area=None if None in areas else sum(areas),
-        **{f.name: sum(getattr(s, f.name) for s in summaries) for f in fields(Summary) if f.name != "area"},
+        injected=sum((s.injected for s in summaries), Injected()),
+        **{name: sum(getattr(s, name) for s in summaries) for name in counts},
     )

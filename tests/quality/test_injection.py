@@ -5,6 +5,7 @@ from conftest import sky_image
 from crattn_stage import load_model
 from crattn_stage.detection.preprocessing import Sky, measure_sky
 from crattn_stage.quality import injection
+from crattn_stage.quality.summary import Injected
 
 SHAPE, SIGMA, GAIN = (512, 640), 8.0, 4.0
 WHOLE = [np.s_[0:512, 0:640]]
@@ -62,11 +63,11 @@ def test_nothing_is_added_to_bad_pixels_and_hits():
         # Only hits of two rows fit.
         assert result.faint + result.bright < 30
     dead = np.zeros(SHAPE, bool)
-    assert measured(Cut(5), image, searched=dead) == injection.Injected()
+    assert measured(Cut(5), image, searched=dead) == Injected()
     small = np.s_[0:60, 0:60]
     sky = [Sky(300.0, 8.0)]
     args = image[small], ~flagged[small], flagged[small], [small], sky, [GAIN]
-    assert injection.measure(Cut(5), *args) == injection.Injected()
+    assert injection.measure(Cut(5), *args) == Injected()
 
 
 def test_shipped_model_finds_bright_hits_and_noise_is_told_from_hits():
@@ -78,6 +79,7 @@ def test_shipped_model_finds_bright_hits_and_noise_is_told_from_hits():
 
 
 def test_interval():
-    low, high = injection.interval(45, 50)
+    low, high = Injected(faint=50, faint_found=45).interval("faint")
     assert 0.78 < low < 0.81 and 0.95 < high < 0.97
-    assert injection.interval(0, 0) == (0, 1) and injection.interval(50, 50)[1] == pytest.approx(1)
+    assert Injected().interval("faint") == (0, 1)
+    assert Injected(bright=50, bright_found=50).interval("bright")[1] == pytest.approx(1)
