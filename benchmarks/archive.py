@@ -6,6 +6,7 @@ the real code; and ``models frames``, which lists all of them.  Prints JSON.
 """
 
 import json
+import math
 import resource
 import tempfile
 import time
@@ -13,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
-from sqlalchemy import insert, text
+from sqlalchemy import Integer, String, cast, func, insert, literal, select, text
 
 from calibration_dbs import provenance, runs
 from calibration_dbs.database import connect, upgrade, writing
@@ -22,28 +23,51 @@ from crattn_stage.nights.headers import FrameInfo
 from crattn_stage.nights.plan import describe_model, plan, submit
 from crattn_stage.quality.night_report import judge_night
 
-#: Frames of a night, rows written at once, and frames that are claimed in a round.
+#: Frames of a night, runs that are made one by one, and frames that are claimed in a round.
 NIGHTLY, PAGE, CLAIMS = 150, 5000, 50
 FIRST_NIGHT = datetime(2013, 1, 1, tzinfo=UTC)
 
 
 def fill(database, count):
-    """Fill a database with succeeded runs of four cameras, by nights of `NIGHTLY` frames."""
+    """Fill a database with at least so many succeeded runs of four cameras, by nights of `NIGHTLY` frames.
+
+    The first ones are made here, and then doubled by the database, with years, paths and sums of their own.
+    """
     with writing(database) as session:
         model = provenance.model_row(session, describe_model()).id
-    for start in range(0, count, PAGE):
-        numbers = range(start + 1, min(start + PAGE, count) + 1)
+    doublings = max(0, math.ceil(math.log2(count / PAGE)))
+    size = -(-count // 2**doublings)
+    numbers = range(1, size + 1)
+    with writing(database) as session:
+        session.execute(insert(Frame), [_frame(n) for n in numbers])
+        session.execute(insert(Run), [_run(n, model) for n in numbers])
+        amplifiers = {"extension": "SCI", "name": "", "pixels": 900, "searched": 10**6, "hits": 100}
+        session.execute(insert(Amplifier), [{"run_id": n, **amplifiers} for n in numbers])
+    for step in range(doublings):
+        mark, years = literal("ghijklmnopqrstuvwxyz"[step]), 10000 * 2**step
+        night = cast(cast(Frame.night, Integer) + years, String)
+        sums = {
+            name: func.substr(getattr(Run, name), 1, step) + mark + func.substr(getattr(Run, name), step + 2)
+            for name in ("input_sha256", "output_sha256")
+        }
+        paths = {name: getattr(Run, name) + mark for name in ("target", "output_path")}
         with writing(database) as session:
-            session.execute(insert(Frame), [_frame(n) for n in numbers])
-            session.execute(insert(Run), [_run(n, model) for n in numbers])
-            amplifiers = {"extension": "SCI", "name": "", "pixels": 900, "searched": 10**6, "hits": 100}
-            session.execute(insert(Amplifier), [{"run_id": n, **amplifiers} for n in numbers])
+            _double(session, Frame, Frame.id <= size, id=Frame.id + size, path=Frame.path + mark, night=night)
+            _double(session, Run, Run.id <= size, id=Run.id + size, frame_id=Run.frame_id + size, **sums, **paths)
+            _double(session, Amplifier, Amplifier.run_id <= size, id=None, run_id=Amplifier.run_id + size)
+        size *= 2
     with database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         for table in ("frames", "runs"):
             if database.dialect.name == "postgresql":
                 last = f"greatest((select max(id) from {table}), 1)"
                 connection.execute(text(f"select setval(pg_get_serial_sequence('{table}', 'id'), {last})"))
         connection.execute(text("analyze"))
+
+
+def _double(session, table, which, **changes):
+    columns = {column.name: changes.get(column.name, column) for column in table.__table__.columns}
+    columns = {name: column for name, column in columns.items() if column is not None}
+    session.execute(insert(table).from_select(list(columns), select(*columns.values()).where(which)))
 
 
 def _night(number):
