@@ -1,20 +1,20 @@
 """What the database costs in an archive of a million runs.
 
-``python -m benchmarks.archive`` times planning, queueing, claiming, ``trace``,
-``qa`` and ``models frames`` in an empty database and in one filled with runs,
-by the real code.  Prints JSON.
+``python -m benchmarks.archive`` times planning, queueing, claiming, ``trace`` and
+``qa`` of a night in an empty database and, in turn, in one filled with runs, by
+the real code; and ``models frames``, which lists all of them.  Prints JSON.
 """
 
 import json
+import math
 import resource
-import statistics
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
-from sqlalchemy import insert, text
+from sqlalchemy import Integer, String, cast, func, insert, literal, select, text
 
 from calibration_dbs import provenance, runs
 from calibration_dbs.database import connect, upgrade, writing
@@ -23,28 +23,51 @@ from crattn_stage.nights.headers import FrameInfo
 from crattn_stage.nights.plan import describe_model, plan, submit
 from crattn_stage.quality.night_report import judge_night
 
-#: Frames of a night, and rows written at once.
-NIGHTLY, PAGE = 150, 5000
+#: Frames of a night, runs that are made one by one, and frames that are claimed in a round.
+NIGHTLY, PAGE, CLAIMS = 150, 5000, 50
 FIRST_NIGHT = datetime(2013, 1, 1, tzinfo=UTC)
 
 
 def fill(database, count):
-    """Fill a database with succeeded runs of four cameras, by nights of `NIGHTLY` frames."""
+    """Fill a database with at least so many succeeded runs of four cameras, by nights of `NIGHTLY` frames.
+
+    The first ones are made here, and then doubled by the database, with years, paths and sums of their own.
+    """
     with writing(database) as session:
         model = provenance.model_row(session, describe_model()).id
-    for start in range(0, count, PAGE):
-        numbers = range(start + 1, min(start + PAGE, count) + 1)
+    doublings = max(0, math.ceil(math.log2(count / PAGE)))
+    size = -(-count // 2**doublings)
+    numbers = range(1, size + 1)
+    with writing(database) as session:
+        session.execute(insert(Frame), [_frame(n) for n in numbers])
+        session.execute(insert(Run), [_run(n, model) for n in numbers])
+        amplifiers = {"extension": "SCI", "name": "", "pixels": 900, "searched": 10**6, "hits": 100}
+        session.execute(insert(Amplifier), [{"run_id": n, **amplifiers} for n in numbers])
+    for step in range(doublings):
+        mark, years = literal("ghijklmnopqrstuvwxyz"[step]), 10000 * 2**step
+        night = cast(cast(Frame.night, Integer) + years, String)
+        sums = {
+            name: func.substr(getattr(Run, name), 1, step) + mark + func.substr(getattr(Run, name), step + 2)
+            for name in ("input_sha256", "output_sha256")
+        }
+        paths = {name: getattr(Run, name) + mark for name in ("target", "output_path")}
         with writing(database) as session:
-            session.execute(insert(Frame), [_frame(n) for n in numbers])
-            session.execute(insert(Run), [_run(n, model) for n in numbers])
-            amplifiers = {"extension": "SCI", "name": "", "pixels": 900, "searched": 10**6, "hits": 100}
-            session.execute(insert(Amplifier), [{"run_id": n, **amplifiers} for n in numbers])
+            _double(session, Frame, Frame.id <= size, id=Frame.id + size, path=Frame.path + mark, night=night)
+            _double(session, Run, Run.id <= size, id=Run.id + size, frame_id=Run.frame_id + size, **sums, **paths)
+            _double(session, Amplifier, Amplifier.run_id <= size, id=None, run_id=Amplifier.run_id + size)
+        size *= 2
     with database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         for table in ("frames", "runs"):
             if database.dialect.name == "postgresql":
                 last = f"greatest((select max(id) from {table}), 1)"
                 connection.execute(text(f"select setval(pg_get_serial_sequence('{table}', 'id'), {last})"))
         connection.execute(text("analyze"))
+
+
+def _double(session, table, which, **changes):
+    columns = {column.name: changes.get(column.name, column) for column in table.__table__.columns}
+    columns = {name: column for name, column in columns.items() if column is not None}
+    session.execute(insert(table).from_select(list(columns), select(*columns.values()).where(which)))
 
 
 def _night(number):
@@ -69,52 +92,62 @@ def _run(number, model):
     }  # fmt: skip
 
 
-def measure(database, frames):
-    """Return the seconds of each operation on a new night of so many frames, and on one of the archive."""
+def measure(database, frames, day):
+    """Return the seconds of each operation on a new night of so many frames."""
+    seconds, night = {}, f"2099{day:04}"
 
-    def timed(action, repeat=3):
-        seconds = []
-        for _ in range(repeat):
-            began = time.perf_counter()
-            value = action()
-            seconds.append(time.perf_counter() - began)
-        return statistics.median(seconds), value
+    def timed(name, action):
+        began = time.perf_counter()
+        value = action()
+        seconds[name] = time.perf_counter() - began
+        return value
 
-    columns = {"instrument": "generic", "camera": "cam0", "site": "lsc", "night": "20990101"}
-    new = [FrameInfo(Path(f"/data/new/{n}.fits"), dict(columns), megapixels=4.0) for n in range(frames)]
-    result = {}
-    result["plan"], steps = timed(lambda: plan(database, new))
-    result["submit"], numbers = timed(lambda: submit(database, steps, "20990101"), 1)
-    ids = runs.RunIds(numbers)
+    columns = {"instrument": "generic", "camera": "cam0", "site": "lsc", "night": night}
+    new = [FrameInfo(Path(f"/data/{night}/{n}.fits"), dict(columns), megapixels=4.0) for n in range(frames)]
+    steps = timed("plan", lambda: plan(database, new))
+    ids = runs.RunIds(timed("submit", lambda: submit(database, steps, night)))
 
-    def claim():
-        for _ in range(50):
+    def work():
+        for number in range(CLAIMS):
             run, _ = runs.next_run(database, ids)
             with runs.claimed(database, run) as job:
                 job.record.run.update(hits=100, verdict="PASS", rate=25.0, area=4.0)
+                job.record.run["output_sha256"] = f"{night}{number:056x}"
 
-    result["claim and finish"] = timed(claim)[0] / 50
-    result["follow"] = timed(lambda: runs.ended_runs(database, ids, datetime.now(UTC) - timedelta(seconds=5)))[0]
-    result["trace"] = timed(lambda: provenance.makers(database, f"{1234:064x}"))[0]
-    result["qa of an old night"] = timed(lambda: judge_night(database, "20130301"))[0]
-    result["qa of the new night"] = timed(lambda: judge_night(database, "20990101"))[0]
-    return {name: round(seconds, 4) for name, seconds in result.items()}
+    timed("claim and finish", work)
+    timed("follow", lambda: runs.ended_runs(database, ids, datetime.now(UTC) - timedelta(seconds=5)))
+    timed("trace", lambda: provenance.makers(database, f"{night}{0:056x}"))
+    timed("qa", lambda: judge_night(database, night))
+    return seconds
+
+
+def compare(empty, full, frames, rounds):
+    """Return what each operation takes in two databases, one after the other in each round: the fastest of each."""
+    rows = [[measure(database, frames, day) for database in (empty, full)] for day in range(rounds)]
+    table = {}
+    for name in rows[0][0]:
+        before, after = (min(pair[which][name] for pair in rows) for which in (0, 1))
+        table[name] = {"empty_s": round(before, 4), "full_s": round(after, 4), "ratio": round(after / before, 2)}
+    return table
 
 
 @click.command()
 @click.option("--runs", "count", default=1_000_000, show_default=True)
-@click.option("--frames", default=500, show_default=True, help="Frames of the new night.")
-@click.option("--url", help="An empty database; a temporary SQLite file without it.")
-def main(count, frames, url):
-    """Time operations on an archive; compare with --runs of one night for what an empty one costs."""
+@click.option("--frames", default=500, show_default=True, help="Frames of each new night.")
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--url", "urls", nargs=2, help="Two empty databases; temporary SQLite files without it.")
+def main(count, frames, rounds, urls):
+    """Time operations in an archive and in an empty database."""
     with tempfile.TemporaryDirectory() as folder:
-        database = connect(url or f"sqlite:///{folder}/archive.sqlite")
-        upgrade(database)
+        urls = urls or [f"sqlite:///{folder}/{name}.sqlite" for name in ("empty", "full")]
+        empty, database = (connect(url) for url in urls)
+        for one in (empty, database):
+            upgrade(one)
         began = time.perf_counter()
         fill(database, count)
         filled = time.perf_counter() - began
         result = {"database": database.dialect.name, "runs": count, "fill_s": round(filled, 1)}
-        result["seconds"] = measure(database, frames)
+        result["operations"] = compare(empty, database, frames, rounds)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         began = time.perf_counter()
         listed = sum(1 for _ in provenance.masked_with(database, describe_model()["name"]))
@@ -124,6 +157,7 @@ def main(count, frames, url):
             "seconds": round(time.perf_counter() - began, 1),
             "grown_mib": round(grown),
         }
+        empty.dispose()
         database.dispose()
     click.echo(json.dumps(result, indent=2))
 

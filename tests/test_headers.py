@@ -48,10 +48,10 @@ def test_packed_frames_say_the_same(tmp_path):
     packed = plain.with_name("packed.fits.gz")
     packed.write_bytes(gzip.compress(plain.read_bytes()))
     two = plain.with_name("two.fits")
-    hdus = fits.open(plain)
-    fits.HDUList(
-        [fits.PrimaryHDU(header=fits.Header([("OBSERVER", "me")])), fits.ImageHDU(hdus[0].data, hdus[0].header)]
-    ).writeto(two)
+    with fits.open(plain) as hdus:
+        fits.HDUList(
+            [fits.PrimaryHDU(header=fits.Header([("OBSERVER", "me")])), fits.ImageHDU(hdus[0].data, hdus[0].header)]
+        ).writeto(two)
     packed_two = plain.with_name("two-packed.fits.gz")
     packed_two.write_bytes(gzip.compress(two.read_bytes()))
     for one, other in ((plain, packed), (two, packed_two)):

@@ -974,3 +974,49 @@ def test_urgent_runs_go_first(tmp_path, either_url, monkeypatch):
     assert order == [*tonight, *archive[:2]]
     assert runs.next_run(database, ids, order) == (None, True)
     database.dispose()
+
+
+def test_a_list_of_anything(tmp_path, database):
+    """Control characters, bytes that are no UTF-8, long names, pipes and folders: named, and the rest is masked."""
+    path = write_frame(tmp_path, 1, shape=(60, 60))
+    pipe, folder = tmp_path / "pipe.fits", tmp_path / "folder.fits"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    lines = [path, pipe, folder, "a\x1b[31m\0b.fits", b"\xff\xfe.fits", "x" * 5000 + ".fits", "", "  "]
+    names = tmp_path / "names"
+    names.write_bytes(b"\n".join(os.fsencode(line) for line in lines))
+    result = reprocess(tmp_path, "--list", names)
+    assert result.exit_code == 1 and "1 succeeded, 0 failed" in result.stdout
+    assert result.stderr.count(": no such file") == 5 and r"a\x1b[31m\x00b.fits: no" in result.stderr
+    assert result.stderr.isascii() and "\x1b" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        ([1, "/a.fits"], {"evil": 1}, {}),
+        ([None, {}], {}, {}),
+        (["1", "/a.fits"], {}, {}),
+        ([True, "/a.fits"], {}, {}),
+        ([2**70, "/a.fits"], {}, {}),
+        ([[1], ["/a.fits"]], {}, {}),
+        ([1], {}, {}),
+        ({"a": 1},),
+        7,
+    ],
+)
+def test_foreign_messages_are_discarded(body):
+    """Celery's own answer to some was to end the worker, and then the next one that was given the message."""
+    from celery.exceptions import InvalidTaskError
+    from kombu.transport.base import Message
+
+    from crattn_stage.nights import tasks
+
+    def request(body):
+        message = Message(delivery_tag=1, delivery_info={})
+        headers = {"task": "crattn.mask", "id": "1"}
+        return tasks.mask.Request(message, app=tasks.app, task=tasks.mask, body=body, headers=headers, decoded=True)
+
+    assert request(([1, "/a.fits"], {}, {})).args == [1, "/a.fits"]
+    with pytest.raises(InvalidTaskError):
+        request(body)

@@ -16,9 +16,9 @@ from crattn_stage.cli.options import (
     load_stage,
     mask_options,
     model_option,
+    opened,
     overwrite_option,
     threshold_option,
-    with_database,
 )
 from crattn_stage.errors import CrattnError, EngineError, FrameError, ModelError, one_line, printable
 
@@ -43,10 +43,8 @@ def run(files, output_dir, model, threshold, engine, overwrite, preview, masks, 
     is named with the cause, and the others go on; the exit status is 1 then.
     """
     with explained():
-        from calibration_dbs.database import open_database
-
         stage = load_stage(model, threshold, engine, masks)
-        database = with_database(url, open_database)
+        database = opened(url)
         if output_dir:
             try:
                 os.makedirs(output_dir, exist_ok=True)

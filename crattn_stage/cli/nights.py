@@ -19,6 +19,7 @@ from crattn_stage.cli.options import (
     engine_option,
     explained,
     mask_options,
+    opened,
     overwrite_option,
     say,
     threshold_option,
@@ -51,7 +52,7 @@ TONIGHT, ARCHIVE = 5, 0
     help="Folder of the instrument (with --pattern or --list: INSTRUME or camera family); may be repeated.",
 )  # fmt: skip
 @click.option("--pattern", help="Shell pattern of files below --root, instead of that layout; ** crosses folders.")
-@click.option("--list", "list_file", type=click.File(), help="File of paths, one a line, instead of that layout.")
+@click.option("--list", "list_file", type=click.File("rb"), help="File of paths, one a line, instead of that layout.")
 @click.option(
     "--output-root", type=click.Path(file_okay=False), help="Output goes below it as input lies below --root."
 )
@@ -101,7 +102,7 @@ def reprocess(
     if pattern is not None and (os.path.isabs(pattern) or not pattern):
         raise click.UsageError(f"--pattern {pattern!r} is not a pattern of files below --root")
     with explained():
-        from calibration_dbs.database import UNREACHABLE, default_url, open_database
+        from calibration_dbs.database import UNREACHABLE, default_url
         from crattn_stage.nights.find import find_frames
         from crattn_stage.nights.follow import Tally
         from crattn_stage.nights.plan import plan, submit
@@ -111,8 +112,10 @@ def reprocess(
             priority = TONIGHT if night else ARCHIVE
         first, last, label = night or first, night or last, night or f"{first}-{last}"
         url = url or default_url()
-        database = with_database(url, open_database)
-        paths = [line.strip() for line in list_file if line.strip()] if list_file else None
+        database = opened(url)
+        paths, absent = _listed(list_file) if list_file else (None, [])
+        for path in absent:
+            say(f"{path}: no such file", err=True)
         frames, mentioned = with_database(
             url, lambda _: find_frames(root, first, last, site, instruments, pattern, paths, output_root, database)
         )
@@ -126,14 +129,14 @@ def reprocess(
             say(f"{step.frame.path}: {step.error}", err=True)
         if dry_run:
             _print_plan(database, steps, jobs)
-            sys.exit(FAILED if refused else DONE)
+            sys.exit(FAILED if refused or absent else DONE)
         settled = [step for step in steps if not (step.out_of_date or step.error)]
         for step in settled:
             say(f"{step.frame.path}: skipped, {step.reason}")
         if len(refused) + len(settled) == len(steps):
             with_database(url, lambda _: submit(database, settled, first))
             say(f"night {label}: nothing is out of date; {len(settled)} skipped")
-            sys.exit(FAILED if refused else DONE)
+            sys.exit(FAILED if refused or absent else DONE)
         tally, left = Tally(), 0
         try:
             for portion in _portions(steps):
@@ -158,11 +161,11 @@ def reprocess(
                 f"{one_line(error)}; what is not done stays queued, the same command continues"
             ) from error
         if celery and detach:
-            sys.exit(FAILED if refused else DONE)
+            sys.exit(FAILED if refused or absent else DONE)
         say(tally.summary(len(settled)))
         if left:
             say(f"{left} frames are left; the same command continues", err=True)
-    sys.exit(FAILED if left or refused or tally.replaced or tally.counts["failed"] else DONE)
+    sys.exit(FAILED if left or refused or absent or tally.replaced or tally.counts["failed"] else DONE)
 
 
 def _nothing_found(label, root, site, instruments, pattern, list_file):
@@ -175,6 +178,13 @@ def _nothing_found(label, root, site, instruments, pattern, list_file):
         f"no frames of night {label} in {', '.join(layout)}; "
         "frames that lie elsewhere need --pattern, such as --pattern '**/*.fits.fz'"
     )
+
+
+def _listed(file):
+    """Return the paths that a file lists, and those of them that are no files."""
+    lines = (os.fsdecode(line.strip()) for line in file)
+    paths = [line for line in lines if line]
+    return [path for path in paths if os.path.isfile(path)], [path for path in paths if not os.path.isfile(path)]
 
 
 def _portions(steps):

@@ -119,6 +119,15 @@ def load_stage(model, threshold, engine, masks=None):
     return AttentionCRStage(RuntimeContext(model, threshold, engine, masks=masks or DEFAULT))
 
 
+def opened(url):
+    """Return the database of a URL, upgraded; it is closed when the command ends."""
+    from calibration_dbs.database import open_database
+
+    database = with_database(url, open_database)
+    click.get_current_context().call_on_close(database.dispose)
+    return database
+
+
 def with_database(url, action):
     """Call a function of a database's URL; its errors are explained without the password."""
     from sqlalchemy.exc import SQLAlchemyError

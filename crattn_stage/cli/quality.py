@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from crattn_stage.cli.options import DONE, FAILED, Night, database_option, explained, with_database
+from crattn_stage.cli.options import DONE, FAILED, Night, database_option, explained, opened, with_database
 from crattn_stage.errors import CrattnError, FrameError, printable
 
 
@@ -27,22 +27,19 @@ def qa(files, night, json_path, html_path, headers_only, url):
     if html_path and not night:
         raise click.UsageError("--html needs --night")
     with explained():
-        from calibration_dbs.database import open_database
-
         if night:
             failed = _judge_night(url, night, json_path, html_path)
         else:
-            database = None if headers_only else with_database(url, open_database)
+            database = None if headers_only else opened(url)
             failed = _check_files(files, database, json_path)
     sys.exit(FAILED if failed else DONE)
 
 
 def _judge_night(url, night, json_path, html_path):
-    from calibration_dbs.database import open_database
     from crattn_stage.quality.night_page import report_html
     from crattn_stage.quality.night_report import judge_night, report_json
 
-    report = with_database(url, lambda url: judge_night(open_database(url), night))
+    report = with_database(url, lambda url: judge_night(opened(url), night))
     if not report.frames:
         raise CrattnError(f"the database knows no frames of night {night}")
     titles = "".join(f"{title:>10}" for title in ("hits", "/cm2/min", "pixels", "stars", "complete", "noise/Mpx"))
@@ -111,7 +108,6 @@ def _settings(recorded):
 def trace(file, url):
     """Print what masked FILE: the input, the model and the settings, found by its checksum."""
     from calibration_dbs import provenance
-    from calibration_dbs.database import open_database
 
     with explained():
         from crattn_stage.fits.atomic import sha256
@@ -122,7 +118,7 @@ def trace(file, url):
                 files = [path for path in frame.outputs(file) if path.exists()]
         except FrameError as error:
             raise CrattnError(f"{file}: {error}") from error
-        makers = with_database(url, lambda url: provenance.makers(open_database(url), sha256(*files)))
+        makers = with_database(url, lambda url: provenance.makers(opened(url), sha256(*files)))
         if not makers:
             raise CrattnError(f"{file}: no run in the database wrote this file as it is now")
         for run, frame, model in makers:

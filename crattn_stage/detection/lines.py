@@ -87,10 +87,14 @@ def _runs_begin(mask):
 def _is_odd(image, mask, bad, column, start, stop):
     """Whether the pixels of a column around a run are off, compared with the columns beside it."""
     rows = slice(max(0, start - REACH), min(len(mask), stop + REACH))
+    first = max(0, column - max(BESIDE))
+    near = np.s_[rows, first : column + max(BESIDE) + 1]
+    unusable = mask[near] | bad[near]
+    level = np.where(unusable, np.nan, image[near]).astype(np.float64)
     others = [c for step in BESIDE for c in (column - step, column + step) if 0 <= c < mask.shape[1]]
-    usable = ~(mask[rows, column] | bad[rows, column])
+    level = level[:, np.array(others) - first]
+    usable = ~unusable[:, column - first]
     usable[max(0, start - rows.start - 2) : stop - rows.start + 2] = False
-    level = np.where(bad[rows, others] | mask[rows, others], np.nan, image[rows, others]).astype(np.float64)
     count = np.isfinite(level).sum(1)
     usable &= count >= 3
     if np.count_nonzero(usable) < 32:

@@ -94,7 +94,7 @@ def find_frames(
     for path in sorted(set(found)):
         if leave is not None and path.is_relative_to(os.path.abspath(leave)):
             continue
-        if not FITS_SUFFIXES.search(path.name) or is_output(path) or not path.is_file():
+        if not FITS_SUFFIXES.search(path.name) or is_output(path) or not os.path.isfile(path):
             continue
         kept.append(path)
     infos = tqdm(read_headers(kept), "reading headers", len(kept), unit="frame", disable=None, leave=False)

@@ -9,6 +9,7 @@ import os
 
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Celery, Task
+from celery.exceptions import InvalidTaskError
 from celery.signals import after_setup_logger, after_setup_task_logger, worker_process_init
 from celery.utils.log import get_task_logger
 from celery.worker import state
@@ -89,10 +90,16 @@ class BrokerError(CrattnError):
 
 
 class _MaskRequest(Request):
-    """Record what a task itself cannot: that it was killed for taking too long."""
+    """Discard messages that are none of ours, and record what a task cannot: that it was killed for taking too long."""
 
     def __init__(self, *arguments, **keywords):
-        super().__init__(*arguments, **keywords)
+        try:
+            super().__init__(*arguments, **keywords)
+        except (TypeError, ValueError) as error:
+            # Celery lets it end the worker, and the message goes to the next one.
+            raise InvalidTaskError(one_line(error)) from error
+        if self.kwargs or not _is_ours(self.args):
+            raise InvalidTaskError("not the number of a run and the path of a frame")
         # A message carries the limits of its sender; the worker's apply.
         self.time_limits = None, None
 
@@ -110,6 +117,13 @@ class _MaskRequest(Request):
             finally:
                 database.dispose()
         super().on_timeout(soft, timeout)
+
+
+def _is_ours(arguments):
+    if not isinstance(arguments, (list, tuple)) or len(arguments) != 2:
+        return False
+    run, path = arguments
+    return type(run) is int and 0 < run < 2**31 and isinstance(path, str)
 
 
 class _MaskTask(Task):

@@ -46,3 +46,38 @@ def test_a_packed_exposure_is_masked_end_to_end(tmp_path, monkeypatch, capsys):
             assert np.array_equal(before[f"N{number}"].data, after[f"N{number}"].data)
             assert ((after["DQ", number].data == 5).sum() > 20) and not (before["DQ", number].data == 5).any()
             assert ((after["DQ", number].data == 1) == (before["DQ", number].data == 1)).all()
+
+
+def test_an_archive_is_filled_and_measured(tmp_path, monkeypatch):
+    """Doubled by the database: each run, path and checksum once."""
+    from sqlalchemy import func, select
+
+    from benchmarks import archive
+    from calibration_dbs.database import open_database, reading
+    from calibration_dbs.tables import Amplifier, Frame, Run
+
+    empty, full = (open_database(f"sqlite:///{tmp_path / name}.sqlite") for name in ("empty", "full"))
+    monkeypatch.setattr(archive, "PAGE", 500)
+    archive.fill(full, 4 * archive.PAGE - 7)
+    with reading(full) as session:
+        counts = [session.scalar(select(func.count()).select_from(table)) for table in (Frame, Run, Amplifier)]
+        sums = session.scalar(select(func.count(Run.output_sha256.distinct())))
+    assert counts == [4 * archive.PAGE - 4] * 3 and sums == counts[0]
+    table = archive.compare(empty, full, archive.CLAIMS, 1)
+    assert set(table) == {"plan", "submit", "claim and finish", "follow", "trace", "qa"}
+    assert all(row["ratio"] > 0 for row in table.values())
+    empty.dispose()
+    full.dispose()
+
+
+def test_a_thousand_workers_wait_for_the_slowest_server():
+    """What is served one by one is a limit; below it workers do not hinder each other."""
+    from benchmarks.scale import simulate
+
+    service = {"broker": 0.001, "database": 0.002, "disk": 0.05}
+    alone, _ = simulate(1, 200, service, 10.0)
+    ten, busy = simulate(10, 2000, service, 10.0)
+    assert abs(ten / alone - 1) < 0.02 and busy["workers"] > 0.97
+    many, busy = simulate(1000, 20000, service, 10.0)
+    # Twice 0.05 s each: reading and writing.
+    assert busy["disk"] > 0.97 and 20000 * 0.1 < many < 20000 * 0.1 + 100
