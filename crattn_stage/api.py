@@ -1,6 +1,5 @@
 """What a notebook imports: load a model, find cosmic rays, clean them."""
 
-import copy
 import os
 import weakref
 
@@ -12,10 +11,11 @@ from crattn_stage.detection.baseline import AstroScrappyModel
 from crattn_stage.detection.engines.choice import choose
 from crattn_stage.detection.inputs import as_float32, unwrap
 from crattn_stage.detection.model import CosmicRayModel
-from crattn_stage.detection.preprocessing import fill, sky_statistics
+from crattn_stage.detection.preprocessing import sky_statistics
 from crattn_stage.errors import EngineError
 from crattn_stage.models import cards
 from crattn_stage.models.baselines import BASELINES
+from crattn_stage.products.clean import check_cleaning, cleaned_copy
 
 #: (model, engine) -> what `load_model` returned for `detect_cosmics`.
 _models = {}
@@ -72,7 +72,7 @@ def load_model(model=None, engine="auto", threads=None):
     return CosmicRayModel(card, tensors, engine, threads)
 
 
-def detect_cosmics(ccd, model=None, threshold=None, engine="auto", mask=None, clean=False):
+def detect_cosmics(ccd, model=None, threshold=None, engine="auto", mask=None, clean=False, fill="surface"):
     """Find the cosmic rays of an image.
 
     The image is taken as one amplifier: trim the overscan first.  It is left as it is,
@@ -92,14 +92,15 @@ def detect_cosmics(ccd, model=None, threshold=None, engine="auto", mask=None, cl
         True on further bad pixels.
     clean : bool
         Return a cleaned copy as well.
+    fill : {"surface", "median", "maskfill", "none"}
+        How the copy is filled, as for `crattn_stage.products.fill.fill_holes`.
 
     Returns
     -------
     mask : `numpy.ndarray` of bool
         True on cosmic rays, not on bad pixels.
     cleaned : as `ccd`
-        Only with ``clean=True``: a copy in which each cosmic-ray pixel is the mean of
-        the good pixels around it, rounded in an image of integers.
+        Only with ``clean=True``: a copy with its cosmic rays filled, rounded in an image of integers.
 
     Raises
     ------
@@ -140,29 +141,38 @@ def detect_cosmics(ccd, model=None, threshold=None, engine="auto", mask=None, cl
     >>> bad[:, 40] = True
     >>> ccd.mask = bad | detect_cosmics(ccd, engine="openvino", mask=bad)
     """
+    if clean:
+        _check(ccd, fill)
     found, bad = _detect(ccd, model, threshold, engine, mask)
-    return (found, _cleaned(ccd, found, bad)) if clean else found
+    return (found, cleaned_copy(ccd, found, bad, fill)) if clean else found
 
 
-def clean_cosmics(ccd, model=None, threshold=None, engine="auto", mask=None):
+def clean_cosmics(ccd, model=None, threshold=None, engine="auto", mask=None, fill="surface"):
     """Return a copy of an image in which the cosmic rays are filled and masked.
 
     Parameters
     ----------
     ccd, model, threshold, engine, mask
         As for `detect_cosmics`.
+    fill : {"surface", "median", "maskfill", "none"}
+        "surface" is the most accurate; "none" is NaN, for those who want no invented pixels
+        (`crattn_stage.products.fill.fill_holes`).
 
     Returns
     -------
     `astropy.nddata.CCDData`
-        With the unit of the input, or none (dimensionless) for a plain array.  Each cosmic-ray pixel is the
-        mean of the good pixels around it; its mask is that of the input with the cosmic rays added; its
-        uncertainty is as it was.
+        With the unit of the input, or none (dimensionless) for a plain array, and its WCS.  Its mask is that of the
+        input with the cosmic rays added.  The uncertainty of filled pixels (standard deviation, variance or inverse
+        variance) is measured on the frame itself: how far such a fill is off where there was no hit, with the noise
+        of a pixel; with "none" it is infinite.  The meta has ``CRFILL``, ``CRNFILL`` and a HISTORY line.
 
     Raises
     ------
     TypeError, ValueError, crattn_stage.errors.ModelError, crattn_stage.errors.EngineError
-        As `detect_cosmics`.
+        As `detect_cosmics`; also if an image of integers is to be filled with NaN, or the class of its uncertainty
+        does not say what it means.
+    crattn_stage.errors.CrattnError
+        If the package maskfill is not installed.
 
     Examples
     --------
@@ -176,8 +186,9 @@ def clean_cosmics(ccd, model=None, threshold=None, engine="auto", mask=None):
     >>> bool(cleaned.mask[30, 20:32].all()), cleaned.unit
     (True, Unit("adu"))
     """
+    _check(ccd, fill)
     found, bad = _detect(ccd, model, threshold, engine, mask)
-    pixels = _cleaned(ccd, found, bad)
+    pixels = cleaned_copy(ccd, found, bad, fill)
     own = getattr(ccd, "mask", None)
     both = found if own is None else found | np.asarray(own, bool)
     if isinstance(ccd, CCDData):
@@ -188,6 +199,12 @@ def clean_cosmics(ccd, model=None, threshold=None, engine="auto", mask=None):
         kept = {"uncertainty": pixels.uncertainty, "meta": pixels.meta, "wcs": pixels.wcs}
         return CCDData(pixels.data, unit=unit, mask=both, **kept)
     return CCDData(np.asarray(getattr(pixels, "unmasked", pixels)), unit=unit, mask=both)
+
+
+def _check(ccd, fill):
+    """Check an image, and that a copy of it can be cleaned, before the work."""
+    unwrap(ccd)
+    check_cleaning(ccd, fill)
 
 
 def _detect(ccd, model, threshold, engine, mask):
@@ -234,15 +251,3 @@ def _found_without(model, image, own, further, threshold):
         return None
     found = model.detect(image, further, threshold)
     return found if np.count_nonzero(earlier ^ found) <= _SAME_MASK * np.count_nonzero(found) else None
-
-
-def _cleaned(ccd, found, bad):
-    """Return a copy of an image in which the pixels found are filled from the good ones around them."""
-    cleaned = copy.deepcopy(ccd)
-    pixels = cleaned.data if isinstance(ccd, NDData) else cleaned
-    pixels = np.asarray(getattr(pixels, "unmasked", pixels))
-    image = as_float32(pixels)
-    unusable = found | bad | ~np.isfinite(image)
-    filled = fill(image.copy(), unusable, sky_statistics(image, ~unusable)[0])[found]
-    pixels[found] = filled if pixels.dtype.kind == "f" else np.rint(filled)
-    return cleaned
