@@ -14,6 +14,8 @@ from crattn_stage.detection.preprocessing import FILL_BOXES, SAMPLE, Sky, sky_st
 from crattn_stage.detection.stars import spare_stars
 from crattn_stage.models.architectures import ARCHITECTURES, STRIDE
 
+_NOTHING = np.zeros((0, 0), bool)
+
 
 def is_lazy(image):
     """Tell whether an object is a dask array, without importing dask.
@@ -81,11 +83,11 @@ def detect_lazily(model, image, masks=(), threshold=None):
         return found.rechunk(chunks)
     sky = _sky(pixels, bad)
     found = da.map_overlap(
-        _found, pixels, bad, sky, depth=(depth, depth, 0), boundary="none", trim=True,
-        dtype=bool, meta=np.zeros((0, 0), bool), model=model, threshold=threshold,
+        _found, pixels, bad, depth=tuple(depth * (len(sizes) > 1) for sizes in blocks), boundary="none",
+        allow_rechunk=False, dtype=bool, meta=_NOTHING, model=model, threshold=threshold, sky=sky,
     )  # fmt: skip
     whole = [array.rechunk(image.shape) for array in (pixels, found, bad)]
-    return da.map_blocks(_spared, *whole, sky, dtype=bool, meta=np.zeros((0, 0), bool)).rechunk(chunks)
+    return da.map_blocks(_spared, *whole, dtype=bool, meta=_NOTHING, sky=sky).rechunk(chunks)
 
 
 def _checked(mask, shape, blocks):
@@ -110,19 +112,18 @@ def _aligned(sizes, least):
 
 
 def _sky(pixels, bad):
-    """Return level and noise of the sky as a dask array of (1, 2), from the pixels that `sky_statistics` samples."""
+    """Return the sky of an image, not calculated yet, from the pixels that `sky_statistics` samples."""
     import dask
-    from dask import array as da
 
     step = max(1, pixels.size // SAMPLE) | 1
     rows, columns = (np.cumsum([0, *sizes]) for sizes in pixels.chunks)
     width = pixels.shape[1]
     parts = [
         dask.delayed(_sampled)(block, unusable, int(row), int(column), width, step)
-        for row, lines, flags in zip(rows, pixels.to_delayed(), bad.to_delayed(), strict=False)
+        for row, lines, flags in zip(rows, pixels.to_delayed(False), bad.to_delayed(False), strict=False)
         for column, block, unusable in zip(columns, lines, flags, strict=False)
     ]
-    return da.from_delayed(dask.delayed(_statistics)(parts), (1, 2), float)
+    return dask.delayed(_statistics)(parts)
 
 
 def _sampled(block, bad, row, column, width, step):
@@ -137,14 +138,15 @@ def _statistics(parts):
     values = np.concatenate(values)[np.argsort(np.concatenate(place))]
     if not values.size:
         values = np.concatenate([v.ravel() for v in others])
-    return np.array([sky_statistics(values)])
+    return Sky(*sky_statistics(values))
 
 
 def _found(pixels, bad, sky, model, threshold):
-    return model.predict(pixels, bad, sky=[Sky(*sky[0])]) > threshold
+    return model.predict(pixels, bad, sky=[sky]) > threshold
 
 
 def _spared(pixels, found, bad, sky):
+    """Return a mask of a whole image without the stars in it."""
     found = found.copy()
-    spare_stars(np.ascontiguousarray(pixels), found, np.ascontiguousarray(bad), None, [Sky(*sky[0])])
+    spare_stars(np.ascontiguousarray(pixels), found, np.ascontiguousarray(bad), None, [sky])
     return found
