@@ -15,7 +15,7 @@ The command ``crattn-stage`` masks files.  Importing this package imports nothin
 
 __version__ = "0.1.0"
 
-__all__ = ["clean_cosmics", "detect_cosmics", "load_model"]
+__all__ = ["clean_cosmics", "cosmicray_attention", "detect_cosmics", "load_model"]
 
 
 def __getattr__(name):

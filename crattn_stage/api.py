@@ -1,7 +1,7 @@
 """What a notebook imports: load a model, find cosmic rays, clean them."""
 
-import copy
 import os
+import warnings
 import weakref
 
 import numpy as np
@@ -11,11 +11,14 @@ from astropy.nddata import CCDData, NDData
 from crattn_stage.detection.baseline import AstroScrappyModel
 from crattn_stage.detection.engines.choice import choose
 from crattn_stage.detection.inputs import as_float32, unwrap
+from crattn_stage.detection.lazy import detect_lazily, is_lazy
 from crattn_stage.detection.model import CosmicRayModel
-from crattn_stage.detection.preprocessing import fill, sky_statistics
+from crattn_stage.detection.preprocessing import sky_statistics
+from crattn_stage.detection.saturation import saturated_stars
 from crattn_stage.errors import EngineError
 from crattn_stage.models import cards
 from crattn_stage.models.baselines import BASELINES
+from crattn_stage.products.clean import check_cleaning, cleaned_copy
 
 #: (model, engine) -> what `load_model` returned for `detect_cosmics`.
 _models = {}
@@ -72,7 +75,7 @@ def load_model(model=None, engine="auto", threads=None):
     return CosmicRayModel(card, tensors, engine, threads)
 
 
-def detect_cosmics(ccd, model=None, threshold=None, engine="auto", mask=None, clean=False):
+def detect_cosmics(ccd, model=None, threshold=None, engine="auto", mask=None, clean=False, fill="surface"):
     """Find the cosmic rays of an image.
 
     The image is taken as one amplifier: trim the overscan first.  It is left as it is,
@@ -83,7 +86,8 @@ def detect_cosmics(ccd, model=None, threshold=None, engine="auto", mask=None, cl
     ----------
     ccd : `astropy.nddata.CCDData`, `astropy.nddata.NDData`, `astropy.units.Quantity` or `numpy.ndarray`
         2-D, ADU or electron, of any real dtype and byte order; masked and memory-mapped
-        arrays, too.  NaN is allowed.  A mask of its own is one of bad pixels.
+        arrays, too.  NaN is allowed.  A mask of its own is one of bad pixels.  A `dask.array.Array` stays one, and
+        is not computed (see Notes).
     model, engine
         As for `load_model`, which is called once for each pair of them.
     threshold : float, optional
@@ -92,14 +96,15 @@ def detect_cosmics(ccd, model=None, threshold=None, engine="auto", mask=None, cl
         True on further bad pixels.
     clean : bool
         Return a cleaned copy as well.
+    fill : {"surface", "median", "maskfill", "none"}
+        How the copy is filled, as for `crattn_stage.products.fill.fill_holes`.
 
     Returns
     -------
     mask : `numpy.ndarray` of bool
-        True on cosmic rays, not on bad pixels.
+        True on cosmic rays, not on bad pixels; of a dask array, a `dask.array.Array` in its chunks.
     cleaned : as `ccd`
-        Only with ``clean=True``: a copy in which each cosmic-ray pixel is the mean of
-        the good pixels around it, rounded in an image of integers.
+        Only with ``clean=True``: a copy with its cosmic rays filled, rounded in an image of integers.
 
     Raises
     ------
@@ -123,6 +128,10 @@ def detect_cosmics(ccd, model=None, threshold=None, engine="auto", mask=None, cl
     Where a frame has bad pixels of its own, keep them in a plane of their own, as in the second example:
     then the frame can be masked again after it was written and read.
 
+    The mask of a dask array is that of the same numpy array, block by block
+    (`crattn_stage.detection.lazy.detect_lazily`).  A mask of its own always counts as bad pixels; cleaning it
+    raises TypeError.
+
     Examples
     --------
     >>> import numpy as np
@@ -140,29 +149,42 @@ def detect_cosmics(ccd, model=None, threshold=None, engine="auto", mask=None, cl
     >>> bad[:, 40] = True
     >>> ccd.mask = bad | detect_cosmics(ccd, engine="openvino", mask=bad)
     """
+    if clean:
+        _check(ccd, fill)
+    lazy = ccd.data if isinstance(ccd, NDData) else ccd
+    if is_lazy(lazy):
+        masks = [m for m in (getattr(ccd, "mask", None), mask) if m is not None]
+        return detect_lazily(_loaded(model, engine), lazy, masks, threshold)
     found, bad = _detect(ccd, model, threshold, engine, mask)
-    return (found, _cleaned(ccd, found, bad)) if clean else found
+    return (found, cleaned_copy(ccd, found, bad, fill)) if clean else found
 
 
-def clean_cosmics(ccd, model=None, threshold=None, engine="auto", mask=None):
+def clean_cosmics(ccd, model=None, threshold=None, engine="auto", mask=None, fill="surface"):
     """Return a copy of an image in which the cosmic rays are filled and masked.
 
     Parameters
     ----------
     ccd, model, threshold, engine, mask
         As for `detect_cosmics`.
+    fill : {"surface", "median", "maskfill", "none"}
+        "surface" is the most accurate; "none" is NaN, for those who want no invented pixels
+        (`crattn_stage.products.fill.fill_holes`).
 
     Returns
     -------
     `astropy.nddata.CCDData`
-        With the unit of the input, or none (dimensionless) for a plain array.  Each cosmic-ray pixel is the
-        mean of the good pixels around it; its mask is that of the input with the cosmic rays added; its
-        uncertainty is as it was.
+        With the unit of the input, or none (dimensionless) for a plain array, and its WCS.  Its mask is that of the
+        input with the cosmic rays added.  The uncertainty of filled pixels (standard deviation, variance or inverse
+        variance) is measured on the frame itself: how far such a fill is off where there was no hit, with the noise
+        of a pixel; with "none" it is infinite.  The meta has ``CRFILL``, ``CRNFILL`` and a HISTORY line.
 
     Raises
     ------
     TypeError, ValueError, crattn_stage.errors.ModelError, crattn_stage.errors.EngineError
-        As `detect_cosmics`.
+        As `detect_cosmics`; also if an image of integers is to be filled with NaN, or the class of its uncertainty
+        does not say what it means.
+    crattn_stage.errors.CrattnError
+        If the package maskfill is not installed.
 
     Examples
     --------
@@ -176,8 +198,9 @@ def clean_cosmics(ccd, model=None, threshold=None, engine="auto", mask=None):
     >>> bool(cleaned.mask[30, 20:32].all()), cleaned.unit
     (True, Unit("adu"))
     """
+    _check(ccd, fill)
     found, bad = _detect(ccd, model, threshold, engine, mask)
-    pixels = _cleaned(ccd, found, bad)
+    pixels = cleaned_copy(ccd, found, bad, fill)
     own = getattr(ccd, "mask", None)
     both = found if own is None else found | np.asarray(own, bool)
     if isinstance(ccd, CCDData):
@@ -190,29 +213,134 @@ def clean_cosmics(ccd, model=None, threshold=None, engine="auto", mask=None):
     return CCDData(np.asarray(getattr(pixels, "unmasked", pixels)), unit=unit, mask=both)
 
 
+def cosmicray_attention(
+    ccd,
+    *,
+    gain=1.0,
+    satlevel=65535.0,
+    cleantype="surface",
+    gain_apply=True,
+    model=None,
+    threshold=None,
+    engine="auto",
+):
+    """Find and fill cosmic rays, in the shape of ``ccdproc.cosmicray_lacosmic``.
+
+    Of its arguments those are here that mean something to a network, with the same defaults and units.  The network
+    measures sky and noise itself: ``readnoise``, ``sigclip``, ``sigfrac``, ``objlim`` and all others raise TypeError
+    rather than being ignored.
+
+    Parameters
+    ----------
+    ccd : `astropy.nddata.CCDData` or `numpy.ndarray`
+        2-D, one detector, overscan trimmed.  A mask of a CCDData is one of bad pixels, as for `detect_cosmics`.
+    gain : float or `astropy.units.Quantity`
+        Electron per ADU, or of the unit given.  It does not change what is found, only the result (`gain_apply`)
+        and what `satlevel` means.
+    satlevel : float or None
+        Saturation level in electron: stars that reach it are bad pixels, neither flagged nor filled from.  None if
+        nothing saturates.
+    cleantype : {"surface", "median", "maskfill", "none"}
+        How the cosmic rays are filled, as ``fill`` of `clean_cosmics`.
+    gain_apply : bool
+        Return data, and uncertainty, multiplied by the gain, in its unit; else both as they were.
+    model, threshold, engine
+        As for `detect_cosmics`.
+
+    Returns
+    -------
+    cleaned : `astropy.nddata.CCDData` or `numpy.ndarray`
+        As `ccd`.  The mask of a CCDData is its own with the cosmic rays added; uncertainty and meta are as from
+        `clean_cosmics`.
+    mask : `numpy.ndarray` of bool
+        Only for an array: the cosmic rays.
+
+    Raises
+    ------
+    TypeError
+        If it is neither CCDData nor array, or an argument has no meaning here.
+    ValueError
+        As `clean_cosmics`, or if unit and gain do not make electrons.
+    crattn_stage.errors.CrattnError
+        As `clean_cosmics`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy import units as u
+    >>> from astropy.nddata import CCDData
+    >>> image = np.random.default_rng(0).normal(300, 8, (64, 64))
+    >>> image[30, 20:32] += 900
+    >>> ccd = cosmicray_attention(CCDData(image, unit="adu"), gain=2 * u.electron / u.adu, engine="openvino")
+    >>> bool(ccd.mask[30, 20:32].all()), bool(550 < ccd.data[30, 25] < 650), ccd.unit
+    (True, True, Unit("electron"))
+    """
+    if not isinstance(ccd, (CCDData, np.ndarray)):
+        raise TypeError(f"a {type(ccd).__name__} is neither a CCDData nor a numpy array; see detect_cosmics for others")
+    is_ccd = isinstance(ccd, CCDData)
+    gain = gain if isinstance(gain, units.Quantity) else gain * units.electron / units.adu
+    if is_ccd and ccd.unit == units.electron and gain.unit == units.electron / units.adu:
+        # As ccdproc does: a number that comes without the need of one.
+        if gain.value != 1:
+            warnings.warn("the image is in electron and the gain is not 1: it is applied again", stacklevel=2)
+        gain = gain.value * units.one
+    if is_ccd and not (ccd.unit * gain.unit).is_equivalent(units.electron):
+        raise ValueError(f"an image in {ccd.unit} and a gain in {gain.unit} do not make electrons")
+    _check(ccd, cleantype)
+    image, saturated = unwrap(ccd)[0], None
+    if satlevel is not None:
+        factor = (ccd.unit * gain).to_value(units.electron) if is_ccd else gain.value
+        saturated = saturated_stars(as_float32(image), satlevel / factor)
+    if not is_ccd:
+        found, cleaned = detect_cosmics(ccd, model, threshold, engine, saturated, True, cleantype)
+        return (cleaned * gain.value if gain_apply and gain.value != 1 else cleaned), found
+    cleaned = clean_cosmics(ccd, model, threshold, engine, saturated, cleantype)
+    if not gain_apply:
+        return cleaned
+    if gain.value == 1 and gain.unit == units.one:
+        return cleaned
+    scaled = cleaned.multiply(gain, handle_meta="first_found", handle_mask="first_found")
+    scaled.mask, scaled.meta, scaled.wcs = cleaned.mask, cleaned.meta, cleaned.wcs
+    return scaled
+
+
+def _check(ccd, fill):
+    """Check an image, and that a copy of it can be cleaned, before the work."""
+    if is_lazy(ccd.data if isinstance(ccd, NDData) else ccd):
+        raise TypeError("a dask array is not cleaned; compute() it first (detect_cosmics finds a mask without that)")
+    unwrap(ccd)
+    check_cleaning(ccd, fill)
+
+
 def _detect(ccd, model, threshold, engine, mask):
     """Return the cosmic rays of an image and the bad pixels that were used."""
-    key = (os.fspath(model) if model else None, engine)
-    if key not in _models:
-        _models[key] = load_model(model, engine)
+    network = _loaded(model, engine)
     image, bad = unwrap(ccd, mask)
     if not isinstance(ccd, NDData) or ccd.mask is None:
-        found = _models[key].detect(image, bad, threshold)
+        found = network.detect(image, bad, threshold)
     else:
         further, own = unwrap(image, mask)[1], np.asarray(ccd.mask, bool)
         earlier = _earlier_bad_pixels(ccd, own)
         if earlier is not None:
             bad = further | earlier
-            found = _models[key].detect(image, bad, threshold)
+            found = network.detect(image, bad, threshold)
         else:
-            found = _found_without(_models[key], image, own, further, threshold)
+            found = _found_without(network, image, own, further, threshold)
             if found is None:
-                found = _models[key].detect(image, bad, threshold)
+                found = network.detect(image, bad, threshold)
             else:
                 bad = further
     if isinstance(ccd, NDData):
         _returned[ccd] = np.packbits(found), np.packbits(bad)
     return found, bad
+
+
+def _loaded(model, engine):
+    """Return a model that is loaded once for each engine."""
+    key = (os.fspath(model) if model else None, engine)
+    if key not in _models:
+        _models[key] = load_model(model, engine)
+    return _models[key]
 
 
 def _earlier_bad_pixels(ccd, own):
@@ -234,15 +362,3 @@ def _found_without(model, image, own, further, threshold):
         return None
     found = model.detect(image, further, threshold)
     return found if np.count_nonzero(earlier ^ found) <= _SAME_MASK * np.count_nonzero(found) else None
-
-
-def _cleaned(ccd, found, bad):
-    """Return a copy of an image in which the pixels found are filled from the good ones around them."""
-    cleaned = copy.deepcopy(ccd)
-    pixels = cleaned.data if isinstance(ccd, NDData) else cleaned
-    pixels = np.asarray(getattr(pixels, "unmasked", pixels))
-    image = as_float32(pixels)
-    unusable = found | bad | ~np.isfinite(image)
-    filled = fill(image.copy(), unusable, sky_statistics(image, ~unusable)[0])[found]
-    pixels[found] = filled if pixels.dtype.kind == "f" else np.rint(filled)
-    return cleaned
