@@ -124,7 +124,7 @@ CR_PLANE = MaskConvention("CRMASK", "uint8", 1, (), words={1: "cosmic ray"})
 MOST_UNKNOWN = 0.1
 #: A plane of good and bad in which more than this is not 0 may mean good by that.
 MOST_BAD = 0.5
-#: More flags than this in a plane are none of a mask.
+#: A plane with more distinct values than this is not a mask.
 MOST_FLAGS = 4096
 
 
