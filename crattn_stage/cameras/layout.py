@@ -437,7 +437,7 @@ def _set_mask(extension, hdu, order, count, layout, hdus, companion, pixels):
         writable = writable and not floats
     elif convention.bad is None and pixels is not None and "CRIMAGE" not in plane.header:
         masks.check_sense(_integers(pixels(source, plane.index)), plane.name or f"HDU {plane.index}")
-    if not convention.fits(_dtype_of(plane)) and not note:
+    if not convention.holds_flag(_dtype_of(plane)) and not note:
         writable, note = (
             False,
             f"mask plane {plane.name} of {8 * _dtype_of(plane).itemsize} bits is too narrow for the cosmic-ray flag",
