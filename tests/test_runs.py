@@ -764,7 +764,7 @@ def test_a_broker_that_is_down_is_named_without_its_password(tmp_path):
     )  # fmt: skip
     assert process.returncode == 1 and "secret" not in process.stderr
     (line,) = process.stderr.splitlines()
-    assert "the broker amqp://me:***@127.0.0.1:1//: " in line and "same command continues" in line
+    assert "the broker amqp://me:***@127.0.0.1:1//: " in line and "same command resumes" in line
 
 
 def test_no_module_is_taken_from_the_working_directory(tmp_path, database, monkeypatch):
