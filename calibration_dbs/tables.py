@@ -20,7 +20,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 #: Alembic's version table; not the default name, which a pipeline's own migrations may use.
 VERSION_TABLE = "alembic_version_crattn"
-#: Bytes of the longest path: PostgreSQL indexes no longer texts.
+#: Bytes of the longest path: PostgreSQL cannot index longer strings.
 LONGEST_PATH = 2000
 
 

@@ -36,10 +36,10 @@ def load_model(model=None, engine="auto", threads=None):
     model : str or path-like, optional
         A shipped name (``crattn-stage models list``), the path of a weights
         file with its card beside it, or "astroscrappy", a baseline without
-        weights; the shipped default if None.
+        weights. The shipped default if None.
     engine : {"auto", "float32", "torch", "openvino", "cuda"}
-        "auto" is the fastest of the last three here, measured on first use
-        (`crattn_stage.detection.engines.choice.choose`); "float32" is the plain network.
+        "auto" is the fastest of openvino, torch and cuda on this machine, measured on first use
+        (`crattn_stage.detection.engines.choice.choose`); "float32" is the network as it was trained.
     threads : int, optional
         CPU threads; as many as the process may use if None.
 
@@ -78,9 +78,12 @@ def load_model(model=None, engine="auto", threads=None):
 def detect_cosmics(ccd, model=None, threshold=None, engine="auto", mask=None, clean=False, fill="surface"):
     """Find the cosmic rays of an image.
 
-    The image is taken as one amplifier: trim the overscan first.  It is left as it is,
-    and the mask can be set on it, again and again: a mask that this function found is
-    not taken for bad pixels (see Notes).
+    The image is taken as one amplifier: trim the overscan first.  It is not changed.
+    The mask can be set on it any number of times: a mask that this function found is
+    not mistaken for bad pixels (see Notes).
+
+    Saturated stars, unexposed borders and bad columns are not excluded here as they are
+    by ``crattn-stage run``; pass them in `mask`.
 
     Parameters
     ----------
@@ -109,7 +112,7 @@ def detect_cosmics(ccd, model=None, threshold=None, engine="auto", mask=None, cl
     Raises
     ------
     TypeError
-        If it is no image (a file name, None, an HDU, a list), or the threshold is no number.
+        If `ccd` is not an image (a file name, None, an HDU, a list), or the threshold is not a number.
     ValueError
         If the image is not 2-D, not real or has no good pixel, the mask has
         another shape, or the threshold is not between 0 and 1.

@@ -102,7 +102,7 @@ def mask_file(path, target, stage, record, overwrite=False, preview=False, known
     """
     path, target = Path(path), Path(target)
     with ObservationFrame(path) as frame:
-        # Of what is read, whatever comes to lie at the path.
+        # Hash the open file, even if the path is replaced meanwhile.
         record.run["input_sha256"] = frame.sha256()
         # A night that the header does not give is known from elsewhere, or not at all.
         record.frame.update({k: v for k, v in frame_columns(frame.exposure).items() if v is not None})
@@ -119,7 +119,7 @@ def mask_file(path, target, stage, record, overwrite=False, preview=False, known
         check_targets([*files, *picture], overwrite, known)
         record.run["settings"] = masks.recorded(frame.profile.mask_settings)
         stage.do_stage(frame)
-        # What really ran, where the user left the choice to us.
+        # The engine actually used when the user gave "auto".
         record.run.update({key: stage.provenance[key] for key in ("engine", "version")})
         record.run["threshold"] = stage.threshold_for(frame.profile)
         if preview:

@@ -197,10 +197,12 @@ class AttentionCRStage(Stage):
             finish(*judged)
         summary = total(d.summary for d in frame.detections)
         if not summary.searched:
-            raise FrameError("no good pixel")
+            raise FrameError(
+                "no usable pixel: every pixel is masked, saturated, or of one value; see `crattn-stage inspect`"
+            )
         blind = [d.name for d in frame.detections if not d.summary.searched]
         if blind:
-            frame.notes.append(f"no good pixel in {', '.join(blind)}")
+            frame.notes.append(f"no usable pixel in {', '.join(blind)}")
         frame.cards = header_cards(summary, seconds, provenance)
         frame.history = history(summary, provenance)
         return frame
@@ -321,7 +323,7 @@ def _check_growth(settings, threshold):
 
 
 def _alive(image, bad):
-    """Return whether the good pixels of an amplifier differ at all; a dead one would pass for one without hits."""
+    """Return whether the good pixels of an amplifier differ at all; a dead one would look like one without hits."""
     # A few pixels are enough for all but dead ones.
     for step in (8, 1):
         values = image[::step, ::step][~bad[::step, ::step]]

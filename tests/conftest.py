@@ -13,7 +13,7 @@ from astropy.io import fits
 from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
-# Behind site-packages: `training` is not installed, the rest is tested as installed.
+# Behind site-packages: installed packages are tested as installed; the tests themselves come from here.
 sys.path.append(str(ROOT))
 
 # An environment of its own has what those tests need.

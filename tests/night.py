@@ -59,7 +59,7 @@ def write_bad_frames(root):
         write(9002, content[: len(content) // 2]): "truncated",
         write(9003, b"not a FITS file at all" * 200): "",
         folder_of(root) / f"lsc1m005-fa15-{NIGHT}-9004-e91.fits": "a cube of amplifiers",
-        folder_of(root) / f"lsc1m005-fa15-{NIGHT}-9005-e91.fits": "no good pixel",
+        folder_of(root) / f"lsc1m005-fa15-{NIGHT}-9005-e91.fits": "no usable pixel",
         section: "DATASEC",
     }
 

@@ -133,8 +133,8 @@ BAD_INPUT = {
     "1-D": (lambda p: write_hdu(p, np.zeros(50)), "1-dimensional"),
     "3-D": (lambda p: write_hdu(p, np.zeros((3, 20, 20))), "3-dimensional"),
     "zero-sized": (lambda p: write_hdu(p, np.zeros((0, 20))), "zero-sized image"),
-    "all NaN": (lambda p: write_hdu(p, np.full((40, 40), np.nan)), "no good pixel"),
-    "one value": (lambda p: write_hdu(p, np.full((40, 40), 7.0)), "no good pixel"),
+    "all NaN": (lambda p: write_hdu(p, np.full((40, 40), np.nan)), "no usable pixel"),
+    "one value": (lambda p: write_hdu(p, np.full((40, 40), 7.0)), "no usable pixel"),
     "section": (lambda p: write_hdu(p, sky_image(), DATASEC="[1:100;1:100]"), "malformed section DATASEC"),
     "outside": (lambda p: write_hdu(p, sky_image(), DATASEC="[1:400,1:100]"), "lies outside the image"),
     "missing": (lambda p: None, "No such file"),
@@ -290,7 +290,7 @@ def test_two_inputs_of_one_name_do_not_overwrite_each_other(frame_file, tmp_path
     two = tmp_path / "night" / "frame.fits"
     write_hdu(two, sky_image(seed=5))
     result = crattn("run", one, two, "--output-dir", tmp_path / "out", "--overwrite", *MODEL)
-    assert result.exit_code == 1 and "just written from another frame" in result.stderr
+    assert result.exit_code == 1 and "another input with the same name was already written" in result.stderr
     assert np.array_equal(fits.getdata(tmp_path / "out" / "frame.fits"), fits.getdata(one))
 
 

@@ -96,7 +96,7 @@ def test_a_gzip_bomb_is_not_unpacked(tmp_path, monkeypatch):
         opened.append(gzip.open(path))
         return opened[-1]
 
-    monkeypatch.setitem(headers.PACKED, b"\x1f\x8b", open_gzip)
+    monkeypatch.setitem(headers.DECOMPRESSORS, b"\x1f\x8b", open_gzip)
     tracemalloc.start()
     info = read_frame_info(bomb)
     _, peak = tracemalloc.get_traced_memory()

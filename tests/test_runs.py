@@ -434,7 +434,7 @@ def test_reports(tmp_path, database):
     assert report["counts"] == {"PASS": 4, "WARN": 0, "FAIL": 6}
     assert all(frame["reasons"] for frame in report["frames"] if frame["verdict"] == "FAIL")
     text = page.read_text()
-    assert "data:image/png;base64," in text and 'src="http' not in text and "no good pixel" in text
+    assert "data:image/png;base64," in text and 'src="http' not in text and "no usable pixel" in text
 
 
 def test_files_are_checked_against_themselves_and_the_database(tmp_path, database):
@@ -452,7 +452,7 @@ def test_files_are_checked_against_themselves_and_the_database(tmp_path, databas
         hdus["BPM"].data[0, 0] &= 0xF7
         hdus[0].header["OBJECT"] = "touched"
     assert crattn("qa", "--headers-only", output).exit_code == 0
-    assert "the database does not know this file" in crattn("qa", output).stdout
+    assert "no run in this database wrote this file" in crattn("qa", output).stdout
     assert crattn("trace", output).exit_code == 1
 
 
@@ -472,7 +472,7 @@ def test_an_output_never_replaces_its_frame(tmp_path, database):
     assert result.exit_code == 1 and "no frames" in result.stderr
     (tmp_path / "link").symlink_to(tmp_path)
     linked = reprocess(tmp_path, "--output-root", tmp_path / "link", "--overwrite")
-    assert linked.exit_code == 1 and "would replace it" in linked.stderr
+    assert linked.exit_code == 1 and "would overwrite the input" in linked.stderr
     assert path.read_bytes() == before
 
 
@@ -713,7 +713,7 @@ def test_control_characters_never_reach_the_terminal(tmp_path, database):
     result = reprocess(tmp_path)
     assert result.exit_code == 1 and "1 succeeded, 1 failed" in result.stdout
     assert "\x1b" not in result.output and r"a\x1b[31mred.fits: empty file" in result.stderr
-    assert r"not-\udcff-utf8.fits: its name is not UTF-8" in result.stderr
+    assert r"not-\udcff-utf8.fits: file name is not valid UTF-8" in result.stderr
     log = io.StringIO()
     handler = logging.StreamHandler(log)
     handler.setFormatter(PrintableFormatter(logging.Formatter("%(message)s")))
@@ -764,7 +764,7 @@ def test_a_broker_that_is_down_is_named_without_its_password(tmp_path):
     )  # fmt: skip
     assert process.returncode == 1 and "secret" not in process.stderr
     (line,) = process.stderr.splitlines()
-    assert "the broker amqp://me:***@127.0.0.1:1//: " in line and "same command continues" in line
+    assert "the broker amqp://me:***@127.0.0.1:1//: " in line and "same command resumes" in line
 
 
 def test_no_module_is_taken_from_the_working_directory(tmp_path, database, monkeypatch):

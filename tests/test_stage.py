@@ -39,7 +39,7 @@ def test_one_bad_frame_does_not_stop_the_others(stage, frame_file, tmp_path, cap
     with ObservationFrame(frame_file()) as good, ObservationFrame(bad) as broken, caplog.at_level(logging.ERROR):
         done = stage.run([broken, good])
     assert done == [good]
-    assert f"{bad}: no good pixel" in caplog.text
+    assert f"{bad}: no usable pixel" in caplog.text
 
 
 def test_the_stage_is_known_by_its_own_name(stage):
@@ -63,7 +63,7 @@ def test_a_dead_detector_does_not_cost_the_exposure(stage, tmp_path, value):
         dead, alive = (frame.marks[e.index].cards for e in frame.extensions)
     assert (dead["L1STATCR"][0], dead["CRQC"][0]) == (0, "FAIL")
     assert (alive["L1STATCR"][0], alive["CRNHIT"][0]) == (1, 1)
-    assert frame.notes == ["no good pixel in N1"]
+    assert frame.notes == ["no usable pixel in N1"]
 
 
 def test_a_frame_carries_the_completeness_of_its_mask(stage, tmp_path):

@@ -62,7 +62,7 @@ def sources(command):
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Time limit; the learning rate follows it.")
 @click.option("--seed", type=int, help="The recipe's by default.")
 @click.option("--channels", type=int, help="Channels at full resolution; the recipe's by default.")
-@click.option("--start-from", metavar="MODEL", help="A model of ours whose weights are the first guess.")
+@click.option("--start-from", metavar="MODEL", help="A shipped model whose weights training starts from.")
 @click.option("--workers", default=0, show_default=True, help="Processes that make patches.")
 @click.option("--threads", type=int, help="CPU threads of the network.")
 @click.option("--tensorboard", is_flag=True, help="Log for TensorBoard, too (extra `train`).")

@@ -17,7 +17,7 @@ from crattn_stage.cameras import facts
 from crattn_stage.cameras.masks import convention
 from crattn_stage.cameras.profile import find_profile, recognise
 from crattn_stage.errors import FrameError
-from crattn_stage.fits.header import fitted
+from crattn_stage.fits.header import HISTORY, fit_card
 
 logger = get_logger()
 
@@ -335,16 +335,16 @@ def _set(header, cards):
         if value is None:
             header.remove(keyword, ignore_missing=True)
         else:
-            header[keyword] = fitted(value, comment)
+            header[keyword] = fit_card(value, comment)
 
 
 def _set_history(header, summary, provenance):
     from crattn_stage.stage import history
 
-    places = [i for i, card in enumerate(header.cards) if card.image.startswith("HISTORY CRAttn ")]
+    places = [i for i, card in enumerate(header.cards) if card.image.startswith(f"HISTORY {HISTORY}")]
     for place in reversed(places):
         del header[place]
-    header.add_history(f"CRAttn {history(summary, provenance)}")
+    header.add_history(HISTORY + history(summary, provenance))
 
 
 def _output_path(image, context):

@@ -119,7 +119,7 @@ def _amplifiers(hdu, planes):
         window = (slice(0, hdu.data.shape[0]), slice(0, hdu.data.shape[1]))
         if letter:
             for name, section in sections.items():
-                if section and not section.fits(hdu.data.shape):
+                if section and not section.lies_within(hdu.data.shape):
                     raise FrameError(f"{hdu.name}: section {name}{letter} = {section} lies outside the image")
             corners = [section.slices for section in sections.values() if section]
             window = tuple(slice(min(s[i].start for s in corners), max(s[i].stop for s in corners)) for i in (0, 1))

@@ -224,7 +224,7 @@ def longitude(header, profile):
         for card in profile.keywords.get(fact, ()):
             text = first_value([header], card)
             value = text and _angle(text)
-            # Exactly 0 is what software writes that was never told.
+            # Unconfigured software writes exactly 0.
             if value and -360 < value < 360:
                 return (sign * value + 180) % 360 - 180
     return profile.values.get("longitude")
@@ -345,7 +345,7 @@ def unit(header, profile):
     Returns
     -------
     str
-        "adu", too, where the unit is another or not known: the network does not mind.
+        "adu" also where the unit is another or unknown: the network is insensitive to the unit.
     """
     said = profile.values.get("unit")
     if said:

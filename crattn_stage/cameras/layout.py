@@ -150,7 +150,7 @@ def identify(hdus, filename=""):
 
 
 def companion_name(profile, filename, header):
-    """Return the name of the mask file that belongs to a frame; None where there is no such rule.
+    """Return the possible names of the mask file that belongs to a frame; empty if there is no rule for it.
 
     Parameters
     ----------
@@ -316,7 +316,7 @@ def _by_content(layout, pixels):
         roles.update({p.hdu.index: ("science", "as those before it") for p in flat[MOST_LOOKED_AT:]})
     if undecided:
         if len(flat) == 1 and looked[flat[0].hdu.index].kind == "empty":
-            # A dead detector fails where that is said, in other words.
+            # A dead detector is refused later, with a clearer message.
             flat[0].role, flat[0].why = "science", "the only image"
             return ""
         seen = ", ".join(f"{p.hdu}: {_kind(looked.get(p.hdu.index))}" for p in flat[:4]) + ", ..." * (len(flat) > 4)
@@ -374,7 +374,7 @@ def _nothing_to_mask(images, layout):
     if not images:
         return "no image in it"
     said = ", ".join(f"{p.hdu}: {p.role}, {p.why}" for p in layout.planes[:4]) + ", ..." * (len(layout.planes) > 4)
-    return f"no science image in it ({said})"
+    return f'no science image in it ({said}); a camera profile with [[hdus]] role = "science" settles it'
 
 
 def _check_shapes(detectors, notes):
@@ -437,10 +437,10 @@ def _set_mask(extension, hdu, order, count, layout, hdus, companion, pixels):
         writable = writable and not floats
     elif convention.bad is None and pixels is not None and "CRIMAGE" not in plane.header:
         masks.check_sense(_integers(pixels(source, plane.index)), plane.name or f"HDU {plane.index}")
-    if not convention.fits(_dtype_of(plane)) and not note:
+    if not convention.holds_flag(_dtype_of(plane)) and not note:
         writable, note = (
             False,
-            f"mask plane {plane.name} of {8 * _dtype_of(plane).itemsize} bits has no room for cosmic rays",
+            f"mask plane {plane.name} of {8 * _dtype_of(plane).itemsize} bits is too narrow for the cosmic-ray flag",
         )
     if note:
         layout.notes.append(note)
@@ -491,7 +491,7 @@ def _find_mask(image, extension, order, count, layout, companion):
     found = next((way[0] for way in ways if len(way) == 1), None)
     if found is None:
         if planes:
-            notes.append(f"no mask plane belongs to {image.name or image}")
+            notes.append(f"{image.name or image}: no matching mask plane; set `pair` in the camera profile")
         return source, None
     if found.shape != image.shape:
         notes.append(f"mask plane {found.name} has another shape than {image.name or image}; not used")

@@ -42,7 +42,7 @@ class MaskConvention:
     saturated: tuple = ()
     words: dict = field(default_factory=dict, compare=False)
 
-    def fits(self, dtype):
+    def holds_flag(self, dtype):
         """Whether planes of an integer type can hold the cosmic-ray flag.
 
         Parameters
@@ -116,7 +116,8 @@ class MaskConvention:
         return marked
 
 
-#: The plane of a camera whose masks are not known: bit 8 of a uint8 ``MASK``, which astropy's CCDData reads.
+#: The plane of a camera whose masks are not known: 8 in a uint8 ``MASK``, which astropy's CCDData reads.  A new plane
+#: holds nothing else, so that bit 8 and code 8 are the same.
 GENERIC = MaskConvention("MASK", "uint8", 8, None, words={8: "cosmic ray"})
 #: The plane of cosmic rays alone that ``--mask-extension`` adds.
 CR_PLANE = MaskConvention("CRMASK", "uint8", 1, (), words={1: "cosmic ray"})
@@ -124,7 +125,7 @@ CR_PLANE = MaskConvention("CRMASK", "uint8", 1, (), words={1: "cosmic ray"})
 MOST_UNKNOWN = 0.1
 #: A plane of good and bad in which more than this is not 0 may mean good by that.
 MOST_BAD = 0.5
-#: More flags than this in a plane are none of a mask.
+#: A plane with more distinct values than this is not a mask.
 MOST_FLAGS = 4096
 
 

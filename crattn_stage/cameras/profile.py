@@ -22,7 +22,7 @@ FORMS = ("x1:x2,y1:y2", "x1,y1:x2,y2", "x1:x2,y1:y2 zero-based", "limits", "coun
 
 @dataclass(frozen=True)
 class Profile:
-    """What is known of a camera or an archive; `load_profile` has the format.
+    """What is known of a camera or an archive; docs/cameras.rst has the format.
 
     Attributes
     ----------

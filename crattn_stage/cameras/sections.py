@@ -93,7 +93,7 @@ class Section:
         """Rows and columns as ascending, 0-based `slice` objects."""
         return tuple(slice(min(pair) - 1, max(pair)) for pair in (self.rows, self.columns))
 
-    def fits(self, shape):
+    def lies_within(self, shape):
         """Whether the section lies inside an image of that shape.
 
         Parameters
@@ -356,13 +356,13 @@ def _sections(header, shape, rules, profile, notes):
         if overscan is not None:
             overscans[name] = overscan
     binning = read_binning(header, profile)
-    if binning != (1, 1) and (rules.get("unbinned") or not all(s.fits(shape) for s in sections.values())):
+    if binning != (1, 1) and (rules.get("unbinned") or not all(s.lies_within(shape) for s in sections.values())):
         # Some headers give unbinned sections of binned images.
         shrunk = {name: section.binned(binning) for name, section in sections.items()}
-        if all(section.fits(shape) for section in shrunk.values()):
+        if all(section.lies_within(shape) for section in shrunk.values()):
             sections = shrunk
             overscans = {name: section.binned(binning) for name, section in overscans.items()}
-    outside = [name for name, section in sections.items() if not section.fits(shape)]
+    outside = [name for name, section in sections.items() if not section.lies_within(shape)]
     if outside:
         keyword, section = keywords[outside[0]], sections[outside[0]]
         united = [max(s.slices[i].stop for s in sections.values()) - min(s.slices[i].start for s in sections.values())
@@ -375,7 +375,7 @@ def _sections(header, shape, rules, profile, notes):
         notes.append(f"{keyword} = {section} is of the frame that this image was cut from; the whole image is used")
         return {}
     for name, overscan in overscans.items():
-        if overscan.fits(shape):
+        if overscan.lies_within(shape):
             base = sections.get(name, Section((1, shape[1]), (1, shape[0])))
             inner = _without(base, overscan)
             if inner is None:

@@ -48,7 +48,7 @@ def _unavailable(name, reason):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
-@click.option("-v", "--verbose", is_flag=True, help="Say more of what happens.")
+@click.option("-v", "--verbose", is_flag=True, help="Print more detail.")
 def main(verbose):
     """Mask cosmic rays in CCD frames with attention U-Nets."""
     handler = logging.StreamHandler()

@@ -6,24 +6,24 @@ import sys
 import click
 
 from crattn_stage.cli.options import DONE, FAILED, explained
-from crattn_stage.errors import CrattnError
+from crattn_stage.errors import CrattnError, FrameError
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False), metavar="FILE...")
-@click.option("--output-dir", type=click.Path(file_okay=False), help="Where `run` would write, to show it.")
+@click.option("--output-dir", type=click.Path(file_okay=False), help="Show the path `run --output-dir` would write.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one list of all files.")
 @click.option("--write-profile", type=click.Path(dir_okay=False), help="Write a profile to start from.")
 def inspect(files, output_dir, as_json, write_profile):
-    """Say what is understood of each FILE, and what `run` would do; nothing is masked.
+    """Print how each FILE is interpreted, and what `run` would do; nothing is masked.
 
-    The exit status is 1 where a file would be refused.
+    The exit status is 1 if a file would be refused.
     """
     from crattn_stage.fits.names import output_path
     from crattn_stage.products import description
 
     if write_profile and len(files) > 1:
-        raise click.UsageError("--write-profile is of one FILE")
+        raise click.UsageError("--write-profile takes exactly one FILE")
     with explained():
         found = [description.describe(path, output_path(path, output_dir)) for path in files]
         if as_json:
@@ -42,13 +42,16 @@ def _write(path, text):
     try:
         with replacing([path]) as (stream,):
             stream.write(text.encode())
+    except FrameError as error:
+        # `inspect` has no --overwrite.
+        raise CrattnError(f"{path} exists; give another name") from error
     except OSError as error:
         raise CrattnError(f"{path}: {error.strerror}") from error
 
 
 @click.group()
 def cameras():
-    """Camera profiles: what is particular to a camera or an archive."""
+    """List, show and check camera profiles."""
 
 
 @cameras.command("list")
@@ -77,7 +80,7 @@ def show(name):
 @cameras.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
 def check(files):
-    """Check that each profile FILE keeps to the format; errors name file, line and key."""
+    """Check that each profile FILE is valid; errors name file, line and key."""
     failed = False
     for path in files:
         try:

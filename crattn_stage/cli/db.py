@@ -47,11 +47,11 @@ def current(url):
 @click.option("--dry-run", is_flag=True, help="Print what would be deleted.")
 @database_option
 def prune(days, dry_run, url):
-    """Delete runs that were replaced, and the counts per amplifier of old runs.
+    """Delete runs that were replaced, and the amplifier counts of old runs.
 
-    The last run of each frame stays, and the last success for each output:
-    nothing is masked again, `trace` knows every output as it is, and usual
-    hit rates are the same.
+    The last run of each frame and the last success for each output stay:
+    nothing needs to be masked again, `trace` still recognises every output,
+    and the usual hit rates do not change.
     """
     with explained():
         from calibration_dbs import provenance
@@ -59,4 +59,5 @@ def prune(days, dry_run, url):
 
         before = datetime.now(UTC) - timedelta(days=days)
         runs, amplifiers = with_database(url, lambda url: provenance.prune(open_database(url), before, dry_run))
-        say(f"{runs} runs and the amplifiers of others, {amplifiers} rows, {'would be' if dry_run else 'are'} deleted")
+        deleted = "would delete" if dry_run else "deleted"
+        say(f"{deleted} {runs} runs and {amplifiers} amplifier rows of older runs")

@@ -25,22 +25,21 @@ from crattn_stage.errors import CrattnError, EngineError, FrameError, ModelError
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option(
-    "--output-dir", type=click.Path(file_okay=False), help="Folder for the output; beside each input without it."
-)
+@click.option("--output-dir", type=click.Path(file_okay=False), help="Output folder (default: beside each input).")
 @model_option
 @threshold_option
 @engine_option
 @overwrite_option
-@click.option("--preview", is_flag=True, help="Write a PNG of image and mask, too.")
+@click.option("--preview", is_flag=True, help="Also write a PNG of image and mask.")
 @mask_options
 @database_option
 def run(files, output_dir, model, threshold, engine, overwrite, preview, masks, url):
     """Mask the cosmic rays of each FILE.
 
-    The output has the name of the input in --output-dir, or "-crmask" in its
-    name beside it.  Science pixels are copied as they are.  A frame that fails
-    is named with the cause, and the others go on; the exit status is 1 then.
+    The output has the name of the input in --output-dir or, without it, is
+    written beside the input with "-crmask" in its name.  Science pixels are
+    copied unchanged.  A frame that fails is reported with the cause, and the
+    others are still masked; the exit status is then 1.
     """
     with explained():
         stage = load_stage(model, threshold, engine, masks)
@@ -93,7 +92,9 @@ def _run_all(files, output_dir, stage_for, database, options):
             continue
         try:
             if target in written:
-                raise FrameError(f"{target} was just written from another frame")
+                raise FrameError(
+                    f"another input with the same name was already written to {target}; mask it in a separate run"
+                )
             outcome = process(path, target, stage_for(path), database, **options)
             written.update(outcome.outputs)
             write(f"{path}: {outcome.message}")
@@ -103,7 +104,7 @@ def _run_all(files, output_dir, stage_for, database, options):
             failed += 1
             write(f"{path}: {error}", file=sys.stderr)
         except Exception as error:
-            # An error of ours must not cost the night; its type tells it from bad input.
+            # A bug here must not stop the night; its type tells it from bad input.
             failed += 1
             write(f"{path}: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
             logging.getLogger(__name__).info("%s", path, exc_info=True)

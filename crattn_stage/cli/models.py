@@ -55,7 +55,7 @@ def show_model(model):
 @models.command("verify")
 @click.argument("names", nargs=-1, metavar="[MODEL]...")
 def verify_models(names):
-    """Check each MODEL (all shipped ones without any) against its card."""
+    """Check each MODEL (default: all shipped models) against its card."""
     from crattn_stage.models.cards import load, shipped
 
     failed = False
@@ -72,7 +72,7 @@ def verify_models(names):
 @models.command("import")
 @click.argument("file", type=click.Path())
 @click.option("--architecture", required=True, type=click.Choice(list(ARCHITECTURES)))
-@click.option("--name", help="Name of the imported model; that of the file without it.")
+@click.option("--name", help="Name of the imported model (default: the file name).")
 @click.option("--output-dir", type=click.Path(file_okay=False), default=".", show_default=True)
 @overwrite_option
 def import_model(file, architecture, name, output_dir, overwrite):
@@ -108,19 +108,19 @@ def import_model(file, architecture, name, output_dir, overwrite):
 
 @models.command("register")
 @click.argument("model")
-@click.option("--instrument", help="Camera family (decam, lco, generic) or INSTRUME; any by default.")
+@click.option("--instrument", help="Camera family (decam, lco, generic) or INSTRUME (default: any).")
 @click.option("--from", "first_night", type=Night(), help="First night it is valid for.")
 @click.option("--until", "last_night", type=Night(), help="Last night it is valid for.")
-@click.option("--supersedes", metavar="MODEL", help="A model that is no longer chosen where this one is valid.")
+@click.option("--supersedes", metavar="MODEL", help="A model that this one replaces wherever it is valid.")
 @click.option("--reason", help="For the history.")
-@click.option("--clear-bad", is_flag=True, help="Trust a model again that was retired as bad.")
-@click.option("--new-instrument", is_flag=True, help="Accept an instrument of which no frame is known yet.")
+@click.option("--clear-bad", is_flag=True, help="Accept a model that was retired as bad.")
+@click.option("--new-instrument", is_flag=True, help="Accept an instrument with no known frames.")
 @database_option
 def register_model(model, url, new_instrument, **validity):
     """Make MODEL the choice of `reprocess` for an instrument and a range of nights.
 
-    A model for the instrument is preferred to one for any, then the one
-    registered last.
+    A model registered for this instrument takes precedence over a general one;
+    after that, the one registered last.
     """
     with explained():
         from calibration_dbs import registry
@@ -154,11 +154,11 @@ def _check_instrument(cameras, name):
 
 @models.command("retire")
 @click.argument("model")
-@click.option("--bad", "is_bad", is_flag=True, help="Its masks are not to be trusted; qa fails them.")
+@click.option("--bad", "is_bad", is_flag=True, help="Its masks must not be trusted; qa fails them.")
 @click.option("--reason", help="For the history.")
 @database_option
 def retire_model(model, url, **how):
-    """Take MODEL, a name or the first digits of its sha256, out of the choice."""
+    """Stop choosing MODEL, a name or the first digits of its sha256."""
     with explained():
         from calibration_dbs import registry
         from calibration_dbs.database import open_database
@@ -170,7 +170,7 @@ def retire_model(model, url, **how):
 @models.command("history")
 @database_option
 def model_history(url):
-    """List what was registered and retired, the oldest first."""
+    """List what was registered and retired, oldest first."""
     with explained():
         from calibration_dbs import registry
         from calibration_dbs.database import open_database

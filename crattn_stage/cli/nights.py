@@ -46,32 +46,40 @@ TONIGHT, ARCHIVE = 5, 0
     type=click.Path(exists=True, file_okay=False),
     help="Folder of the data, laid out SITE/INSTRUMENT/NIGHT/processed; by default CRATTN_ROOT.",
 )
-@click.option("--site", default="*", help="Folder of the site; all by default.")
+@click.option("--site", default="*", help="Folder of the site (default: all).")
 @click.option(
     "--instrument", "instruments", multiple=True, default=["*"],
     help="Folder of the instrument (with --pattern or --list: INSTRUME or camera family); may be repeated.",
 )  # fmt: skip
 @click.option("--pattern", help="Shell pattern of files below --root, instead of that layout; ** crosses folders.")
-@click.option("--list", "list_file", type=click.File("rb"), help="File of paths, one a line, instead of that layout.")
 @click.option(
-    "--output-root", type=click.Path(file_okay=False), help="Output goes below it as input lies below --root."
+    "--list", "list_file", type=click.File("rb"), help="File listing one path per line, instead of that layout."
 )
-@click.option("--model", help="Shipped name, or path of a .safetensors file; by default as registered for the frame.")
+@click.option(
+    "--output-root",
+    type=click.Path(file_okay=False),
+    help="Output folder; the layout below --root is reproduced (default: beside each input).",
+)
+@click.option(
+    "--model",
+    help="Shipped name, or path of a .safetensors file (default: as registered for "
+    "the frame, else the camera profile's, else fast).",
+)
 @threshold_option
 @engine_option
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(1), help="Processes on this machine.")
 @click.option("--celery", is_flag=True, help="Send the frames to Celery workers instead.")
 @click.option("--detach", is_flag=True, help="With --celery: do not wait for the workers.")
 @click.option(
-    "--ahead", type=click.IntRange(1), help="With --celery: send at most so many frames ahead; all by default."
+    "--ahead", type=click.IntRange(1), help="With --celery: keep at most this many frames queued (default: all)."
 )
 @click.option(
     "--priority",
     type=click.IntRange(0, 9),
-    help="Runs of a higher one go first; 5 by default for one night, 0 for a range.",
+    help="Runs of higher priority go first (default: 5 for one night, 0 for a range).",
 )
-@click.option("--force", is_flag=True, help="Mask again what is up to date.")
-@click.option("--dry-run", is_flag=True, help="Print what would happen to each frame, and why, and an estimate.")
+@click.option("--force", is_flag=True, help="Mask frames again even if they are up to date.")
+@click.option("--dry-run", is_flag=True, help="Print what would happen to each frame and why, with a time estimate.")
 @overwrite_option
 @mask_options
 @database_option
@@ -81,20 +89,19 @@ def reprocess(
 ):  # fmt: skip
     """Mask the frames of a night, or of a range of nights, that are out of date.
 
-    A frame is up to date if the same file, model, threshold, settings and major
-    version have already succeeded, nothing is asked for that was not written
-    then, and the output is still as it was written.  Started again after a
-    stop, the command continues where it was.  Files that it
-    wrote itself are replaced; any other existing file is kept, unless
-    --overwrite.
+    A frame is up to date if the same file was masked with the same model,
+    threshold, settings and major version, every product asked for was written,
+    and the output has not changed since.  After an interruption, the same
+    command resumes.  Files that it wrote itself are replaced; any other
+    existing file is kept, unless --overwrite is given.
 
-    Ctrl-C lets the frames in work finish; a second one abandons them.  With
-    --celery it ends the watching, not the work.
+    Ctrl-C lets the frames being masked finish; a second Ctrl-C abandons them.
+    With --celery, Ctrl-C stops the progress display; the workers carry on.
     """
     if (night is None) == (first is None or last is None):
-        raise click.UsageError("either --night, or --from and --until")
+        raise click.UsageError("give either --night, or both --from and --until")
     if first and first > last:
-        raise click.UsageError(f"no night is from {first} until {last}")
+        raise click.UsageError(f"--from {first} is after --until {last}")
     if (detach or ahead) and not celery:
         raise click.UsageError("--detach and --ahead need --celery")
     if detach and ahead:
@@ -158,13 +165,13 @@ def reprocess(
                     left = _here(url, database, runs, tally, min(jobs, len(runs)))
         except UNREACHABLE as error:
             raise CrattnError(
-                f"{one_line(error)}; what is not done stays queued, the same command continues"
+                f"{one_line(error)}; unfinished frames stay queued, and the same command resumes"
             ) from error
         if celery and detach:
             sys.exit(FAILED if refused or absent else DONE)
         say(tally.summary(len(settled)))
         if left:
-            say(f"{left} frames are left; the same command continues", err=True)
+            say(f"{left} frames are left; the same command resumes", err=True)
     sys.exit(FAILED if left or refused or absent or tally.replaced or tally.counts["failed"] else DONE)
 
 
@@ -217,7 +224,7 @@ def _here(url, database, runs, tally, jobs):
     from crattn_stage.nights.local_workers import LocalWorkers
 
     with (
-        _patient_interrupt("finishing the frames in work; Ctrl-C again abandons them") as asked,
+        _patient_interrupt("finishing the frames being masked; Ctrl-C again abandons them") as asked,
         LocalWorkers(url, runs, jobs) as workers,
     ):
 
@@ -251,7 +258,7 @@ def _by_celery(database, runs, tally, detach, ahead, priority):
     try:
         send_more(len(runs))
     except tasks.BrokerError as error:
-        raise CrattnError(f"{error}; the frames stay queued, the same command continues") from error
+        raise CrattnError(f"{error}; the frames stay queued, and the same command resumes") from error
     say(f"{len(runs) - len(waiting)} of {len(runs)} frames sent to {without_password(tasks.BROKER)}")
     if detach:
         return 0
@@ -269,7 +276,11 @@ def _by_celery(database, runs, tally, detach, ahead, priority):
                 if not any_held(database, ids):
                     # A broker that lost its messages costs nothing: a run is done once, however often it is sent.
                     progress.update(patience=2 * progress["patience"])
-                    say("no worker takes them; sent again.  Large frames need a worker with --large.", err=True)
+                    say(
+                        "no worker has picked up these frames; sending them again. Large frames need a worker with "
+                        "--large.",
+                        err=True,
+                    )
                     sent = set(open_runs(database, ids)).difference(waiting)
                     tasks.send({run: runs[run] for run in sorted(sent)}, priority)
         except tasks.BrokerError as error:
@@ -325,15 +336,15 @@ def _patient_interrupt(message):
     try:
         yield asked
     except KeyboardInterrupt:
-        raise CrattnError("abandoned; the same command continues") from None
+        raise CrattnError("abandoned; the same command resumes") from None
     finally:
         signal.signal(signal.SIGINT, before)
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.option("--concurrency", type=click.IntRange(1), help="Frames at a time; by default one for every two CPUs.")
-@click.option("--large", is_flag=True, help="Take large frames, too; alone on a machine with the memory for them.")
-@click.option("--large-only", is_flag=True, help="Take nothing but large frames.")
+@click.option("--concurrency", type=click.IntRange(1), help="Frames at a time (default: one for every two CPUs).")
+@click.option("--large", is_flag=True, help="Also take large frames; one such worker per machine, with enough memory.")
+@click.option("--large-only", is_flag=True, help="Take only large frames.")
 @database_option
 @click.argument("celery_arguments", nargs=-1, type=click.UNPROCESSED)
 def worker(concurrency, large, large_only, url, celery_arguments):

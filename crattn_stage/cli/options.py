@@ -7,13 +7,15 @@ from datetime import datetime
 
 import click
 
+from crattn_stage.detection.engines import ENGINES
 from crattn_stage.errors import CrattnError, one_line, printable
 
 #: Exit status: all done; some frames failed.  click's own 2 is for wrong usage.
 DONE, FAILED = 0, 1
 
 model_option = click.option(
-    "--model", help="Shipped name, or path of a .safetensors file; the shipped default without it."
+    "--model",
+    help="Shipped name, or path of a .safetensors file (default: the camera profile's, else fast).",
 )
 
 
@@ -27,21 +29,21 @@ threshold_option = click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
     callback=_number,
-    help="Probability above which a pixel is masked; the model card's without it.",
+    help="Probability above which a pixel is masked (default: the camera profile's, else the model card's).",
 )
 engine_option = click.option(
     "--engine",
-    type=click.Choice(["auto", "float32", "torch", "openvino", "cuda"]),
+    type=click.Choice(["auto", *ENGINES]),
     default="auto",
     show_default=True,
-    help="What runs the network; auto measures on first use.",
+    help="Inference engine; auto times them on first use.",
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace existing output.")
 database_option = click.option(
     "--db",
     "url",
     envvar="CRATTN_DB",
-    help="SQLAlchemy URL of the provenance database; by default a SQLite file in your configuration folder.",
+    help="SQLAlchemy URL of the provenance database (default: a SQLite file in your configuration folder).",
 )
 
 
@@ -51,7 +53,7 @@ def mask_options(command):
     @click.option(
         "--grow",
         type=click.IntRange(0, 50),
-        help="Pixels by which each mask is grown; the camera profile's without it.",
+        help="Pixels by which each mask is grown (default: the camera profile's, else 0).",
     )
     @click.option(
         "--grow-threshold",
@@ -64,7 +66,7 @@ def mask_options(command):
         multiple=True,
         type=click.Path(exists=True, dir_okay=False, resolve_path=True),
         help="Flag nothing in the areas of this file: DS9 regions (.reg), or a catalogue (.ecsv, .csv, .fits) with "
-        "RA, Dec and radius; may be repeated.",
+        "RA, Dec and radius. May be repeated.",
     )
     @click.option(
         "--injections",

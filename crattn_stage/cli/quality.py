@@ -18,7 +18,7 @@ from crattn_stage.errors import CrattnError, FrameError, printable
 @click.option("--headers-only", is_flag=True, help="Check each FILE only against itself, not against the database.")
 @database_option
 def qa(files, night, json_path, html_path, headers_only, url):
-    """Judge the masks of a night, or check the header cards of each masked FILE.
+    """Judge the masks of a night, or check each masked FILE.
 
     The exit status is 1 if a frame fails.
     """

@@ -17,15 +17,13 @@ from crattn_stage.errors import CrattnError, FrameError
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
-@click.option(
-    "--output", type=click.Path(dir_okay=False), help="The page; beside FILE with its suffix .html without it."
-)
+@click.option("--output", type=click.Path(dir_okay=False), help="Output page (default: FILE with the suffix .html).")
 @click.option(
     "--extension",
     "extensions",
     multiple=True,
     metavar="NAME",
-    help="Name or HDU number of a detector to show; as many as fit without it. May be repeated.",
+    help="Name or HDU number of a detector to show (default: as many as fit). May be repeated.",
 )
 @model_option
 @threshold_option

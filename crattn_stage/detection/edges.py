@@ -54,10 +54,10 @@ def unexposed(image, bad, sections):
                 view[_BORDERS[side](width)] = True
                 lines = "column" if side in ("left", "right") else "row"
                 plural = "s" if width > 1 else ""
-                notes.append(f"{width} {lines}{plural} at the {side} without sky left out")
+                notes.append(f"{width} {lines}{plural} at the {side} excluded: no sky")
         if corners is not None:
             view |= corners
-            notes.append(f"vignetted corners, {np.count_nonzero(corners) / corners.size:.1%} of the pixels, left out")
+            notes.append(f"vignetted corners, {np.count_nonzero(corners) / corners.size:.1%} of the pixels, excluded")
     return found, list(dict.fromkeys(notes))
 
 
@@ -98,7 +98,7 @@ def _odd_lines(lines, bad):
     typical, noise = np.median(level[inside]), np.median(spread[inside])
     # The scatter of the medians, and how far the sky wanders.
     room = OFF * 1.2533 * noise / np.sqrt(near.shape[1]) + 3 * np.percentile(np.abs(level[inside] - typical), 95)
-    # Most of a border is unlike the sky; half of one is the shadow of something.
+    # Most of a border is unlike the sky; if only half differs, it is vignetting.
     alike = (np.abs(near - typical) < room + 3 * noise).mean(1)
     odd = usable & (
         ((np.abs(level - typical) > room + 0.5 * noise) & (alike < 0.2))
@@ -146,7 +146,7 @@ def _corners(piece, bad):
     if not usable.any() or not np.median(spread[usable]):
         return None
     typical, noise = np.median(level[usable]), np.median(spread[usable])
-    # In the dark the noise is the read-out's.
+    # Unexposed pixels have only read noise.
     dark = usable & (level < typical - 15 * noise) & (spread < 0.6 * noise)
     dark = median_filter(dark.astype(np.uint8), 3, mode="nearest").astype(bool) & dark
     groups, _ = label(dark)

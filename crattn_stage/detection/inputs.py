@@ -32,7 +32,7 @@ def unwrap(image, mask=None):
     Raises
     ------
     TypeError
-        If it is no image, or the mask is no mask.
+        If the image or the mask has the wrong type.
     ValueError
         If it is not 2-D, is empty or not of real numbers, or the mask has another shape.
     """

@@ -5,7 +5,7 @@ import numpy as np
 #: A run of masked pixels in one column or row of at least this length is no cosmic ray: a track as straight would lie
 #: within a degree of the axis.
 LONG = 40
-#: A shorter run is none where its column is odd elsewhere, too, or where it lies along a border.
+#: A shorter run is also rejected if its column is offset elsewhere, or if it lies along a border.
 SHORT = 10
 #: Pixels of a column, before and behind a run, that say whether it is odd; columns beside it that it is compared with.
 REACH, BESIDE = 256, (3, 4, 5, 6)

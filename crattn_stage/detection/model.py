@@ -64,7 +64,7 @@ class CosmicRayModel:
         Raises
         ------
         TypeError
-            If it is no image, or the mask is no mask.
+            If the image or the mask has the wrong type.
         ValueError
             If the image is not 2-D, is empty, is not of real numbers or has no
             good pixel, the mask has another shape, or an amplifier has no
@@ -80,6 +80,9 @@ class CosmicRayModel:
 
         Where stars are as narrow as cosmic rays, objects that look like the other
         stars of the frame are left out (`crattn_stage.detection.stars.spare_stars`).
+
+        Saturated stars, unexposed borders and bad columns are not excluded here as they are
+        by ``crattn-stage run``; pass them in `mask`.
 
         Parameters
         ----------

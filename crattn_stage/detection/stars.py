@@ -73,7 +73,7 @@ def spare_stars(image, cosmic_rays, bad, sections=None, sky=None):
 
 
 def _spare_rims(cosmic_rays, peaks, places):
-    """Take the objects without a peak of which every pixel is close to one of the given places out of a mask."""
+    """Unmask objects without a peak that lie wholly near one of the given positions."""
     numbers, _ = label(cosmic_rays, np.ones((3, 3)))
     without_peak = np.argwhere(cosmic_rays & ~np.isin(numbers, numbers[tuple(peaks.T)]))
     owners = numbers[tuple(without_peak.T)]

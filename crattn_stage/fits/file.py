@@ -14,7 +14,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.io.fits.hdu.base import NonstandardExtHDU
 
-from crattn_stage.errors import FrameError
+from crattn_stage.errors import FrameError, one_line
 from crattn_stage.fits.header import edited, ones_complement, with_checksum
 from crattn_stage.fits.layout import split_cards, walk
 from crattn_stage.fits.source import (
@@ -210,7 +210,7 @@ class FitsFile:
                 raise
             except Exception as error:
                 # The decompressor raises exceptions of many types on damaged data.
-                raise FrameError(f"cannot read the pixels of HDU {index}: {_one_line(error)}") from error
+                raise FrameError(f"cannot read the pixels of HDU {index}: {one_line(error)}") from error
 
     def read_integers(self, index):
         """Read the flags of a mask HDU.
@@ -280,7 +280,7 @@ class FitsFile:
             try:
                 fits.HDUList([hdu] if primary else [fits.PrimaryHDU(), hdu]).writeto(buffer, output_verify="ignore")
             except Exception as error:
-                raise FrameError(f"cannot make HDU {hdu.name}: {_one_line(error)}") from error
+                raise FrameError(f"cannot make HDU {hdu.name}: {one_line(error)}") from error
         content = buffer.getbuffer()
         place = walk(_Written(buffer))[-1]
         header, data = place.header, content[place.data : place.end]
@@ -420,7 +420,7 @@ def _hdu(place, index):
             hdu.name, hdu.is_image, header["BITPIX"], header["NAXIS"]
             version = header.get("EXTVER", 1)
         except Exception as error:
-            raise FrameError(f"the header of HDU {index} is damaged: {_one_line(error)}") from error
+            raise FrameError(f"the header of HDU {index} is damaged: {one_line(error)}") from error
     if isinstance(version, bool) or not isinstance(version, int):
         raise FrameError(f"EXTVER of HDU {index} is {version!r}, not an integer")
     return hdu
@@ -476,7 +476,3 @@ class _Quiet:
 
 
 _quiet = _Quiet()
-
-
-def _one_line(error):
-    return re.sub(r"\s+", " ", str(error)).strip()[:200] or type(error).__name__

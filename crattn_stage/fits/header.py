@@ -13,8 +13,9 @@ from astropy.io import fits
 from crattn_stage.fits.layout import BLOCK, CARD, split_cards
 
 _END = b"END".ljust(CARD)
-#: How our HISTORY line begins, by which an earlier one is found.
-_HISTORY = b"HISTORY CRAttn "
+#: How the text of our HISTORY line begins, by which an earlier one is found.
+HISTORY = "CRAttn "
+_HISTORY = f"HISTORY {HISTORY}".encode()
 
 
 def edited(block, cards, history="", data_sum=None):
@@ -166,7 +167,7 @@ def _is_known(record):
     return bool(record[10:].split(b"/")[0].strip(b" '"))
 
 
-def fitted(value, comment):
+def fit_card(value, comment):
     """Cut a card's value and comment to what one card holds.
 
     Parameters
@@ -191,7 +192,7 @@ def fitted(value, comment):
 
 
 def _record(keyword, value, comment):
-    return fits.Card(keyword, *fitted(value, comment)).image[:CARD].ljust(CARD).encode("ascii")
+    return fits.Card(keyword, *fit_card(value, comment)).image[:CARD].ljust(CARD).encode("ascii")
 
 
 def readable(header):

@@ -52,7 +52,7 @@ def read_regions(path):
     except UnicodeDecodeError as error:
         raise FrameError("no DS9 region file: it is not text") from error
     if "||" in text:
-        raise FrameError("composite regions (||) are not understood; write them one a line")
+        raise FrameError("composite regions (||) are not understood; write one per line")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:

@@ -37,7 +37,7 @@ def import_released(path, architecture):
     path : path-like
         A state dict written by `torch.save`; read with ``weights_only=True``.
     architecture : str
-        One of `crattn_stage.models.networks.ARCHITECTURES`.
+        One of `crattn_stage.models.architectures.ARCHITECTURES`.
 
     Returns
     -------

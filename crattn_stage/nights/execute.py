@@ -85,7 +85,10 @@ def _execute(database, job, threads):
         job.record.status = "superseded"
         return Outcome("already done")
     if job.losses >= MOST_LOSSES:
-        raise FrameError(f"set aside: {job.losses} workers were lost while they masked it")
+        raise FrameError(
+            f"set aside: {job.losses} workers were lost while they masked it; run `crattn-stage run` on it alone to "
+            "see why"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     context = {"model": job.model, "threshold": job.threshold, "engine": job.engine, "threads": threads, "masks": masks}
     # Overwrite only files whose checksum we recorded.
@@ -95,7 +98,9 @@ def _execute(database, job, threads):
         try:
             return mask_in_subprocess(job.path, job.target, context, job.sha256, job.record, **options)
         except FrameError as error:
-            raise FrameError(f"set aside after {job.losses} lost workers: {error}") from error
+            raise FrameError(
+                f"set aside after {job.losses} lost workers: {error}; run `crattn-stage run` on it alone to see why"
+            ) from error
     return mask_file(job.path, target, stage_of(job.sha256, **context), job.record, **options)
 
 

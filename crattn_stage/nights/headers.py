@@ -3,8 +3,6 @@
 Nothing is unpacked: of a file packed by gzip, bzip2 or xz only the first headers are read.
 """
 
-import bz2
-import gzip
 import io
 import lzma
 import multiprocessing
@@ -26,13 +24,12 @@ from crattn_stage.cameras.facts import read_exposure
 from crattn_stage.errors import FrameError, one_line
 from crattn_stage.fits.frame import OpenFrame
 from crattn_stage.fits.header import readable
+from crattn_stage.fits.source import DECOMPRESSORS
 from crattn_stage.process import frame_columns
 from crattn_stage.processors import available_cpus
 
 #: Seconds that the headers of one frame may take, and bytes of memory.
 SECONDS, MEMORY = 60.0, 2 << 30
-#: First bytes of a packed file -> how it is opened.
-PACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 #: Bytes of a packed file that are looked at for headers.
 _HEAD = 4 << 20
 
@@ -104,7 +101,7 @@ def read_frame_info(path):
     try:
         with open(path, "rb") as stream:
             start = stream.read(6)
-        opener = next((opener for magic, opener in PACKED.items() if start.startswith(magic)), None)
+        opener = next((opener for magic, opener in DECOMPRESSORS.items() if start.startswith(magic)), None)
         if opener is not None:
             return _packed_info(opener, path)
         with OpenFrame(path, look=False) as frame:

@@ -129,7 +129,7 @@ def _work(url, runs, threads, telling):
 
 
 def _sleep(seconds, telling):
-    """Wait, but not beyond the end."""
+    """Sleep, but wake when told to stop."""
     telling.poll(seconds)
 
 

@@ -158,12 +158,12 @@ def plan(database, frames, model=None, threshold=None, root=None, output_root=No
 def _obstacle(planned):
     for path in (planned.frame.path, planned.target):
         if not is_utf8(path):
-            return "its name is not UTF-8; no database takes it"
+            return "file name is not valid UTF-8; rename it"
         length = len(os.fsencode(path))
         if length > LONGEST_PATH:
             return f"its path has {length} bytes; the database takes {LONGEST_PATH}"
     if os.path.realpath(planned.target) == os.path.realpath(planned.frame.path):
-        return "its output would replace it"
+        return "its output would overwrite the input; give another --output-root"
     return ""
 
 

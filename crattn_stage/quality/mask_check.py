@@ -91,7 +91,7 @@ def _contradictions(frame):
 def _disagreements(flags, makers):
     """Compare the header cards with the run that wrote the file."""
     if not makers:
-        yield "the database does not know this file; it was changed since, or written by other software"
+        yield "no run in this database wrote this file; give the right --db, or use --headers-only"
         return
     run, _, model = makers[0]
     if model.sha256[:16] != flags.get("CRMODSHA"):

@@ -102,7 +102,7 @@ def oddities(run, usual):
     found = []
     for rule in NIGHT_RULES:
         for count, expected, together, said in rule.compare(run, usual):
-            # Pixels come by the hit, so that their number scatters by more than its root.
+            # Masked pixels are clustered in hits, so their scatter exceeds Poisson.
             excess = (count - expected) / sqrt(max(expected, 1) * together)
             if (excess > SIGNIFICANT and count >= expected * rule.factor) or (
                 rule.too_few and excess < -SIGNIFICANT and count <= expected / rule.factor

@@ -57,13 +57,13 @@ def rule(keyword, warn, fail):
 
 @rule("CRFRAC", warn=0.01, fail=0.05)
 def fraction_of_pixels(summary, seconds):
-    """In no exposure do cosmic rays cover one pixel in a hundred."""
+    """Cosmic rays never cover 1% of the pixels of a real exposure."""
     return summary.fraction, f"{summary.fraction:.1%} of pixels"
 
 
 @rule("CRSTAR", warn=0.02, fail=0.10)
 def star_cores(summary, seconds):
-    """Few stars are hit; more means that stars are taken for hits. Needs at least 20 stars."""
+    """Few stars are hit; more means that stars are mistaken for hits. Needs at least 20 stars."""
     if summary.stars < FEWEST_STARS:
         return None
     return summary.star_fraction, f"{summary.star_fraction:.1%} of star cores"
@@ -122,7 +122,7 @@ def verdict(summary, seconds=None):
     ('WARN', 'masked 2.0% of pixels')
     """
     if not summary.searched:
-        return "FAIL", "no good pixel"
+        return "FAIL", "no usable pixel"
     reasons = []
     for one in RULES:
         judged = one.judge(summary, seconds)

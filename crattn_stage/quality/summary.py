@@ -149,7 +149,7 @@ class Detection:
     Attributes
     ----------
     name : str
-        As in `crattn_stage.fits.frame.Extension`.
+        As in `crattn_stage.cameras.layout.Extension`.
     pixels : `numpy.ndarray` of int
         Flat indices of cosmic-ray pixels.
     summary : `Summary`

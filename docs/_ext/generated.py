@@ -94,7 +94,7 @@ MEANINGS = {
         "camera": "Name of the camera.",
     },
     "settings": {
-        "model": "Reserved: shipped name or path of the model for this camera.",
+        "model": "Model for this camera (shipped name or path), unless ``--model`` or a registered model applies.",
         "threshold": "Threshold of this camera's frames, unless ``--threshold`` is given.",
         "grow": "By how many pixels each mask is grown, unless ``--grow`` is given.",
         "grow_threshold": "Probability down to which masks are grown along connected pixels, unless "

@@ -139,7 +139,7 @@ def nan_frame():
 def test_no_mask_of_an_earlier_run_is_left_on_a_frame_without_a_good_pixel(sqlite, tmp_path):
     image = CosmicRayDetector(context(sqlite, tmp_path, CRATTN_PASS_UNMASKED=True)).do_stage(nan_frame())
     assert not image.mask.any() and "CRNPIX" not in image.meta
-    assert image.meta["CRQCWHY"] == "no good pixel"
+    assert image.meta["CRQCWHY"] == "no usable pixel"
 
 
 def test_one_bad_image_does_not_cost_the_others(sqlite, tmp_path):

@@ -30,7 +30,7 @@ def test_rates_fractions_and_totals():
         (Summary(searched=10, stars=100, stars_flagged=5), ("WARN", "masked 5.0% of star cores")),
         (Summary(searched=10, stars=100, stars_flagged=30), ("FAIL", "masked 30.0% of star cores")),
         (Summary(searched=10, stars=5, stars_flagged=5), ("PASS", "")),
-        (Summary(), ("FAIL", "no good pixel")),
+        (Summary(), ("FAIL", "no usable pixel")),
     ],
 )
 def test_verdicts(summary, verdict):

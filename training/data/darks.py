@@ -167,7 +167,9 @@ def hits_of_darks(darks, bad=None, gain=1.0, edge=2, peak=8.0):
         # Of the others only: the median of a few darks holds a part of each one's own noise.
         darks = [dark - master_dark(darks[:i] + darks[i + 1 :]) for i, dark in enumerate(darks)]
     else:
-        log.warning("%d darks of an exposure time: too few for hot pixels to be found; take %d", len(darks), FEWEST)
+        log.warning(
+            "%d darks of one exposure time: too few to find hot pixels; at least %d are needed", len(darks), FEWEST
+        )
     planes = []
     for dark in darks:
         level, sigma = sky_statistics(dark, ~unusable)

@@ -62,7 +62,8 @@ def reference(card, tensors, threads):
     -------
     `crattn_stage.detection.engines.base.Engine`
     """
-    return _engine("torch", restore(card, tensors), "cpu", torch.float32, threads)
+    # The folded network may be in float32, too.
+    return _engine("torch reference", restore(card, tensors), "cpu", torch.float32, threads)
 
 
 def folded_on_cpu(card, tensors, threads):
