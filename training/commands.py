@@ -17,7 +17,7 @@ FILE = click.Path(exists=True, dir_okay=False)
 
 @click.group()
 def main():
-    """Train the networks, and measure them beside other methods."""
+    """Train the networks, and compare them with other methods."""
 
 
 def explained(command):
@@ -44,7 +44,13 @@ def sources(command):
         "--data", type=FOLDER, help="Folder of real skies and footprints; what it lacks is simulated or left out."
     )
     @click.option("--hits", multiple=True, type=FILE, help="Catalogue of hits, as `build` writes it.")
-    @click.option("--frame", "frames", multiple=True, type=FILE, help="A further real frame as sky; it is cleaned.")
+    @click.option(
+        "--frame",
+        "frames",
+        multiple=True,
+        type=FILE,
+        help="A real frame to use as sky, after cleaning. May be repeated.",
+    )
     @functools.wraps(command)
     def run(data, hits, frames, **options):
         return command(sources={"data": data, "hits": hits, "frames": frames}, **options)
@@ -58,14 +64,14 @@ def sources(command):
 @click.option("--output", required=True, type=click.Path(file_okay=False), help="Folder for checkpoint and log.")
 @sources
 @click.option("--recipe", default="ours", show_default=True, help="Name of a shipped recipe, or a TOML file.")
-@click.option("--steps", type=int, help="The recipe's by default.")
+@click.option("--steps", type=int, help="Number of steps (default: the recipe's).")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Time limit; the learning rate follows it.")
-@click.option("--seed", type=int, help="The recipe's by default.")
-@click.option("--channels", type=int, help="Channels at full resolution; the recipe's by default.")
-@click.option("--start-from", metavar="MODEL", help="A shipped model whose weights training starts from.")
-@click.option("--workers", default=0, show_default=True, help="Processes that make patches.")
+@click.option("--seed", type=int, help="Random seed (default: the recipe's).")
+@click.option("--channels", type=int, help="Channels at full resolution (default: the recipe's).")
+@click.option("--start-from", metavar="MODEL", help="Shipped name or path of a model to fine-tune.")
+@click.option("--workers", default=0, show_default=True, help="Processes that generate patches.")
 @click.option("--threads", type=int, help="CPU threads of the network.")
-@click.option("--tensorboard", is_flag=True, help="Log for TensorBoard, too (extra `train`).")
+@click.option("--tensorboard", is_flag=True, help="Also log for TensorBoard (extra `train`).")
 def train(output, sources, recipe, threads, workers, tensorboard, **changes):
     """Train ARCHITECTURE, or resume it from its checkpoint."""
     from training.configuration import read_configuration
@@ -88,7 +94,7 @@ def train(output, sources, recipe, threads, workers, tensorboard, **changes):
 @explained
 @click.argument("darks", nargs=-1, required=True, type=FILE)
 @click.option("--output", required=True, type=click.Path(dir_okay=False), help="Catalogue of hits (FITS).")
-@click.option("--gain", type=float, help="Electrons per ADU; the header's by default.")
+@click.option("--gain", type=float, help="Gain in electron/ADU (default: the header's).")
 def build(darks, output, gain):
     """Build a catalogue of hits from DARKS, dark frames of one detector."""
     from training.data.darks import hits_of_darks, read_darks
@@ -107,10 +113,8 @@ def build(darks, output, gain):
 @sources
 @click.option("--output", required=True, type=click.Path(file_okay=False), help="Folder for weights and card.")
 @click.option("--count", default=4, show_default=True, help="Realisations of each test scene.")
-@click.option("--name", help="Of the model; that of its architecture by default.")
-@click.option(
-    "--blend", metavar="MODEL", help="Take the mean of the weights with those of MODEL, which RUN started from."
-)
+@click.option("--name", help="Name of the model (default: that of its architecture).")
+@click.option("--blend", metavar="MODEL", help="Average the weights with those of MODEL, from which RUN started.")
 def export(run, sources, output, count, name, blend):
     """Set the threshold of a finished training RUN, measure it, and write weights and card."""
     from training.export import export as write
@@ -121,7 +125,7 @@ def export(run, sources, output, count, name, blend):
 def peers(command):
     """Add the options that choose peers; the command gets them as ``chosen``."""
 
-    @click.option("--model", "models", multiple=True, help="Shipped name or path; all shipped models by default.")
+    @click.option("--model", "models", multiple=True, help="Shipped name or path (default: all shipped models).")
     @click.option("--released", type=FOLDER, help="The authors' checkpoints.")
     @click.option(
         "--peer",
@@ -155,7 +159,7 @@ def peers(command):
 @click.option("--scenes", multiple=True, help="r, z, coadd:ADU, frames, sky:ADU, stars:FWHM, thin:FWHM or galaxies.")
 @click.option("--lco", type=FOLDER, help="Test set of the LCO CR data set.")
 def evaluate(chosen, sources, output, count, scenes, lco):
-    """Measure models beside Astro-SCRAPPY, the released checkpoints and others on held-out scenes."""
+    """Compare models with Astro-SCRAPPY, the released checkpoints and others on held-out scenes."""
     from training.evaluation.report import accuracy
 
     click.echo(accuracy(chosen, sources, count, scenes, lco, output))
@@ -164,9 +168,9 @@ def evaluate(chosen, sources, output, count, scenes, lco):
 @main.command()
 @explained
 @peers
-@click.option("--data", required=True, type=FOLDER, help="Folder of real frames; those that it lacks are left out.")
+@click.option("--data", required=True, type=FOLDER, help="Folder of real frames; missing ones are left out.")
 def real(chosen, data, output):
-    """Look at real frames: star cores masked, hits of the DECam Community Pipeline, amplifier borders."""
+    """Measure on real frames: star cores masked, hits of the DECam Community Pipeline, amplifier borders."""
     from training.evaluation.report import real
 
     click.echo(real(chosen, data, output))

@@ -44,7 +44,7 @@ TONIGHT, ARCHIVE = 5, 0
     envvar="CRATTN_ROOT",
     required=True,
     type=click.Path(exists=True, file_okay=False),
-    help="Folder of the data, laid out SITE/INSTRUMENT/NIGHT/processed; by default CRATTN_ROOT.",
+    help="Folder of the data, laid out SITE/INSTRUMENT/NIGHT/processed (default: CRATTN_ROOT).",
 )
 @click.option("--site", default="*", help="Folder of the site (default: all).")
 @click.option(

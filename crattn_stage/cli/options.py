@@ -71,10 +71,10 @@ def mask_options(command):
     @click.option(
         "--injections",
         type=click.IntRange(0, 10_000),
-        help="Hits added to a copy of parts of each detector to measure what fraction is found; by default at most "
-        "128, for a tenth of the masking time.",
+        help="Hits added to a copy of parts of each detector to measure the fraction found (default: at most 128, for "
+        "a tenth of the masking time).",
     )
-    @click.option("--no-injection", "injections", flag_value=0, help="Do not measure it: --injections 0.")
+    @click.option("--no-injection", "injections", flag_value=0, help="Add no hits: --injections 0.")
     @click.option("--mask-extension", is_flag=True, help="Add a CRMASK plane of the cosmic rays alone.")
     @functools.wraps(command)
     def run(**options):

@@ -40,6 +40,8 @@ class PlannedRun:
         What the database keeps of the others, `crattn_stage.products.settings.MaskSettings.recorded`.
     error : str
         Why the frame can be neither masked nor recorded; "" if it can.
+    forced : bool
+        Masked even if the same has been done by the time it is its turn.
     """
 
     frame: FrameInfo
@@ -50,6 +52,7 @@ class PlannedRun:
     threshold: float | None = None
     settings: dict = field(default_factory=dict)
     error: str = ""
+    forced: bool = False
 
 
 def describe_model(model=None):
@@ -142,7 +145,7 @@ def plan(database, frames, model=None, threshold=None, root=None, output_root=No
             if frame.error:
                 planned.reason = f"unreadable: {frame.error}"
             elif force:
-                planned.reason = "forced"
+                planned.reason, planned.forced = "forced", True
             else:
                 planned.out_of_date, planned.reason = _compare(database, planned)
         except FrameError as error:
@@ -304,7 +307,7 @@ def _queued(database, steps, night, request):
 def _request(step, night, engine, priority, options):
     frame = step.frame
     inputs = [str(path) for path in frame.inputs]
-    options = {**options, "model": step.model["path"], "force": step.reason == "forced", "inputs": inputs}
+    options = {**options, "model": step.model["path"], "force": step.forced, "inputs": inputs}
     if frame.is_hostile:
         options["refused"] = frame.error
     return runs.Request(
