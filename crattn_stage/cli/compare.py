@@ -13,8 +13,8 @@ from crattn_stage.cli.options import (
     engine_option,
     explained,
     load_stage,
+    opened,
     say,
-    with_database,
     write_text,
 )
 from crattn_stage.errors import CrattnError
@@ -90,14 +90,11 @@ def _side(text, engine, injections):
 
 
 def _paths_of_night(url, night):
-    from calibration_dbs.database import open_database, reading
+    from calibration_dbs.database import reading
     from calibration_dbs.provenance import runs_of_night
 
-    def paths(url):
-        with reading(open_database(url)) as session:
-            return [run.frame.path for run in runs_of_night(session, night) if run.status != "skipped"]
-
-    found = with_database(url, paths)
+    with reading(opened(url)) as session:
+        found = [run.frame.path for run in runs_of_night(session, night) if run.status != "skipped"]
     if not found:
         raise CrattnError(f"the database knows no frames of night {night}")
     return found
