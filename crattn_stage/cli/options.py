@@ -142,3 +142,14 @@ def with_database(url, action):
         return action(url)
     except (SQLAlchemyError, OSError, RuntimeError, ImportError, ValueError, UnknownModel) as error:
         raise CrattnError(f"provenance database {without_password(url)}: {one_line(error)}") from error
+
+
+def write_text(path, text):
+    """Write a report; an existing one is replaced, since it can always be made again."""
+    from crattn_stage.fits.atomic import replacing
+
+    try:
+        with replacing([path], overwrite=True) as (stream,):
+            stream.write(f"{text}\n".encode())
+    except OSError as error:
+        raise CrattnError(f"{path}: {error.strerror}") from error

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from crattn_stage.cli.options import DONE, FAILED, Night, database_option, explained, opened, with_database
+from crattn_stage.cli.options import DONE, FAILED, Night, database_option, explained, opened, with_database, write_text
 from crattn_stage.errors import CrattnError, FrameError, printable
 
 
@@ -59,9 +59,9 @@ def _judge_night(url, night, json_path, html_path):
     counts = ", ".join(f"{count} {level}" for level, count in report.counts.items())
     click.echo(f"night {night}: {counts}" + (f", {report.skipped} skipped" if report.skipped else ""))
     if json_path:
-        _write(json_path, json.dumps(report_json(report), indent=2))
+        write_text(json_path, json.dumps(report_json(report), indent=2))
     if html_path:
-        _write(html_path, report_html(report, Path(html_path).parent))
+        write_text(html_path, report_html(report, Path(html_path).parent))
     return report.counts["FAIL"] > 0
 
 
@@ -82,19 +82,8 @@ def _check_files(files, database, json_path):
         said = "; ".join(filter(None, [*check.reasons, flags]))
         click.echo(printable(f"{check.verdict:5} {check.path}: {said}"))
     if json_path:
-        _write(json_path, json.dumps([asdict(check) for check in checks], indent=2))
+        write_text(json_path, json.dumps([asdict(check) for check in checks], indent=2))
     return any(check.verdict == "FAIL" for check in checks)
-
-
-def _write(path, text):
-    from crattn_stage.fits.atomic import replacing
-
-    try:
-        # A report can always be made again.
-        with replacing([path], overwrite=True) as (stream,):
-            stream.write(f"{text}\n".encode())
-    except OSError as error:
-        raise CrattnError(f"{path}: {error.strerror}") from error
 
 
 def _settings(recorded):

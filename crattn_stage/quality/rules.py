@@ -80,7 +80,7 @@ def hit_rate(summary, seconds):
     return least, f"{rate:.0f} hits per cm2 per minute"
 
 
-@rule("CRCMPL10", warn=0.05, fail=0.30)
+@rule("CRCMPL10", warn=0.05, fail=0.50)
 def missed_hits(summary, seconds):
     """Few bright hits are missed. The completeness is the upper end of its 95% interval."""
     if not summary.injected.bright:

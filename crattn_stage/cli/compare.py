@@ -1,0 +1,100 @@
+"""``compare``: two models on the same frames, before one replaces the other."""
+
+import json
+import sys
+
+import click
+
+from crattn_stage.cli.options import (
+    DONE,
+    FAILED,
+    Night,
+    database_option,
+    engine_option,
+    explained,
+    load_stage,
+    opened,
+    say,
+    write_text,
+)
+from crattn_stage.errors import CrattnError
+
+#: In the place of a model: the mask that the frames have.
+OWN = "own"
+
+
+@click.command()
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@click.argument("files", nargs=-1, metavar="[FILE]...")
+@click.option("--night", type=Night(), help="The frames of a night that the database knows, in place of FILEs.")
+@click.option("--injections", type=click.IntRange(1, 10_000), help="Hits added to each detector; as for `run`.")
+@click.option("--bright", default=0.02, show_default=True, help="Most that the completeness above S/N 10 may fall.")
+@click.option("--faint", default=0.05, show_default=True, help="Most that the completeness of S/N 5 to 10 may fall.")
+@click.option("--stars", default=0.01, show_default=True, help="Most that the fraction of star cores may rise.")
+@click.option("--noise", default=5.0, show_default=True, help="Most that noise objects per million pixels may rise.")
+@click.option(
+    "--lost", default=0.05, show_default=True, help="Largest fraction of objects above S/N 10 that may be missed."
+)
+@click.option("--json", "json_path", type=click.Path(dir_okay=False), help="Also write the result as JSON.")
+@click.option("--html", "html_path", type=click.Path(dir_okay=False), help="Also write a page with stamps.")
+@engine_option
+@database_option
+def compare(first, second, files, night, injections, json_path, html_path, engine, url, **limits):
+    """Compare the masks of A and B on each FILE; the exit status is 1 if B is worse.
+
+    A and B are models (a shipped name, the path of a weights file, or astroscrappy), a model with a threshold
+    (fast@0.9), or "own", the mask that the frames have.  The same hits are added for both.  Nothing is written but
+    the pages asked for.
+    """
+    if bool(files) == bool(night):
+        raise click.UsageError("give either --night or FILE")
+    with explained():
+        from crattn_stage import comparison
+
+        paths = list(files) or _paths_of_night(url, night)
+        sides = [_side(text, engine, injections) for text in (first, second)]
+        result = comparison.compare(paths, *sides, (first, second))
+        for failure in result.failures:
+            say(failure, err=True)
+        if not result.frames:
+            raise CrattnError("no frame could be compared")
+        rows = comparison.figures(result)
+        say(f"{'':36}{first[:20]:>22}{second[:20]:>22}")
+        for what, one, other in rows:
+            say(f"{what:36}{one:>22}{other:>22}")
+        worse = comparison.reasons(result, comparison.Limits(**limits))
+        if json_path:
+            write_text(json_path, json.dumps(comparison.as_json(result, worse), indent=2))
+        if html_path:
+            write_text(html_path, comparison.page(result, worse))
+    say(f"{second} is worse: it {'; it '.join(worse)}" if worse else f"{second} is not worse than {first}")
+    sys.exit(FAILED if worse or result.failures else DONE)
+
+
+def _side(text, engine, injections):
+    """Return what makes the masks of A or B."""
+    from crattn_stage.comparison import OwnMask
+    from crattn_stage.products.settings import MaskSettings
+
+    if text == OWN:
+        return OwnMask()
+    model, _, threshold = text.rpartition("@") if "@" in text else (text, "", "")
+    try:
+        threshold = float(threshold) if threshold else None
+    except ValueError:
+        model, threshold = text, None
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise CrattnError(f"{text}: the threshold is a probability, from 0 to 1")
+    return load_stage(model, threshold, engine, MaskSettings(injections=injections))
+
+
+def _paths_of_night(url, night):
+    from calibration_dbs.database import reading
+    from calibration_dbs.provenance import runs_of_night
+
+    with reading(opened(url)) as session:
+        found = [run.frame.path for run in runs_of_night(session, night) if run.status != "skipped"]
+    if not found:
+        raise CrattnError(f"the database knows no frames of night {night}")
+    return found

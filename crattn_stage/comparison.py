@@ -1,0 +1,349 @@
+"""Two ways to mask the same frames, compared: what is gained and lost, and whether the second is worse."""
+
+import base64
+import tempfile
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import binary_dilation, find_objects, label, maximum
+
+from crattn_stage import __version__
+from crattn_stage.detection.preprocessing import sky_subtracted
+from crattn_stage.errors import FrameError, printable
+from crattn_stage.fits.frame import ObservationFrame
+from crattn_stage.products.preview import side_by_side
+from crattn_stage.quality.summary import Summary, total
+from crattn_stage.stage import judge
+
+#: Ranges of the peak of an object in units of the noise: name and upper end.
+RANGES = (("S/N below 5", 5.0), ("S/N 5 to 10", 10.0), ("S/N above 10", np.inf))
+#: Half side of a stamp, pixels, and most stamps of objects lost and gained.
+HALF, MOST_STAMPS = 16, 6
+#: Differences must be this many standard deviations from chance.
+SIGNIFICANT = 2.0
+#: Fewer bright hits than this cannot tell a loss of a few percent.
+FEWEST = 50
+
+
+@dataclass(frozen=True)
+class Limits:
+    """By how much the second may be worse.
+
+    Attributes
+    ----------
+    bright, faint : float
+        Fall of the completeness of added hits with a peak above 10, and of 5 to 10, times the noise.
+    stars : float
+        Rise of the fraction of star cores masked.
+    noise : float
+        Rise of the objects per million pixels of mirrored sky.
+    lost : float
+        Fraction of the objects above 10 times the noise that only the first masks; used where one is the frame's own
+        mask, to which no hits can be added.
+    """
+
+    bright: float = 0.02
+    faint: float = 0.05
+    stars: float = 0.01
+    noise: float = 5.0
+    lost: float = 0.05
+
+
+@dataclass
+class Comparison:
+    """What two masks of the same frames have in common, and not.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Of the first and the second.
+    frames : list of str
+        Their paths.
+    first, second : `crattn_stage.quality.summary.Summary`
+    common, lost, gained : `collections.Counter`
+        Objects by range of S/N: masked by both, only by the first, only by the second.
+    failures : list of str
+        Frames that could not be compared, with the reason.
+    stamps : list of tuple
+        (S/N, title, image, first mask, second mask) of the brightest objects lost and gained.
+    """
+
+    names: tuple
+    frames: list = field(default_factory=list)
+    first: Summary = field(default_factory=lambda: Summary(area=0.0))
+    second: Summary = field(default_factory=lambda: Summary(area=0.0))
+    common: Counter = field(default_factory=Counter)
+    lost: Counter = field(default_factory=Counter)
+    gained: Counter = field(default_factory=Counter)
+    failures: list = field(default_factory=list)
+    stamps: list = field(default_factory=list)
+
+
+class OwnMask:
+    """The mask that a frame has already, in the place of a stage."""
+
+    def do_stage(self, frame):
+        """Count what the file itself marks as cosmic rays.
+
+        Parameters
+        ----------
+        frame : `crattn_stage.fits.frame.ObservationFrame`
+
+        Returns
+        -------
+        `crattn_stage.fits.frame.ObservationFrame`
+            With `detections`.
+
+        Raises
+        ------
+        FrameError
+            If it has no mask plane.
+        """
+        frame.detections = []
+        for extension, ccd in frame.ccds():
+            found = frame.masked(extension)
+            if found is None:
+                raise FrameError(f"{extension.name or 'its image'} has no mask of cosmic rays to compare with")
+            searched = np.isfinite(ccd.data)
+            if ccd.mask is not None:
+                searched &= ~ccd.mask
+            amplifiers = frame.amplifiers(extension)
+            frame.detections.append(judge(extension.name, ccd.data, amplifiers, None, searched, found & searched))
+        return frame
+
+
+def compare(paths, first, second, names):
+    """Mask frames in two ways and compare.
+
+    Parameters
+    ----------
+    paths : list of path-like
+    first, second : `crattn_stage.stage.AttentionCRStage` or `OwnMask`
+        The same hits are added for both.
+    names : tuple of str
+
+    Returns
+    -------
+    `Comparison`
+        A frame that cannot be masked is a failure, and the others go on.
+    """
+    result = Comparison(tuple(names))
+    for path in paths:
+        try:
+            _compare(result, path, first, second)
+        except FrameError as error:
+            result.failures.append(f"{path}: {error}")
+        else:
+            result.frames.append(str(path))
+    for kind in ("lost", "gained"):
+        mine = sorted((s for s in result.stamps if s[1].startswith(kind)), key=lambda s: -s[0])
+        result.stamps = [s for s in result.stamps if not s[1].startswith(kind)] + mine[:MOST_STAMPS]
+    return result
+
+
+def _compare(result, path, first, second):
+    detections = []
+    for stage in (first, second):
+        with ObservationFrame(path) as frame:
+            if frame.exposure.calibration_type:
+                raise FrameError(f"{frame.exposure.calibration_type} frame")
+            detections.append(stage.do_stage(frame).detections)
+    with ObservationFrame(path) as frame:
+        for (extension, ccd), a, b in zip(frame.ccds(), *detections, strict=True):
+            masks = []
+            for detection in (a, b):
+                masks.append(np.zeros(extension.shape, bool))
+                masks[-1].ravel()[detection.pixels] = True
+            sections = [amplifier.section for amplifier in frame.amplifiers(extension)]
+            good = np.isfinite(ccd.data) if ccd.mask is None else np.isfinite(ccd.data) & ~ccd.mask
+            image = np.nan_to_num(sky_subtracted(ccd.data, sections, good))
+            sigma = 1.4826 * np.median(np.abs(image[good])) if good.any() else 1.0
+            _count(result, f"{Path(path).name} {extension.name}".strip(), image / (sigma or 1.0), *masks)
+    result.first = total([result.first, *(d.summary for d in detections[0])])
+    result.second = total([result.second, *(d.summary for d in detections[1])])
+
+
+def _count(result, name, significance, first, second):
+    """Count the objects of two masks of a detector, and keep stamps of those that only one has."""
+    for kind, mine, other in (("lost", first, second), ("gained", second, first)):
+        numbers, count = label(mine, np.ones((3, 3)))
+        if not count:
+            continue
+        index = np.arange(1, count + 1)
+        peaks = maximum(significance, numbers, index)
+        shared = np.isin(index, numbers[binary_dilation(other, np.ones((3, 3)))])
+        boxes = find_objects(numbers)
+        for number in np.argsort(-peaks):
+            level = next(title for title, upper in RANGES if peaks[number] < upper)
+            if shared[number]:
+                if kind == "lost":
+                    result.common[level] += 1
+                continue
+            getattr(result, kind)[level] += 1
+            if sum(s[1].startswith(f"{kind}: {name} ") for s in result.stamps) < MOST_STAMPS:
+                result.stamps.append(_stamp(kind, name, peaks[number], boxes[number], significance, first, second))
+
+
+def _stamp(kind, name, peak, box, significance, first, second):
+    row, column = ((s.start + s.stop) // 2 for s in box)
+    title = f"{kind}: {name} x {column + 1}, y {row + 1}, S/N {peak:.0f}"
+    cut = [np.pad(p, HALF)[row : row + 2 * HALF + 1, column : column + 2 * HALF + 1] for p in (significance,)]
+    cut += [np.pad(p, HALF)[row : row + 2 * HALF + 1, column : column + 2 * HALF + 1] for p in (first, second)]
+    return (float(peak), title, *cut)
+
+
+def reasons(comparison, limits):
+    """Say in what the second is worse than the first.
+
+    Parameters
+    ----------
+    comparison : `Comparison`
+    limits : `Limits`
+
+    Returns
+    -------
+    list of str
+        Empty if it is not; a difference that can be chance does not count.
+
+    Raises
+    ------
+    FrameError
+        If there are too few hits to tell.
+    """
+    first, second = comparison.first, comparison.second
+    injected = all(s.injected.faint + s.injected.bright for s in (first, second))
+    compared = (
+        min(first.injected.bright, second.injected.bright)
+        if injected
+        else comparison.common[RANGES[2][0]] + comparison.lost[RANGES[2][0]]
+    )
+    if compared < FEWEST:
+        what = "added" if injected else "masked"
+        raise FrameError(
+            f"only {compared} bright hits were {what}: too few to compare, {FEWEST} are needed; "
+            "give more frames" + (", or more hits by --injections" if injected else "")
+        )
+    found = []
+    if injected:
+        for kind, limit in (("bright", limits.bright), ("faint", limits.faint)):
+            rates = [getattr(s.injected, f"{kind}_found") for s in (first, second)]
+            tried = [getattr(s.injected, kind) for s in (first, second)]
+            if _rise(*rates[::-1], *tried[::-1]) > limit:
+                was, now = (n / of for n, of in zip(rates, tried, strict=True))
+                found.append(f"finds {now:.1%} of the {kind} hits that were added, not {was:.1%}")
+        counts = [s.injected.mirrored_objects for s in (first, second)]
+        was, now = (s.injected.noise_objects or 0.0 for s in (first, second))
+        if now - was > limits.noise and counts[1] - counts[0] > SIGNIFICANT * max(1, sum(counts)) ** 0.5:
+            found.append(f"masks noise: {now:.0f} objects per million pixels, not {was:.0f}")
+    else:
+        lost = comparison.lost[RANGES[2][0]] / compared
+        if lost > limits.lost:
+            found.append(f"misses {lost:.1%} of the objects of S/N above 10")
+    if _rise(first.stars_flagged, second.stars_flagged, first.stars, second.stars) > limits.stars:
+        found.append(f"masks {second.star_fraction:.1%} of star cores, not {first.star_fraction or 0:.1%}")
+    return found
+
+
+def _rise(first, second, of_first, of_second):
+    """Return by how much a fraction rose, 0 where that can be chance."""
+    if not of_first or not of_second:
+        return 0.0
+    smooth = [((n + 1) / (of + 2), of) for n, of in ((first, of_first), (second, of_second))]
+    error = sum(p * (1 - p) / of for p, of in smooth) ** 0.5
+    rise = second / of_second - first / of_first
+    return rise if rise > SIGNIFICANT * error else 0.0
+
+
+def figures(comparison):
+    """Return the figures of a comparison as a table of texts.
+
+    Parameters
+    ----------
+    comparison : `Comparison`
+
+    Returns
+    -------
+    list of (str, str, str)
+        What, the first's and the second's.
+    """
+
+    def share(n, of):
+        return f"{n / of:.1%} of {of}" if of else "-"
+
+    sides = comparison.first, comparison.second
+    rows = [
+        ("objects masked", *(str(s.hits) for s in sides)),
+        ("pixels masked", *(f"{s.fraction:.4%}" for s in sides)),
+        ("star cores masked", *(share(s.stars_flagged, s.stars) for s in sides)),
+    ]
+    for title, kind in (
+        ("added hits found, S/N 5 to 10", "faint"),
+        ("added hits found, S/N above 10", "bright"),
+        ("added hits found, on sources", "on_sources"),
+        ("their pixels above 3 sigma masked", "pixels"),
+    ):
+        rows.append((title, *(share(getattr(s.injected, f"{kind}_found"), getattr(s.injected, kind)) for s in sides)))
+    noise = (s.injected.noise_objects for s in sides)
+    rows.append(("noise objects per million pixels", *("-" if n is None else f"{n:.1f}" for n in noise)))
+    for level, _ in RANGES:
+        rows.append((f"only there, {level}", str(comparison.lost[level]), str(comparison.gained[level])))
+        rows.append((f"in both, {level}", *[str(comparison.common[level])] * 2))
+    return rows
+
+
+def as_json(comparison, worse):
+    """Return a comparison as a dict that JSON can hold.
+
+    Parameters
+    ----------
+    comparison : `Comparison`
+    worse : list of str
+        From `reasons`.
+
+    Returns
+    -------
+    dict
+    """
+    names = ("names", "frames", "first", "second", "common", "lost", "gained", "failures")
+    kept = {name: getattr(comparison, name) for name in names}
+    kept.update(first=asdict(comparison.first), second=asdict(comparison.second))
+    return {"version": __version__, "worse": worse, **kept}
+
+
+def page(comparison, worse):
+    """Return a comparison as one HTML page that needs no other file.
+
+    Parameters
+    ----------
+    comparison : `Comparison`
+    worse : list of str
+        From `reasons`.
+
+    Returns
+    -------
+    str
+    """
+    from jinja2 import Environment, PackageLoader
+
+    rows = [
+        [(title, image, None), (comparison.names[0], image, first), (comparison.names[1], image, second)]
+        for _, title, image, first, second in comparison.stamps
+    ]
+    pictures = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number, row in enumerate(rows):
+            drawn = side_by_side(Path(folder) / f"{number}.png", [row]).read_bytes()
+            pictures.append((row[0][0], base64.b64encode(drawn).decode()))
+    loader = PackageLoader("crattn_stage.quality")
+    escaped = Environment(loader=loader, autoescape=True)
+    return escaped.get_template("comparison.html").render(
+        names=[printable(name) for name in comparison.names],
+        frames=[printable(path) for path in comparison.frames],
+        failures=[printable(failure) for failure in comparison.failures],
+        figures=figures(comparison),
+        worse=worse,
+        pictures=[(printable(title), picture) for title, picture in pictures],
+        version=__version__,
+    )

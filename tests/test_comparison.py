@@ -1,0 +1,78 @@
+import json
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from click.testing import CliRunner
+from conftest import sky_image
+
+from crattn_stage.cli import main
+from crattn_stage.comparison import Comparison, Limits, reasons
+from crattn_stage.errors import FrameError
+from crattn_stage.quality.summary import Injected, Summary
+from crattn_stage.simulation.hits import scatter_hits, simulate_hit
+
+MODEL = ("--engine", "openvino", "--injections", "128")
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory):
+    """A frame of sky with hits, alone in a list."""
+    path = tmp_path_factory.mktemp("frames") / "0.fits"
+    rng = np.random.default_rng(0)
+    charge, _ = scatter_hits((768, 768), [simulate_hit(rng) for _ in range(90)], rng)
+    fits.writeto(path, sky_image((768, 768)) + np.float32(charge / 4), fits.Header({"GAIN": 4.0}))
+    return [str(path)]
+
+
+def compared(*arguments):
+    result = CliRunner().invoke(main, ["compare", *arguments])
+    return result.exit_code, result.output
+
+
+def test_a_model_is_not_worse_than_itself_and_a_bad_threshold_is(frames, tmp_path):
+    pages = ("--json", str(tmp_path / "c.json"), "--html", str(tmp_path / "c.html"))
+    status, output = compared("fast", "fast", *frames, *MODEL, *pages)
+    assert status == 0 and "fast is not worse than fast" in output
+    kept = json.loads((tmp_path / "c.json").read_text())
+    assert kept["first"] == kept["second"] and kept["worse"] == [] and kept["frames"] == frames
+    status, output = compared("fast", "fast@0.9999", *frames, *MODEL, *pages)
+    assert status == 1 and "of the faint hits that were added" in output
+    assert "is worse" in (tmp_path / "c.html").read_text() and "data:image/png" in (tmp_path / "c.html").read_text()
+    status, output = compared("fast", "fast@0.005", *frames, *MODEL)
+    assert status == 1 and "masks noise" in output
+
+
+def test_the_mask_of_a_frame_can_be_compared(frames, tmp_path):
+    output = tmp_path / "masked"
+    assert CliRunner().invoke(main, ["run", *MODEL, "--output-dir", str(output), *frames]).exit_code == 0
+    masked = [str(output / "0.fits")]
+    status, text = compared("own", "fast", *masked, *MODEL)
+    assert status == 0 and "fast is not worse than own" in text
+    status, text = compared("own", "fast", *frames, *MODEL)
+    assert status == 1 and text.count("has no mask of cosmic rays to compare with") == 1
+
+
+def test_too_few_hits_are_no_comparison(frames):
+    status, output = compared("fast", "fast", frames[0], "--engine", "openvino", "--injections", "4")
+    assert status == 1 and "too few to compare" in output
+
+
+@pytest.mark.parametrize(
+    "arguments", [("fast", "nonsense"), ("fast", "fast@2"), ("fast", "fast@x"), ("own@0.5", "fast")]
+)
+def test_unknown_models_are_named_in_one_line(frames, arguments):
+    status, output = compared(*arguments, frames[0], *MODEL)
+    assert status == 1 and len(output.splitlines()) == 1 and "Traceback" not in output
+
+
+def test_stars_and_chance():
+    def summary(**columns):
+        return Summary(searched=10**6, injected=Injected(bright=400, bright_found=396), **columns)
+
+    first = summary(stars=200, stars_flagged=1)
+    assert reasons(Comparison(("a", "b"), first=first, second=summary(stars=200, stars_flagged=4)), Limits()) == []
+    (why,) = reasons(Comparison(("a", "b"), first=first, second=summary(stars=200, stars_flagged=40)), Limits())
+    assert why == "masks 20.0% of star cores, not 0.5%"
+    with pytest.raises(FrameError, match="too few"):
+        reasons(Comparison(("a", "b")), Limits())
