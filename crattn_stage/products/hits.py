@@ -7,9 +7,11 @@ enough, 99% are called so; of worms four in ten are, since an electron that has 
 like a muon.
 """
 
+import warnings
+
 import numpy as np
 from astropy import units
-from astropy.table import QTable, vstack
+from astropy.table import QTable, hstack, vstack
 from scipy.ndimage import binary_dilation, find_objects, label
 
 from crattn_stage.cameras.sections import Amplifier
@@ -136,6 +138,27 @@ def join_hits(tables):
     return vstack(filled, metadata_conflicts="silent") if filled else _finished(tables[0])
 
 
+def read_hits(path):
+    """Read a table of hits that ``--hits`` has written.
+
+    Parameters
+    ----------
+    path : path-like
+        FITS or ECSV.
+
+    Returns
+    -------
+    `astropy.table.QTable`
+        The columns of `COLUMNS` behind the ``id`` of the hit.
+    """
+    kind = {"format": "ascii.ecsv"} if str(path).endswith(".ecsv") else {"format": "fits", "hdu": "HITS"}
+    with warnings.catch_warnings():
+        # The electron is no unit of the FITS standard.
+        warnings.simplefilter("ignore", units.UnitsWarning)
+        table = QTable.read(path, **kind)
+    return hstack([table[["id"]], _finished(table)], metadata_conflicts="silent")
+
+
 def as_rows(table):
     """Return hits as a database takes them.
 
@@ -160,7 +183,9 @@ def _finished(table):
     """Give a table its types, units and descriptions, in the order of `COLUMNS`."""
     kinds = {"detector": str, "amplifier": str, "class": str, "pixels": np.int64, "near_star": bool, "near_edge": bool}
     for name, (unit, description) in COLUMNS.items():
-        values = np.asarray(getattr(table[name], "value", table[name])).astype(kinds.get(name, np.float64))
+        # An empty text is masked in ECSV.
+        column = table[name].filled("") if kinds.get(name) is str and hasattr(table[name], "filled") else table[name]
+        values = np.asarray(getattr(column, "value", column)).astype(kinds.get(name, np.float64))
         table[name] = values * units.Unit(unit) if unit else values
         table[name].info.description = description
     return table[list(COLUMNS)]

@@ -1,24 +1,26 @@
 """What is written with a mask: planes, tables and regions, by `run` and `reprocess`."""
 
+from datetime import UTC, datetime, timedelta
+
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.table import QTable
 from click.testing import CliRunner
 from conftest import sky_image, with_track
 from night import NIGHT, folder_of, write_frame
 from regions import Regions
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from calibration_dbs.database import open_database
+from calibration_dbs.provenance import prune_hits
 from calibration_dbs.tables import Hit, Run
 from crattn_stage.cli import main
 from crattn_stage.fits.frame import ObservationFrame
 from crattn_stage.nights.execute import execute
 from crattn_stage.nights.headers import read_frame_info
 from crattn_stage.nights.plan import plan, submit
-from crattn_stage.products.hits import COLUMNS
+from crattn_stage.products.hits import COLUMNS, read_hits
 from crattn_stage.products.settings import MaskSettings
 
 
@@ -74,9 +76,9 @@ def test_every_product_of_a_frame_of_two_detectors(tmp_path, compressed):
                 # The others bit for bit, lossily compressed before or not.
                 assert np.array_equal(one[~mask], other[~mask]) and one.dtype == other.dtype
         assert after[0].header["CRFLVAR"] == "inf"
-    table = QTable.read(out.with_name("mef-hits.fits"), hdu="HITS")
+    table = read_hits(out.with_name("mef-hits.fits"))
     assert set(table.colnames) == {"id", *COLUMNS} and set(table["detector"]) == {"SCI", "SCI,2"}
-    assert str(table["charge"].unit) == "electron" and table["charge"].value == pytest.approx(2 * table["counts"])
+    assert table["charge"].unit == "electron" and table["charge"].value == pytest.approx(2 * table["counts"])
     with fits.open(out.with_name("mef-hits.fits")) as hdus:
         assert hdus["HITS"].header["CRNHIT"] == len(table) and "DS9" in hdus["HITS"].header["TCOMM4"]
     for name in ("SCI", "SCI_2"):
@@ -100,22 +102,40 @@ def test_masked_again_nothing_contradicts_the_mask(tmp_path):
         assert [e.name for e in frame.extensions] == ["SCI", "SCI,2"]
 
 
-def test_products_of_a_night_are_recorded_and_make_frames_out_of_date(tmp_path, either_url):
-    path, database = write_frame(tmp_path, 1), open_database(either_url)
+@pytest.fixture
+def database(either_url):
+    engine = open_database(either_url)
+    yield engine
+    engine.dispose()
+
+
+def test_reprocess_has_the_same_options(tmp_path):
+    path = write_frame(tmp_path, 1)
+    command = ["reprocess", "--night", NIGHT, "--root", tmp_path, "--model", "astroscrappy", "--grow", 1, "--hits"]
+    assert "1 succeeded" in crattn(*command, "--hits-format", "ecsv").stdout
+    assert path.with_name(f"{path.stem}-crmask-hits.ecsv").exists()
+    assert fits.getval(path.with_name(f"{path.stem}-crmask.fits"), "CRGROW") == 1
+
+
+def test_products_of_a_night_are_recorded_and_make_frames_out_of_date(tmp_path, database):
+    path = write_frame(tmp_path, 1)
 
     def planned(**masks):
         masks = MaskSettings(**masks)
         (step,) = plan(database, [read_frame_info(path)], "astroscrappy", masks=masks)
         return step, masks
 
+    def mask(**masks):
+        step, masks = planned(**masks)
+        for number in submit(database, [step], NIGHT, masks=masks):
+            execute(database, number)
+
     def written():
         return {p.name.removeprefix(path.stem) for p in folder_of(tmp_path).iterdir()}
 
-    with_all = ("--probability", "--regions", "--hits", "--hits-format", "ecsv")
-    command = ["reprocess", "--night", NIGHT, "--root", tmp_path, "--model", "astroscrappy", *with_all]
-    assert "1 succeeded" in crattn(*command).stdout
-    assert written() == {".fits", "-crmask.fits", "-crmask.reg", "-crmask-hits.ecsv"}
     asked = {"probability": True, "regions": True, "hits": "ecsv"}
+    mask(**asked)
+    assert written() == {".fits", "-crmask.fits", "-crmask.reg", "-crmask-hits.ecsv"}
     assert not planned(**asked)[0].out_of_date and not planned(regions=True)[0].out_of_date
     with Session(database) as session:
         (row,) = session.scalars(select(Run))
@@ -123,9 +143,9 @@ def test_products_of_a_night_are_recorded_and_make_frames_out_of_date(tmp_path, 
         kept = session.execute(select(Hit.__table__)).mappings().all()
         assert {p.rpartition("/")[2].removeprefix(path.stem) for p in row.outputs} == written() - {".fits"}
     table = folder_of(tmp_path) / f"{path.stem}-crmask-hits.ecsv"
-    written_hits = QTable.read(table, format="ascii.ecsv")
+    written_hits = read_hits(table)
     assert len(written_hits) == len(kept) >= 1 and written_hits["charge"].unit == "electron"
-    for name in set(COLUMNS) - {"amplifier"}:
+    for name in COLUMNS:
         value = getattr(written_hits[name][0], "value", written_hits[name][0])
         assert kept[0][name] == (None if value != value else pytest.approx(value) if value.dtype.kind == "f" else value)
     # Without a gain in the header there is no charge, and without a WCS no place on the sky.
@@ -138,9 +158,7 @@ def test_products_of_a_night_are_recorded_and_make_frames_out_of_date(tmp_path, 
     # What is not asked for any more does not outlive the mask that it is of, unless someone has changed it.
     region = folder_of(tmp_path) / f"{path.stem}-crmask.reg"
     region.write_text("mine")
-    step, masks = planned(grow=1)
-    for number in submit(database, [step], NIGHT, masks=masks):
-        execute(database, number)
+    mask(grow=1)
     assert written() == {".fits", "-crmask.fits", "-crmask.reg"} and region.read_text() == "mine"
 
 
@@ -175,3 +193,27 @@ def test_names_of_detectors_stay_inside_the_folder(tmp_path):
 def test_usage(tmp_path, frame_file):
     result = CliRunner().invoke(main, ["run", str(frame_file()), "--hits-format", "ecsv"])
     assert result.exit_code == 2 and "--hits-format needs --hits" in result.stderr
+
+
+def test_hits_are_kept_by_age(tmp_path, database):
+    path = write_frame(tmp_path, 1)
+    masks = MaskSettings(hits="fits")
+    steps = plan(database, [read_frame_info(path)], "astroscrappy", masks=masks)
+    for number in submit(database, steps, NIGHT, masks=masks):
+        execute(database, number)
+
+    def count():
+        with Session(database) as session:
+            return session.scalar(select(func.count()).select_from(Hit))
+
+    kept, now = count(), datetime.now(UTC)
+    assert kept >= 1 and prune_hits(database, now - timedelta(days=1)) == 0
+    assert prune_hits(database, now + timedelta(days=1), dry_run=True) == kept == count()
+    assert prune_hits(database, now + timedelta(days=1)) == kept and count() == 0
+    # The frame stays up to date: its table of hits is there.
+    assert not plan(database, [read_frame_info(path)], "astroscrappy", masks=masks)[0].out_of_date
+
+
+def test_pruning_says_what_it_deletes():
+    assert "0 hits are deleted" in crattn("db", "prune", "--hits-older-than", 30).stdout
+    assert CliRunner().invoke(main, ["db", "prune"]).exit_code == 2
