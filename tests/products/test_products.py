@@ -215,5 +215,5 @@ def test_hits_are_kept_by_age(tmp_path, database):
 
 
 def test_pruning_says_what_it_deletes():
-    assert "0 hits are deleted" in crattn("db", "prune", "--hits-older-than", 30).stdout
+    assert "deleted 0 hits" in crattn("db", "prune", "--hits-older-than", 30).stdout
     assert CliRunner().invoke(main, ["db", "prune"]).exit_code == 2
