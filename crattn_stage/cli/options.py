@@ -83,7 +83,7 @@ def mask_options(command):
     @click.option(
         "--flag-variance",
         is_flag=True,
-        help="Take the information from masked pixels in ERR, VAR and IVAR planes, too.",
+        help="Mark masked pixels as without information in ERR, VAR and IVAR planes, too.",
     )
     @functools.wraps(command)
     def run(**options):
