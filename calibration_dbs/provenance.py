@@ -3,12 +3,12 @@
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import delete, func, insert, or_, select
 from sqlalchemy.orm import aliased, joinedload, selectinload
 
 from calibration_dbs.database import database_time, get_or_add, reading, writing
 from calibration_dbs.registry import find_model, model_row
-from calibration_dbs.tables import Amplifier, Frame, Model, Run, fitted, is_utf8
+from calibration_dbs.tables import Amplifier, Frame, Hit, Model, Run, fitted, is_utf8
 
 #: The states of a run that is not over.
 OPEN = ("queued", "running")
@@ -28,12 +28,15 @@ class Record:
         Columns of `calibration_dbs.tables.Frame` and `calibration_dbs.tables.Run`.
     amplifiers : list of dict
         Columns of `calibration_dbs.tables.Amplifier`.
+    hits : list of dict
+        Likewise of `calibration_dbs.tables.Hit`; none unless they are to be kept.
     """
 
     status: str = "succeeded"
     frame: dict = field(default_factory=dict)
     run: dict = field(default_factory=dict)
     amplifiers: list = field(default_factory=list)
+    hits: list = field(default_factory=list)
 
     def fail(self, error):
         """Record an exception as the cause of a failure.
@@ -112,6 +115,10 @@ def store(session, run, record):
         setattr(run.frame, name, value)
     if run.attempts > 1:
         session.execute(delete(Amplifier).where(Amplifier.run_id == run.id))
+        session.execute(delete(Hit).where(Hit.run_id == run.id))
+    if record.hits:
+        rows = [{"run_id": run.id, **fitted(Hit, columns)} for columns in record.hits]
+        session.execute(insert(Hit.__table__), rows)
     session.add_all(Amplifier(run_id=run.id, **fitted(Amplifier, columns)) for columns in record.amplifiers)
 
 
@@ -366,6 +373,36 @@ def prune(database, before, dry_run=False):
                         session.execute(delete(Run).where(Run.id.in_(page)))
             counts[not delete_runs] += len(page) if delete_runs else count
     return tuple(counts)
+
+
+def prune_hits(database, before, dry_run=False):
+    """Delete the hits of old runs.
+
+    Parameters
+    ----------
+    database : `sqlalchemy.Engine`
+    before : `datetime.datetime`
+        Runs that finished earlier; UTC.
+    dry_run : bool
+        Only count them.
+
+    Returns
+    -------
+    int
+        How many rows are deleted.
+    """
+    with reading(database) as session:
+        having = select(Hit.run_id).where(Hit.run_id == Run.id).exists()
+        runs = list(session.scalars(select(Run.id).where(Run.finished < before, having)))
+    count = 0
+    for start in range(0, len(runs), PAGE):
+        mine = Hit.run_id.in_(runs[start : start + PAGE])
+        with (reading if dry_run else writing)(database) as session:
+            if dry_run:
+                count += session.scalar(select(func.count()).where(mine))
+            else:
+                count += session.execute(delete(Hit).where(mine)).rowcount
+    return count
 
 
 def recent_speed(database, count=200):

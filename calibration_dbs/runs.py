@@ -304,7 +304,7 @@ def claimed(database, run_id, lease=None, path=None):
         if job.record.status != "succeeded":
             # Discard results recorded before the failure.
             job.record.run = {k: v for k, v in job.record.run.items() if k in ("error", "input_sha256", "version")}
-            job.record.amplifiers = []
+            job.record.amplifiers, job.record.hits = [], []
         patiently(_finish, database, job)
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import (
     DateTime,
     ForeignKey,
     Index,
+    Integer,
     MetaData,
     SmallInteger,
     String,
@@ -202,6 +203,39 @@ class Amplifier(Base):
     border_pixels: Mapped[int | None] = mapped_column(BigInteger)
     border_searched: Mapped[int | None] = mapped_column(BigInteger)
     run: Mapped[Run] = relationship(back_populates="amplifiers")
+
+
+class Hit(Base):
+    """A cosmic-ray hit of a run that was asked to keep them; the columns are those of its table of hits."""
+
+    __tablename__ = "hits"
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
+    detector: Mapped[str] = mapped_column(Text)
+    amplifier: Mapped[str] = mapped_column(Text)
+    #: Pixels from 0, and degrees.
+    x: Mapped[float]
+    y: Mapped[float]
+    ra: Mapped[float | None]
+    dec: Mapped[float | None]
+    #: Electrons, None where the gain is not known; and in the unit of the image, as the background and the noise.
+    charge: Mapped[float | None]
+    counts: Mapped[float | None]
+    gain: Mapped[float | None]
+    background: Mapped[float | None]
+    noise: Mapped[float | None]
+    #: Pixels and degrees.
+    pixels: Mapped[int]
+    length: Mapped[float | None]
+    width: Mapped[float | None]
+    angle: Mapped[float | None]
+    straightness: Mapped[float | None]
+    kind: Mapped[str] = mapped_column("class", String(10))
+    peak_snr: Mapped[float | None]
+    probability: Mapped[float | None]
+    near_star: Mapped[bool]
+    near_edge: Mapped[bool]
 
 
 def is_utf8(text):

@@ -134,7 +134,9 @@ def mask_file(path, target, stage, record, overwrite=False, preview=False, known
                 ready(written)
 
         try:
-            outputs = frame.write(target, overwrite or bool(known), masks.mask_extension, finished, products)
+            outputs = frame.write(
+                target, overwrite or bool(known), masks.mask_extension, finished, products, masks.flag_variance
+            )
         except BaseException:
             for drawn in picture:
                 drawn.unlink()
@@ -146,6 +148,10 @@ def mask_file(path, target, stage, record, overwrite=False, preview=False, known
         )
         _remove_stale(known, record.run["outputs"])
         summary = record_detections(record, frame.detections, frame.exposure.exposure_time)
+        if masks.hits:
+            from crattn_stage.products.hits import as_rows
+
+            record.hits = [row for detection in frame.detections for row in as_rows(detection.hits)]
         verdict, reason = record.run["verdict"], record.run["reason"]
         notes = "".join(f"; {note}" for note in [*frame.notes, reason] if note)
         hits = "1 cosmic ray" if summary.hits == 1 else f"{summary.hits} cosmic rays"

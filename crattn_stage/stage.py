@@ -3,18 +3,21 @@
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from tqdm import tqdm
 
 from crattn_stage import __version__
 from crattn_stage.api import load_model
+from crattn_stage.cameras import facts
 from crattn_stage.detection.edges import unexposed
 from crattn_stage.detection.lines import drop_lines
 from crattn_stage.detection.preprocessing import measure_sky
 from crattn_stage.detection.saturation import saturated_stars
 from crattn_stage.errors import FrameError
 from crattn_stage.fits.frame import Marks
+from crattn_stage.fits.wcs import sky_wcs
 from crattn_stage.products.growth import grow
 from crattn_stage.products.protect import protected_pixels, read_areas
 from crattn_stage.products.settings import DEFAULT, MaskSettings
@@ -164,6 +167,10 @@ class AttentionCRStage(Stage):
         _check_growth(settings, threshold)
         provenance = {**self.provenance, "threshold": threshold, "grow": settings.grow}
         provenance.update(grow_threshold=settings.grow_threshold, protect=settings.protect)
+        if settings.flag_variance:
+            provenance["flag_variance"] = frame.profile.settings.get("no_information", "inf")
+            if not any(extension.uncertainties for extension in frame.extensions):
+                frame.notes.append("it has no planes of uncertainties to flag")
         alone = len(frame.extensions) == 1
 
         def finish(marks, judged):
@@ -181,8 +188,12 @@ class AttentionCRStage(Stage):
                 names = ", ".join(a.name for a in amplifiers if a.name) or "one"
                 logger.info("%s: %s %s, amplifiers %s", frame.path, frame.profile.name, extension.name, names)
                 area, saved = frame.pixel_area(extension), None
+                has_plane = settings.probability or frame.has_probability(extension)
+                level, probability = frame.saturation(extension), None
+                if has_plane or settings.hits or settings.grow_threshold:
+                    probability = np.zeros(extension.shape, np.float32)
                 searched, found, sky, notes = self._seek(
-                    ccd.data, ccd.mask, amplifiers, frame.saturation(extension), threshold, settings
+                    ccd.data, ccd.mask, amplifiers, level, threshold, settings, probability
                 )
                 if settings.protect:
                     saved = found & protected_pixels(settings.protect, extension.header, extension.shape, alone)
@@ -190,10 +201,16 @@ class AttentionCRStage(Stage):
                 frame.notes += [note if alone else f"{extension.name}: {note}" for note in notes]
                 if judged:
                     finish(*judged)
-                marks = Marks(np.flatnonzero(found).astype(np.int32))
+                marks = Marks(np.flatnonzero(found).astype(np.int32), probability=probability if has_plane else None)
                 frame.mark(extension, marks)
                 seen = ccd.data, amplifiers, area, searched, found, sky, saved
-                judged = marks, pool.submit(self._judge, threshold, settings.injections, extension.name, *seen)
+                with_objects = None
+                if settings.wants_hits:
+                    unit = facts.charge_unit(extension.header, frame.profile)
+                    seen_of_hits = ccd.data, found, searched, probability, amplifiers, unit, extension.header, sky
+                    with_objects = partial(with_hits, *seen_of_hits)
+                how = threshold, settings.injections, with_objects
+                judged = marks, pool.submit(self._judge, *how, extension.name, *seen)
             finish(*judged)
         summary = total(d.summary for d in frame.detections)
         if not summary.searched:
@@ -207,14 +224,16 @@ class AttentionCRStage(Stage):
         frame.history = history(summary, provenance)
         return frame
 
-    def _judge(self, threshold, injections, name, image, amplifiers, area, searched, found, sky, saved):
-        """Return what `judge` does, with what is found of hits that are added."""
+    def _judge(self, threshold, injections, with_objects, name, image, amplifiers, area, searched, found, sky, saved):
+        """Return what `judge` does, with what is found of hits that are added, and the hits if they are asked for."""
         detection = judge(name, image, amplifiers, area, searched, found, sky, saved)
         if injections != 0:
             sections, gains = [a.section for a in amplifiers], [a.gain for a in amplifiers]
             detection.summary.injected = measure(
                 self.model, image, searched, found, sections, sky, gains, threshold, injections
             )
+        if with_objects:
+            with_objects(detection)
         return detection
 
     def threshold_for(self, profile):
@@ -258,7 +277,8 @@ class AttentionCRStage(Stage):
         """
         settings = self.runtime_context.masks
         _check_growth(settings, self.threshold)
-        searched, found, sky, _ = self._seek(image, bad, amplifiers, level, self.threshold, settings)
+        probability = np.zeros(image.shape, np.float32) if settings.grow_threshold else None
+        searched, found, sky, _ = self._seek(image, bad, amplifiers, level, self.threshold, settings, probability)
         return judge(name, image, amplifiers, area, searched, found, sky)
 
     def probability(self, image, bad, amplifiers, level=None):
@@ -282,7 +302,7 @@ class AttentionCRStage(Stage):
             return np.zeros(image.shape, np.float32), searched
         return self.model.predict(image, ~searched, sections, measure_sky(image, ~searched, sections)), searched
 
-    def _seek(self, image, bad, amplifiers, level, threshold, settings):
+    def _seek(self, image, bad, amplifiers, level, threshold, settings, probability=None):
         """Return the pixels of a detector that could be searched, its cosmic rays, the amplifiers' sky, and notes."""
         sections = [a.section for a in amplifiers]
         searched, notes = _searchable(image, bad, sections, level)
@@ -290,10 +310,9 @@ class AttentionCRStage(Stage):
         found = np.zeros(image.shape, bool)
         sky = measure_sky(image, ~searched, sections)
         if searched.any():
-            probability = np.empty(image.shape, np.float32) if settings.grow_threshold else None
             found = self.model.detect(image, ~searched, threshold, sections, sky, probability)
             drop_lines(image, found, ~searched, sections)
-            if probability is not None:
+            if settings.grow_threshold:
                 # What was above the threshold and is not masked was taken for a star or a line.
                 faint = searched & ((probability <= threshold) | found)
                 found = grow(found, 0, probability, settings.grow_threshold, faint)
@@ -330,6 +349,25 @@ def _alive(image, bad):
         if values.size and (values != values[0]).any():
             return True
     return False
+
+
+def with_hits(image, found, searched, probability, amplifiers, unit, header, sky, detection):
+    """Measure the hits of a detector.
+
+    Parameters
+    ----------
+    image, found, searched, probability, amplifiers, unit, sky
+        As for `crattn_stage.products.hits.measure_hits`, with the pixels searched.
+    header : `astropy.io.fits.Header`
+        For the WCS.
+    detection : `crattn_stage.quality.summary.Detection`
+        Given its hits and their footprints.
+    """
+    from crattn_stage.products.hits import footprints, measure_hits
+
+    wcs = sky_wcs(header)
+    detection.hits = measure_hits(image, found, ~searched, probability, amplifiers, unit, wcs, sky, detection.name)
+    detection.footprints = footprints(image, found, detection.hits)
 
 
 def judge(name, image, amplifiers, area, searched, found, sky=None, saved=None):

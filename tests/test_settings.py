@@ -23,7 +23,9 @@ MODEL = "astroscrappy"
 
 @pytest.fixture
 def database(either_url):
-    return open_database(either_url)
+    engine = open_database(either_url)
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture

@@ -92,16 +92,18 @@ def train(output, sources, recipe, threads, workers, tensorboard, **changes):
 
 @main.command()
 @explained
-@click.argument("darks", nargs=-1, required=True, type=FILE)
+@click.argument("files", nargs=-1, required=True, type=FILE)
 @click.option("--output", required=True, type=click.Path(dir_okay=False), help="Catalogue of hits (FITS).")
-@click.option("--gain", type=float, help="Gain in electron/ADU (default: the header's).")
-def build(darks, output, gain):
-    """Build a catalogue of hits from DARKS, dark frames of one detector."""
+@click.option("--gain", type=float, help="Gain of the darks in electron/ADU (default: the header's).")
+def build(files, output, gain):
+    """Build a catalogue of hits from FILES: dark frames of one detector, and tables of `crattn-stage run --hits`."""
     from training.data.darks import hits_of_darks, read_darks
-    from training.data.hits import write_footprints
+    from training.data.hits import is_hit_table, read_hit_table, write_footprints
 
-    stamps = []
-    for stack in read_darks(darks):
+    tables = [path for path in files if is_hit_table(path)]
+    stamps = [stamp for path in tables for stamp in read_hit_table(path)]
+    darks = [path for path in files if path not in tables]
+    for stack in read_darks(darks) if darks else ():
         stamps += hits_of_darks(stack.images, stack.bad, gain or stack.gain)
     write_footprints(output, stamps)
     click.echo(f"{output}: {len(stamps)} hits")

@@ -334,6 +334,29 @@ def pixel_area(header, profile):
     return side and side**2 * 1e-8 * binning[0] * binning[1]
 
 
+def charge_unit(header, profile):
+    """Return the unit of an image if its pixels are counts of charge: "electron", "adu", or None.
+
+    Parameters
+    ----------
+    header : `astropy.io.fits.Header`
+    profile : `crattn_stage.cameras.profile.Profile`
+
+    Returns
+    -------
+    str or None
+        None for rates, flux densities and units that are not known; ADU where neither header nor profile has a unit.
+    """
+    text, said = (first_value([header], "BUNIT") or "").lower(), profile.values.get("unit")
+    if said == "other" or any(sign in text for sign in ("/", "-1", "per ")):
+        return None
+    if said:
+        return said
+    if re.fullmatch(r"(photo)?-?e(lectrons?|lec|-)?", text):
+        return "electron"
+    return "adu" if re.fullmatch(r"(adu|dn|counts?|cts?)?s?", text) else None
+
+
 def unit(header, profile):
     """Return the unit of an image: "electron" or "adu".
 

@@ -87,6 +87,8 @@ class Extension:
     amplifiers : list of `crattn_stage.cameras.sections.Amplifier`
     flags : tuple of (str, int, `crattn_stage.cameras.masks.MaskConvention`) or None
         File, HDU index and convention of the plane that bad pixels are read from.
+    uncertainties : list of (int, str)
+        HDU index and role, "variance" (standard deviations, too) or "weight", of its planes of uncertainties.
     """
 
     index: int
@@ -98,6 +100,7 @@ class Extension:
     version: int
     amplifiers: list = field(default_factory=list)
     flags: tuple | None = None
+    uncertainties: list = field(default_factory=list)
 
 
 @dataclass
@@ -264,7 +267,8 @@ def understand(hdus, filename="", companion=None, pixels=None, identified=None, 
 
 def _by_profile(hdu, profile):
     if "CRIMAGE" in hdu.header:
-        return Plane(hdu, "other" if hdu.name == masks.CR_PLANE.extension else "mask", "made by an earlier run")
+        other = hdu.name in (masks.CR_PLANE.extension, masks.PROBABILITY)
+        return Plane(hdu, "other" if other else "mask", "made by an earlier run")
     for block in profile.hdus:
         table = {key: value for key, value in block.items() if key != "role"}
         found = match(table, [hdu.header], index=hdu.index)
@@ -407,6 +411,7 @@ def _describe(layout, detectors, hdus, companion, pixels):
         layout.notes += [note if len(detectors) == 1 else f"{name}: {note}" for note in notes]
         extension = Extension(hdu.index, name, header, hdu.shape, masks.GENERIC, None, version, amplifiers)
         _set_mask(extension, hdu, order, len(detectors), layout, hdus, companion, pixels)
+        extension.uncertainties = _find_uncertainties(hdu, extension, order, len(detectors), layout)
         layout.extensions.append(extension)
 
 
@@ -497,6 +502,22 @@ def _find_mask(image, extension, order, count, layout, companion):
         notes.append(f"mask plane {found.name} has another shape than {image.name or image}; not used")
         return source, None
     return source, found
+
+
+def _find_uncertainties(image, extension, order, count, layout):
+    """Return (HDU index, role) of the planes of uncertainties that belong to a science HDU; several kinds may."""
+    found = []
+    for role in ("variance", "weight"):
+        planes = [p.hdu for p in layout.planes if p.role == role and p.hdu.shape == image.shape]
+        for plane in planes:
+            alike = [h for h in planes if h.name == plane.name]
+            mine = count == 1 or _belongs(image.name, plane.name)
+            if len(alike) == count > 1:
+                versions = len({h.version for h in alike}) == count
+                mine = plane.version == extension.version if versions else alike[order - 1] is plane
+            if mine:
+                found.append((plane.index, role))
+    return found
 
 
 def _belongs(image, plane):

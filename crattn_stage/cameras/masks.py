@@ -121,6 +121,8 @@ class MaskConvention:
 GENERIC = MaskConvention("MASK", "uint8", 8, None, words={8: "cosmic ray"})
 #: The plane of cosmic rays alone that ``--mask-extension`` adds.
 CR_PLANE = MaskConvention("CRMASK", "uint8", 1, (), words={1: "cosmic ray"})
+#: EXTNAME of the plane of probabilities that ``--probability`` adds.
+PROBABILITY = "CRPROB"
 #: A plane of unknown flags that marks more of an image than this is not taken for bad pixels.
 MOST_UNKNOWN = 0.1
 #: A plane of good and bad in which more than this is not 0 may mean good by that.

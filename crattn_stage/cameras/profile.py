@@ -215,6 +215,7 @@ _FIELDS = {
         "grow": (lambda v: type(v) is int and 0 <= v <= 50, "pixels, 0 to 50"),
         "grow_threshold": (lambda v: _number(v) and 0 < v < 1, "a probability"),
         "bad_pixels": _STRING,
+        "no_information": _one_of("inf", "nan", "zero"),
         "minimum_exposure": (lambda v: _number(v) and v >= 0, "seconds"),
     },
 }

@@ -43,21 +43,29 @@ def current(url):
 
 
 @db.command()
-@click.option("--days", required=True, type=click.IntRange(0), help="Keep everything of the last DAYS days.")
+@click.option("--days", type=click.IntRange(0), help="Keep all runs of the last DAYS days.")
+@click.option("--hits-older-than", "hit_days", type=click.IntRange(0), help="Delete the hits of runs older than this.")
 @click.option("--dry-run", is_flag=True, help="Print what would be deleted.")
 @database_option
-def prune(days, dry_run, url):
-    """Delete runs that were replaced, and the amplifier counts of old runs.
+def prune(days, hit_days, dry_run, url):
+    """Delete runs that were replaced, and the amplifier counts and hits of old runs.
 
     The last run of each frame and the last success for each output stay:
     nothing needs to be masked again, `trace` still recognises every output,
     and the usual hit rates do not change.
     """
+    if days is None and hit_days is None:
+        raise click.UsageError("give --days, or --hits-older-than, or both")
     with explained():
         from calibration_dbs import provenance
         from calibration_dbs.database import open_database
 
-        before = datetime.now(UTC) - timedelta(days=days)
-        runs, amplifiers = with_database(url, lambda url: provenance.prune(open_database(url), before, dry_run))
-        deleted = "would delete" if dry_run else "deleted"
-        say(f"{deleted} {runs} runs and {amplifiers} amplifier rows of older runs")
+        deleted, database = "would delete" if dry_run else "deleted", with_database(url, open_database)
+        if hit_days is not None:
+            before = datetime.now(UTC) - timedelta(days=hit_days)
+            hits = with_database(url, lambda _: provenance.prune_hits(database, before, dry_run))
+            say(f"{deleted} {hits} hits")
+        if days is not None:
+            before = datetime.now(UTC) - timedelta(days=days)
+            runs, amplifiers = with_database(url, lambda _: provenance.prune(database, before, dry_run))
+            say(f"{deleted} {runs} runs and {amplifiers} amplifier rows of older runs")

@@ -76,10 +76,23 @@ def mask_options(command):
     )
     @click.option("--no-injection", "injections", flag_value=0, help="Add no hits: --injections 0.")
     @click.option("--mask-extension", is_flag=True, help="Add a CRMASK plane of the cosmic rays alone.")
+    @click.option("--probability", is_flag=True, help="Add a CRPROB plane of the probability, compressed.")
+    @click.option("--regions", is_flag=True, help="Write a DS9 region file of the hits of each detector.")
+    @click.option("--hits", is_flag=True, help="Write a table of all hits (FITS), and keep them in the database.")
+    @click.option("--hits-format", type=click.Choice(["fits", "ecsv"]), help="Format of the table of hits.")
+    @click.option(
+        "--flag-variance",
+        is_flag=True,
+        help="Mark masked pixels as without information in ERR, VAR and IVAR planes, too.",
+    )
     @functools.wraps(command)
     def run(**options):
         from crattn_stage.products.settings import MaskSettings
 
+        form = options.pop("hits_format")
+        if form and not options["hits"]:
+            raise click.UsageError("--hits-format needs --hits")
+        options["hits"] = (form or "fits") if options["hits"] else None
         asked = {name: options.pop(name) for name in list(options) if name in MaskSettings.__annotations__}
         return command(masks=MaskSettings(**asked), **options)
 

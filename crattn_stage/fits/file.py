@@ -240,16 +240,20 @@ class FitsFile:
         Parameters
         ----------
         index : int
-        plane : `numpy.ndarray` of int
+        plane : `numpy.ndarray`
+            Of integers, or of floats.
 
         Returns
         -------
         HDU
-            Compressed where the other one is.
+            Compressed where the other one is, without loss.
         """
         header = self.hdus[index].header.copy()
-        for keyword in (*SUMS, "BLANK"):
+        floats = plane.dtype.kind == "f"
+        for keyword in (*SUMS, "BLANK", *(("BSCALE", "BZERO") if floats else ())):
             header.remove(keyword, ignore_missing=True)
+        if self.is_compressed(index) and floats:
+            return fits.CompImageHDU(plane, header, compression_type="GZIP_2", quantize_level=0)
         if self.is_compressed(index):
             # Rice packs 32 bits at most.
             kind = COMPRESSION if plane.itemsize <= 4 else "NOCOMPRESS"

@@ -26,10 +26,13 @@ class Marks:
         Flat indices of its cosmic-ray pixels.
     cards : dict
         Keyword -> (value, comment).
+    probability : `numpy.ndarray` or None
+        Float32, of the shape of the extension, where a plane of it is to be written.
     """
 
     pixels: np.ndarray
     cards: dict = field(default_factory=dict)
+    probability: np.ndarray | None = None
 
 
 class OpenFrame:
@@ -203,7 +206,7 @@ class ObservationFrame(OpenFrame):
         self.extensions, self.notes = self.layout.extensions, list(self.layout.notes)
         # Reads ahead, and packs what is found, while the network runs; one thread, so that memory is bounded.
         self.background = self._stack.enter_context(ThreadPoolExecutor(1))
-        self.made = {}
+        self.made, self.probabilities = {}, {}
 
     def ccds(self):
         """Read the detectors one after the other, each while the one before is worked on.
@@ -261,6 +264,24 @@ class ObservationFrame(OpenFrame):
         self.marks[extension.index] = marks
         if extension.mask and self.source(extension.mask[0]).is_compressed(extension.mask[1]):
             self.made[extension.index] = marks, self.background.submit(writer.marked_plane, self, extension)
+        if marks.probability is not None:
+            # The pixels themselves are not kept.
+            probability, marks.probability = marks.probability, None
+            packed = self.background.submit(writer.probability_plane, self, extension, probability)
+            self.probabilities[extension.index] = packed
+
+    def has_probability(self, extension):
+        """Tell whether an earlier run has added a plane of probabilities, which is renewed in any case.
+
+        Parameters
+        ----------
+        extension : `crattn_stage.cameras.layout.Extension`
+
+        Returns
+        -------
+        bool
+        """
+        return writer.own_plane(self, layout.masks.PROBABILITY, extension) is not None
 
     def amplifiers(self, extension):
         """Return the amplifiers of an extension.
@@ -302,7 +323,7 @@ class ObservationFrame(OpenFrame):
         """
         return facts.pixel_area(extension.header, self.profile)
 
-    def write(self, target, overwrite=False, mask_extension=False, ready=None, products=()):
+    def write(self, target, overwrite=False, mask_extension=False, ready=None, products=(), flag_variance=False):
         """Write the frame with its marks; nothing else changes.
 
         Parameters
@@ -319,6 +340,8 @@ class ObservationFrame(OpenFrame):
             As for `crattn_stage.fits.atomic.replacing`.
         products : sequence of tuple
             (path, function that writes to a binary file) of further files, which come into place before the target.
+        flag_variance : bool
+            Give the marked pixels in planes of uncertainties the value that says "no information".
 
         Returns
         -------
@@ -330,7 +353,7 @@ class ObservationFrame(OpenFrame):
         FrameError
             If a file exists or cannot be written.
         """
-        return writer.write(self, self.outputs(target), overwrite, mask_extension, ready, products)
+        return writer.write(self, self.outputs(target), overwrite, mask_extension, ready, products, flag_variance)
 
     def outputs(self, target):
         """Return the files that `write` will write.

@@ -31,7 +31,9 @@ def sky_wcs(header):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            wcs = WCS(header)
+            wcs = WCS(header, fix=False)
+            # Without a word: warnings of other threads would come in between.
+            wcs.wcs.fix()
             if not wcs.has_celestial:
                 return None
             wcs = wcs.celestial

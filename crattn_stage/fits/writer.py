@@ -11,8 +11,13 @@ from crattn_stage.fits.atomic import replacing
 from crattn_stage.fits.file import COMPRESSION
 from crattn_stage.fits.header import readable
 
+#: Probabilities are written as integers in steps of this.
+PROBABILITY_STEP = 1e-4
+#: `no_information` of a profile -> value in planes of variance or standard deviation.
+NO_INFORMATION = {"inf": np.inf, "nan": np.nan, "zero": 0.0}
 
-def write(frame, files, overwrite, mask_extension, ready, products=()):
+
+def write(frame, files, overwrite, mask_extension, ready, products=(), flag_variance=False):
     """Write a frame with its marks.
 
     Parameters
@@ -20,7 +25,7 @@ def write(frame, files, overwrite, mask_extension, ready, products=()):
     frame : `crattn_stage.fits.frame.ObservationFrame`
     files : list of `pathlib.Path`
         From its `outputs`.
-    overwrite, mask_extension, ready, products
+    overwrite, mask_extension, ready, products, flag_variance
         As for its `write`.
 
     Returns
@@ -33,7 +38,7 @@ def write(frame, files, overwrite, mask_extension, ready, products=()):
     FrameError
         If a file exists or cannot be written.
     """
-    edits = [_edits(frame, mask_extension)]
+    edits = [_edits(frame, mask_extension, flag_variance)]
     if frame.companion:
         marked = [e for e in frame.extensions if e.mask and e.mask[0] == "companion" and e.index in frame.marks]
         edits.append(({e.mask[1]: partial(_mask_plane, frame, e) for e in marked}, {}, []))
@@ -48,7 +53,7 @@ def write(frame, files, overwrite, mask_extension, ready, products=()):
     return [*files, *(path for path, _ in products)]
 
 
-def _edits(frame, mask_extension):
+def _edits(frame, mask_extension, flag_variance):
     """Return what `FitsFile.copy` is to change.  Planes come as functions, so that one is held at a time."""
     planes, cards, extra = {}, {0: frame.cards}, []
     for extension in frame.extensions:
@@ -67,6 +72,14 @@ def _edits(frame, mask_extension):
                 planes[old] = partial(_new_plane, frame, extension, convention, old)
             elif convention is extension.convention or mask_extension:
                 extra.append(partial(_new_plane, frame, extension, convention))
+        if extension.index in frame.probabilities:
+            old, packed = own_plane(frame, masks.PROBABILITY, extension), frame.probabilities[extension.index]
+            if old is None:
+                extra.append(packed.result)
+            else:
+                planes[old] = packed.result
+        for index, role in extension.uncertainties if flag_variance else ():
+            planes[index] = partial(_flagged_plane, frame, extension, index, role)
     primary = readable(frame.file.hdus[0].header)
     if extra and "NEXTEND" in primary:
         count = len(frame.file.hdus) - 1 + len(extra)
@@ -132,3 +145,39 @@ def _new_plane(frame, extension, convention, like=0):
         hdu = fits.ImageHDU(plane, header, convention.extension)
     hdu.ver = extension.version
     return frame.file.rendered(hdu, like)
+
+
+def probability_plane(frame, extension, probability):
+    """Return an HDU of probabilities as bytes: compressed, in steps of `PROBABILITY_STEP`.
+
+    Parameters
+    ----------
+    frame : `crattn_stage.fits.frame.ObservationFrame`
+    extension : `crattn_stage.cameras.layout.Extension`
+    probability : `numpy.ndarray`
+        Float32, the shape of the extension.
+
+    Returns
+    -------
+    bytes
+    """
+    header = fits.Header([("CRIMAGE", extension.name, "the image that this plane is of")])
+    steps = np.rint(probability / np.float32(PROBABILITY_STEP)).astype(np.int16)
+    hdu = fits.CompImageHDU(steps, header, masks.PROBABILITY, compression_type=COMPRESSION)
+    # Set on the header alone, so that astropy writes the integers as they are.
+    hdu.header["BSCALE"], hdu.header["BZERO"] = PROBABILITY_STEP, 0.0
+    hdu.ver = extension.version
+    return frame.file.rendered(hdu)
+
+
+def _flagged_plane(frame, extension, index, role):
+    """Return an HDU of uncertainties as bytes, in which cosmic rays are without information."""
+    plane = frame.file.read(index)
+    value = 0 if role == "weight" else NO_INFORMATION[frame.profile.settings.get("no_information", "inf")]
+    if plane.dtype.kind != "f" and value != 0:
+        raise FrameError(
+            f"HDU {index} of uncertainties is of integers, which have no value for no information; a camera profile "
+            'with [settings] no_information = "zero" settles it'
+        )
+    plane.reshape(extension.shape)[frame.cosmic_rays(extension)] = value
+    return frame.file.rendered(frame.file.image_hdu(index, plane), index)

@@ -25,6 +25,14 @@ class MaskSettings:
         Add a plane ``CRMASK`` of the cosmic rays alone.
     protect : tuple of str
         Files of areas in which nothing is flagged, as for `crattn_stage.products.protect.read_areas`.
+    probability : bool
+        Add a plane ``CRPROB`` of the probability.
+    regions : bool
+        Write a DS9 region file of the hits of each detector.
+    hits : {"fits", "ecsv"} or None
+        Write a table of all hits in this format, and keep them in the database.
+    flag_variance : bool
+        Give masked pixels in planes of uncertainties the value that says "no information".
     """
 
     injections: int | None = None
@@ -32,11 +40,26 @@ class MaskSettings:
     grow_threshold: float | None = None
     mask_extension: bool = False
     protect: tuple = ()
+    probability: bool = False
+    regions: bool = False
+    hits: str | None = None
+    flag_variance: bool = False
 
     @property
     def products(self):
         """Names of what is written beside the mask itself, a list of str."""
-        return [name for name, asked in (("CRMASK", self.mask_extension),) if asked]
+        asked = {
+            "CRMASK": self.mask_extension,
+            "CRPROB": self.probability,
+            "regions": self.regions,
+            f"hits {self.hits}": self.hits,
+        }
+        return [name for name, wanted in asked.items() if wanted]
+
+    @property
+    def wants_hits(self):
+        """Whether hits are to be measured."""
+        return bool(self.hits or self.regions)
 
     def for_camera(self, camera):
         """Return the settings for a camera's frames: the user's, or else its profile's.
@@ -50,7 +73,7 @@ class MaskSettings:
         -------
         `MaskSettings`
         """
-        own = {f.name: camera.get(f.name) for f in fields(self) if getattr(self, f.name) is None}
+        own = {f.name: camera[f.name] for f in fields(self) if f.name in camera and getattr(self, f.name) is None}
         return replace(self, **own)
 
     def recorded(self, camera):
@@ -76,6 +99,7 @@ class MaskSettings:
             "grow": mine.grow,
             "grow_threshold": mine.grow_threshold,
             "protect": sorted(digest(path) for path in mine.protect),
+            "flag_variance": mine.flag_variance,
             "bad_pixels": camera.get("bad_pixels") and digest(camera["bad_pixels"]),
             "products": mine.products,
         }

@@ -110,6 +110,15 @@ CARDS = (
         is_checked=False,
     ),
     HeaderCard(
+        "CRFLVAR",
+        "masked pixels in planes of uncertainties",
+        "string",
+        "What masked pixels have in planes of variance or standard deviation, by ``--flag-variance``: ``inf``, "
+        "``nan`` or ``zero``; weights have 0. Empty without the option.",
+        lambda s, t, p: p.get("flag_variance"),
+        is_checked=False,
+    ),
+    HeaderCard(
         "CRFRAC",
         "their fraction of the pixels searched",
         "fraction, 0 to 1",

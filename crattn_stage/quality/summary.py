@@ -155,12 +155,18 @@ class Detection:
     summary : `Summary`
     amplifiers : dict of str to `Summary`
         By name of the amplifier.
+    hits : `astropy.table.QTable` or None
+        From `crattn_stage.products.hits.measure_hits`, where they are asked for.
+    footprints : list of `numpy.ndarray`
+        Likewise, from `crattn_stage.products.hits.footprints`.
     """
 
     name: str
     pixels: np.ndarray
     summary: Summary
     amplifiers: dict = field(default_factory=dict)
+    hits: object = None
+    footprints: list = field(default_factory=list)
 
 
 def count_hits(cosmic_rays):

@@ -100,6 +100,8 @@ MEANINGS = {
         "grow_threshold": "Probability down to which masks are grown along connected pixels, unless "
         "``--grow-threshold`` is given.",
         "bad_pixels": "File with further bad pixels, a FITS mask or DS9 regions; relative to the profile.",
+        "no_information": "What a pixel without information has in planes of variance or standard deviation, for "
+        "``--flag-variance``; ``inf`` if not given. Weights have 0.",
         "minimum_exposure": "Frames with a shorter exposure are skipped.",
     },
 }

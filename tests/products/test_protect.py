@@ -144,7 +144,7 @@ def test_nothing_is_flagged_in_a_protected_area_and_what_is_saved_is_counted(
     (folder / "a.reg").write_text(f"image\ncircle({x + 1},{y + 1},{radius})\n")
     counts = {}
     for name, files in (("plain", ()), ("protected", (str(folder / "a.reg"),))):
-        one = AttentionCRStage(RuntimeContext("astroscrappy", masks=MaskSettings(grow, protect=files)))
+        one = AttentionCRStage(RuntimeContext("astroscrappy", masks=MaskSettings(grow=grow, protect=files)))
         process(path, folder / f"{name}.fits", one)
         counts[name] = fits.getdata(folder / f"{name}.fits", "MASK") > 0
     inside = protected_pixels([folder / "a.reg"], fits.Header(), SHAPE)

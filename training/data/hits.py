@@ -8,10 +8,13 @@ import numpy as np
 from astropy.io import fits
 
 from crattn_stage.fits.atomic import replacing
+from crattn_stage.products.files import footprint_table
 from crattn_stage.simulation.hits import simulate_hit
 
 #: Last digit of a footprint's number -> its split; all others train.
 HELD_OUT = {8: "validation", 9: "test"}
+#: Sigma that the brightest pixel of a hit in a table must have.
+LEAST_PEAK = 8.0
 
 
 def read_footprints(path, split):
@@ -29,6 +32,11 @@ def read_footprints(path, split):
     list of `numpy.ndarray`
         Stamps of the footprints of more than one pixel: a single pixel may be hot.
     """
+    return [stamp for number, stamp in _footprints(path) if HELD_OUT.get(number % 10, "train") == split]
+
+
+def _footprints(path):
+    """Return (number, stamp) of the footprints of more than one pixel."""
     with fits.open(path) as hdus:
         table = hdus["COSMIC_RAYS"].data
         # Whole columns first: rows of a variable-length column are slow and alias one buffer.
@@ -39,16 +47,57 @@ def read_footprints(path, split):
     if not len(order):
         return stamps
     for rows in np.split(order, np.flatnonzero(np.diff(identity[order])) + 1):
-        if HELD_OUT.get(identity[rows[0]] % 10, "train") != split:
-            continue
         top, left = y[rows].min(), x[rows].min()
         width = max(x[r] + len(spans[r]) for r in rows) - left
         stamp = np.zeros((y[rows].max() - top + 1, width), np.float32)
         for r in rows:
             stamp[y[r] - top, x[r] - left : x[r] - left + len(spans[r])] = spans[r]
         if np.count_nonzero(stamp) > 1:
-            stamps.append(stamp)
+            stamps.append((int(identity[rows[0]]), stamp))
     return stamps
+
+
+def is_hit_table(path):
+    """Tell whether a file is a table of hits, as `crattn-stage run --hits` writes it.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    bool
+    """
+    with fits.open(path) as hdus:
+        return {"HITS", "COSMIC_RAYS"} <= {hdu.name for hdu in hdus}
+
+
+def read_hit_table(path):
+    """Read the hits of a masked frame that are good examples.
+
+    Parameters
+    ----------
+    path : path-like
+        As for `is_hit_table`.
+
+    Returns
+    -------
+    list of `numpy.ndarray`
+        Float32 stamps of charge in electrons.  Hits near a star or an edge, with a peak below `LEAST_PEAK` sigma, of
+        one pixel, or of unknown gain are left out.
+
+    Raises
+    ------
+    ValueError
+        If none of its hits has a charge.
+    """
+    with fits.open(path) as hdus:
+        table = hdus["HITS"].data
+        clean = ~(table["near_star"] | table["near_edge"]) & (table["peak_snr"] > LEAST_PEAK)
+        good = set(table["id"][clean & np.isfinite(table["charge"])].tolist())
+        if len(table) and not np.isfinite(table["charge"]).any():
+            raise ValueError(f"{path}: its hits have no charge; the gain of the frame is not known")
+    return [stamp for number, stamp in _footprints(path) if number in good]
 
 
 def write_footprints(path, stamps):
@@ -60,25 +109,8 @@ def write_footprints(path, stamps):
     stamps : list of `numpy.ndarray`
         2-D, charge in electrons.
     """
-    rows = []
-    for number, stamp in enumerate(stamps):
-        for y, line in enumerate(stamp):
-            edges = np.flatnonzero(np.diff(np.concatenate([[0], line > 0, [0]])))
-            rows += [(number, start, y, line[start:stop]) for start, stop in edges.reshape(-1, 2)]
-    identity, x, y, values = zip(*rows, strict=True) if rows else ((),) * 4
-    spans = np.empty(len(values), object)
-    spans[:] = values
-    table = fits.BinTableHDU.from_columns(
-        [
-            fits.Column("fp_id", "J", array=np.array(identity, int)),
-            fits.Column("x0", "J", array=np.array(x, int)),
-            fits.Column("y0", "J", array=np.array(y, int)),
-            fits.Column("pixel_values", "PE()", unit="electron", array=spans),
-        ],
-        name="COSMIC_RAYS",
-    )
     with replacing([path], overwrite=True) as (stream,):
-        fits.HDUList([fits.PrimaryHDU(), table]).writeto(stream)
+        fits.HDUList([fits.PrimaryHDU(), footprint_table(stamps)]).writeto(stream)
 
 
 def simulated_hits(count, seed):
