@@ -27,14 +27,17 @@ OWN = "own"
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @click.argument("files", nargs=-1, metavar="[FILE]...")
-@click.option("--night", type=Night(), help="The frames of a night that the database knows, in place of FILEs.")
-@click.option("--injections", type=click.IntRange(1, 10_000), help="Hits added to each detector; as for `run`.")
-@click.option("--bright", default=0.02, show_default=True, help="Most that the completeness above S/N 10 may fall.")
-@click.option("--faint", default=0.05, show_default=True, help="Most that the completeness of S/N 5 to 10 may fall.")
-@click.option("--stars", default=0.01, show_default=True, help="Most that the fraction of star cores may rise.")
-@click.option("--noise", default=5.0, show_default=True, help="Most that noise objects per million pixels may rise.")
+@click.option("--night", type=Night(), help="Compare the frames of a night in the database instead of FILEs.")
+@click.option("--injections", type=click.IntRange(1, 10_000), help="Hits added to each detector, as for `run`.")
+@click.option("--bright", default=0.02, show_default=True, help="Largest allowed drop in completeness above S/N 10.")
+@click.option("--faint", default=0.05, show_default=True, help="Largest allowed drop in completeness at S/N 5 to 10.")
+@click.option("--stars", default=0.01, show_default=True, help="Largest allowed rise in star cores masked (fraction).")
+@click.option("--noise", default=5.0, show_default=True, help="Largest allowed rise in noise (objects per megapixel).")
 @click.option(
-    "--lost", default=0.05, show_default=True, help="Largest fraction of objects above S/N 10 that may be missed."
+    "--lost",
+    default=0.05,
+    show_default=True,
+    help="Largest allowed fraction of objects above S/N 10 lost, for `own`.",
 )
 @click.option("--json", "json_path", type=click.Path(dir_okay=False), help="Also write the result as JSON.")
 @click.option("--html", "html_path", type=click.Path(dir_okay=False), help="Also write a page with stamps.")
@@ -44,8 +47,8 @@ def compare(first, second, files, night, injections, json_path, html_path, engin
     """Compare the masks of A and B on each FILE; the exit status is 1 if B is worse.
 
     A and B are models (a shipped name, the path of a weights file, or astroscrappy), a model with a threshold
-    (fast@0.9), or "own", the mask that the frames have.  The same hits are added for both.  Nothing is written but
-    the pages asked for.
+    (fast@0.9), or "own", the mask already in the frames.  The same hits are added for both.  Only the reports asked
+    for are written.
     """
     if bool(files) == bool(night):
         raise click.UsageError("give either --night or FILE")

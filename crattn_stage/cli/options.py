@@ -158,7 +158,7 @@ def with_database(url, action):
 
 
 def write_text(path, text):
-    """Write a report; an existing one is replaced, since it can always be made again."""
+    """Write a report, replacing an existing one, since it can always be made again."""
     from crattn_stage.fits.atomic import replacing
 
     try:

@@ -82,7 +82,7 @@ def hit_rate(summary, seconds):
 
 @rule("CRCMPL10", warn=0.05, fail=0.50)
 def missed_hits(summary, seconds):
-    """Few bright hits are missed. The completeness is the upper end of its 95% interval."""
+    """Few bright hits are missed; judged by the upper end of the 95% interval of the completeness."""
     if not summary.injected.bright:
         return None
     _, high = summary.injected.interval("bright")
