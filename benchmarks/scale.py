@@ -59,7 +59,7 @@ def _claim_all(url, numbers, threads, seconds, barrier, used):
                 job.record.run.update(hits=100, verdict="PASS", rate=25.0, area=4.0)
 
     workers = [threading.Thread(target=work) for _ in range(threads)]
-    barrier.wait()
+    barrier.wait(300)
     before = time.process_time()
     for worker in workers:
         worker.start()
@@ -103,7 +103,8 @@ def measure_claims(url, count, processes, threads, seconds):
     ]
     for child in children:
         child.start()
-    barrier.wait()
+    # One that cannot start must not hold the others.
+    barrier.wait(300)
     began, before = time.perf_counter(), server_seconds(DATABASE)
     for child in children:
         child.join()

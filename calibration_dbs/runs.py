@@ -384,11 +384,10 @@ def begin_output(database, job, outputs):
         If it cannot be recorded.
     """
     with writing(database) as session:
-        run = session.get_one(Run, job.run_id)
-        session.refresh(run.frame, with_for_update=True)
-        if run.frame.locked_by != job.owner:
+        of_run = select(Run.frame_id).where(Run.id == job.run_id).scalar_subquery()
+        if session.scalar(select(Frame.locked_by).where(Frame.id == of_run).with_for_update()) != job.owner:
             raise Locked(f"{job.path} was taken over by another worker")
-        run.outputs = outputs
+        session.execute(update(Run).where(Run.id == job.run_id).values(outputs=outputs))
 
 
 def give_up(database, run_id, reason, process=None):

@@ -16,7 +16,7 @@ from astropy.io.fits.hdu.base import NonstandardExtHDU
 
 from crattn_stage.errors import FrameError, one_line
 from crattn_stage.fits.header import edited, ones_complement, with_checksum
-from crattn_stage.fits.layout import split_cards, walk
+from crattn_stage.fits.layout import BLOCK, split_cards, walk
 from crattn_stage.fits.source import (
     MOST_BYTES,
     PIECE,
@@ -197,6 +197,9 @@ class FitsFile:
         content = read_at(self._plain, place.start, size)
         if len(content) < size:
             raise FrameError("the file was truncated while it was read")
+        if any(content.startswith(b"XTENSION=", start) for start in range(place.data - place.start, size, BLOCK)):
+            # A damaged size makes one HDU swallow those behind it.
+            raise FrameError(f"HDU {index} holds another HDU: the size in its header is damaged")
         if place.compressed:
             _check_image_size(place, index)
         with _quiet():

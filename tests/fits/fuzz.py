@@ -1,6 +1,6 @@
 """Damage FITS files at random and see what becomes of them.
 
-``python -m tests.fits.fuzz --count 10000 --seed 1`` makes that many damaged files from five
+``python tests/fits/fuzz.py --count 10000 --seed 1`` makes that many damaged files from five
 small ones, and gives each to a function in a worker process with limits on time
 and memory.  Case n of a seed is always the same file; ``--keep DIR --only n`` writes it.
 

@@ -322,3 +322,17 @@ def test_threads_read_at_once_and_warnings_come_back(tmp_path, monkeypatch):
         warnings.warn("afterwards", UserWarning, stacklevel=1)
     assert [str(warning.message) for warning in caught] == ["afterwards"]
     assert all(np.array_equal(found[i], fits.getdata(path, i)) for i in (1, 2))
+
+
+def test_an_hdu_that_swallows_those_behind_it_is_refused(tmp_path):
+    """A damaged size that still ends with the file: the walk sees no fault, and the table would be lost."""
+    path = exposure(tmp_path / "x.fits.fz", compressed=True)
+    with FitsFile(path) as file:
+        mask, table = file.places[3:5]
+        rows = fits.getheader(path, 3, disable_image_compression=True)["NAXIS2"] * 8
+    set_card(path, "PCOUNT", str(table.data + table.size - mask.data - rows).rjust(20), hdu=3)
+    with FitsFile(path) as file:
+        assert len(file.places) == 4
+        with pytest.raises(FrameError, match="HDU 3 holds another HDU"):
+            file.read(3)
+        assert file.read(1).shape == (64, 48)

@@ -1,6 +1,6 @@
 """What the campaign of damaged files may test besides `FitsFile`: a frame from end to end.
 
-``python -m tests.fits.fuzz --function tests.fits.whole:mask --gigabytes 4``
+``python tests/fits/fuzz.py --function whole:mask --gigabytes 4``
 """
 
 from functools import cache
