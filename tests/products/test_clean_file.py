@@ -62,7 +62,9 @@ def test_science_pixels_change_where_they_are_filled_and_nowhere_else(kind, pack
         assert np.array_equal(hdus["CRFILL"].data, mask) and hdus["CRFILL"].header["CRIMAGE"] == "SCI"
         header = hdus["SCI"].header
         assert header["CRFILL"] == "surface" and header["CRNFILL"] == mask.sum() == hdus[0].header["CRNFILL"]
-        assert header["OBJECT"] == "M 31" and f"{mask.sum()} pixels of cosmic rays filled (surface)" in str(header["HISTORY"])
+        assert header["OBJECT"] == "M 31" and f"{mask.sum()} pixels of cosmic rays filled (surface)" in str(
+            header["HISTORY"]
+        )
         level = 250 if kind == "scaled" else 300
         assert np.abs(hdus["SCI"].data[mask].astype(float) - level).max() < 45
     before, after = stored(path, 1), stored(cleaned, 1)
