@@ -267,7 +267,7 @@ def understand(hdus, filename="", companion=None, pixels=None, identified=None, 
 
 def _by_profile(hdu, profile):
     if "CRIMAGE" in hdu.header:
-        other = hdu.name in (masks.CR_PLANE.extension, masks.PROBABILITY)
+        other = hdu.name in (masks.CR_PLANE.extension, masks.FILL_PLANE.extension, masks.PROBABILITY)
         return Plane(hdu, "other" if other else "mask", "made by an earlier run")
     for block in profile.hdus:
         table = {key: value for key, value in block.items() if key != "role"}

@@ -123,6 +123,8 @@ GENERIC = MaskConvention("MASK", "uint8", 8, None, words={8: "cosmic ray"})
 CR_PLANE = MaskConvention("CRMASK", "uint8", 1, (), words={1: "cosmic ray"})
 #: EXTNAME of the plane of probabilities that ``--probability`` adds.
 PROBABILITY = "CRPROB"
+#: The plane of filled pixels in a cleaned file.  A plane of its own collides with no camera's bits or codes.
+FILL_PLANE = MaskConvention("CRFILL", "uint8", 1, (), words={1: "cosmic ray, filled"})
 #: A plane of unknown flags that marks more of an image than this is not taken for bad pixels.
 MOST_UNKNOWN = 0.1
 #: A plane of good and bad in which more than this is not 0 may mean good by that.

@@ -85,10 +85,20 @@ def mask_options(command):
         is_flag=True,
         help="Mark masked pixels as without information in ERR, VAR and IVAR planes, too.",
     )
+    @click.option("--clean", is_flag=True, help="Write a file with the cosmic rays filled, too: -clean in its name.")
+    @click.option(
+        "--fill",
+        type=click.Choice(["surface", "median", "maskfill", "none"]),
+        help="How --clean fills them; surface without it, none is NaN.",
+    )
     @functools.wraps(command)
     def run(**options):
         from crattn_stage.products.settings import MaskSettings
 
+        fill = options.pop("fill")
+        if fill and not options["clean"]:
+            raise click.UsageError("--fill needs --clean")
+        options["clean"] = (fill or "surface") if options["clean"] else None
         form = options.pop("hits_format")
         if form and not options["hits"]:
             raise click.UsageError("--hits-format needs --hits")

@@ -16,7 +16,7 @@ from astropy.io.fits.hdu.base import NonstandardExtHDU
 
 from crattn_stage.errors import FrameError, one_line
 from crattn_stage.fits.header import edited, ones_complement, with_checksum
-from crattn_stage.fits.layout import BLOCK, split_cards, walk
+from crattn_stage.fits.layout import BLOCK, CARD, split_cards, walk
 from crattn_stage.fits.source import (
     MOST_BYTES,
     PIECE,
@@ -33,6 +33,9 @@ COMPRESSION = "RICE_1"
 SUMS = ("CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM")
 #: A compressed image may decompress to this many bytes, and beyond that to `MOST_IMAGE_RATIO` times its data.
 ALWAYS_ALLOWED_IMAGE, MOST_IMAGE_RATIO = 256 << 20, 1024
+#: Cards that say how integers stand for numbers, and what holds without them.
+_SCALING = (("BSCALE", 1), ("BZERO", 0), ("BLANK", None))
+_END = b"END".ljust(CARD)
 _EXTEND_F = re.compile(rb"EXTEND  = +F *(/|$)")
 
 
@@ -263,6 +266,69 @@ class FitsFile:
             return fits.CompImageHDU(plane, header, compression_type=kind)
         return (fits.ImageHDU if index else fits.PrimaryHDU)(plane, header)
 
+    def replaced(self, index, where, values, cards, history=""):
+        """Return an image HDU with some pixels replaced, as bytes; all others stay as they are, bit by bit.
+
+        Integers stay integers, scaled by the BSCALE and BZERO that they have.  A compressed image of floats is
+        compressed again without loss.
+
+        Parameters
+        ----------
+        index : int
+        where : `numpy.ndarray` of bool
+            The shape of the image.
+        values : `numpy.ndarray`
+            (n,) float, in the unit of the file.  NaN is the BLANK of integers.
+        cards, history
+            For its header, as for `crattn_stage.fits.header.edited`.
+
+        Returns
+        -------
+        bytes
+
+        Raises
+        ------
+        FrameError
+            If the HDU cannot be read, or there is a NaN and its integers have no BLANK.
+        """
+        place, header = self.places[index], self.hdus[index].header
+        scale, zero, blank = (header.get(keyword, default) for keyword, default in _SCALING)
+        if place.compressed:
+            _check_image_size(place, index)
+            hdu = _new_hdu(place, read_at(self._plain, place.start, place.data + place.size - place.start), True)
+            with _quiet():
+                try:
+                    stored = np.array(hdu.data)
+                except Exception as error:
+                    raise FrameError(f"cannot read the pixels of HDU {index}: {one_line(error)}") from error
+        else:
+            data = bytearray(b"".join(self._data(place)))
+            kind = f"{'i' if header['BITPIX'] > 8 else 'u' if header['BITPIX'] > 0 else 'f'}{place.itemsize}"
+            stored = np.frombuffer(data, f">{kind}", int(np.prod(place.shape))).reshape(place.shape)
+        stored.reshape(where.shape)[where] = _stored(values, stored.dtype, scale, zero, blank, index)
+        if not place.compressed:
+            header = edited(place.header, cards, history)
+            sums = {b"CHECKSUM", b"DATASUM"}
+            if any(card[:8].rstrip() in sums for card in split_cards(header)):
+                header = with_checksum(header, bytes(data))
+            return header + bytes(data)
+        header = header.copy()
+        for keyword in (*SUMS, *(keyword for keyword, _ in _SCALING)):
+            header.remove(keyword, ignore_missing=True)
+        if stored.dtype.kind == "f":
+            hdu = fits.CompImageHDU(stored, header, compression_type="GZIP_2", quantize_level=0.0)
+        else:
+            packing = COMPRESSION if stored.itemsize <= 4 else "GZIP_2"
+            hdu = fits.CompImageHDU(stored, header, compression_type=packing)
+        # Set on the header alone, so that astropy writes the integers as they are.
+        for (keyword, default), value in zip(_SCALING, (scale, zero, blank), strict=True):
+            if value != default:
+                hdu.header[keyword] = value
+        content = self.rendered(hdu, index)
+        end = next(start for start in range(0, len(content), CARD) if content[start : start + CARD] == _END)
+        data = end - end % BLOCK + BLOCK
+        return edited(content[:data], cards, history) + content[data:]
+
     def rendered(self, hdu, like=0):
         """Return an HDU as bytes.
 
@@ -433,8 +499,26 @@ def _hdu(place, index):
     return hdu
 
 
-def _new_hdu(place, content):
-    """Return an HDU from its bytes, or from those of its header."""
+def _stored(values, dtype, scale, zero, blank, index):
+    """Return numbers as an image stores them."""
+    if dtype.kind == "f":
+        return (values - zero) / scale
+    missing = np.isnan(values)
+    if missing.any() and type(blank) is not int:
+        raise FrameError(f"HDU {index} is of integers without a BLANK, which hold no NaN; take another fill than none")
+    limits = np.iinfo(dtype)
+    # The largest number of 64 bits is none of a float.
+    most = limits.max if limits.bits < 53 else np.nextafter(float(limits.max), 0)
+    stored = np.clip(np.rint((np.where(missing, zero, values) - zero) / scale), limits.min, most).astype(dtype)
+    if type(blank) is int:
+        # What is filled must not become blank by accident.
+        stored[stored == blank] += -1 if blank == limits.max else 1
+        stored[missing] = blank
+    return stored
+
+
+def _new_hdu(place, content, raw=False):
+    """Return an HDU from its bytes, or from those of its header; a compressed image with its integers as stored."""
     kinds = {
         "PRIMARY": fits.PrimaryHDU,
         "GROUPS": fits.GroupsHDU,
@@ -444,7 +528,7 @@ def _new_hdu(place, content):
         "A3DTABLE": fits.BinTableHDU,
     }
     hdu = kinds.get(place.kind, NonstandardExtHDU).fromstring(content)
-    return fits.CompImageHDU(bintable=hdu) if place.compressed else hdu
+    return fits.CompImageHDU(bintable=hdu, do_not_scale_image_data=raw) if place.compressed else hdu
 
 
 def _check_image_size(place, index):

@@ -227,12 +227,28 @@ class ObservationFrame(OpenFrame):
             return
         following = None
         for extension, after in zip(self.extensions, [*self.extensions[1:], None], strict=True):
-            ccd = following.result() if following else self._read(extension)
-            following = self.background.submit(self._read, after) if after else None
+            ccd = following.result() if following else self.read(extension)
+            following = self.background.submit(self.read, after) if after else None
             yield extension, ccd
             del ccd
 
-    def _read(self, extension):
+    def read(self, extension):
+        """Read a detector.
+
+        Parameters
+        ----------
+        extension : `crattn_stage.cameras.layout.Extension`
+
+        Returns
+        -------
+        `astropy.nddata.CCDData`
+            As from `ccds`.
+
+        Raises
+        ------
+        FrameError
+            If the pixels cannot be read.
+        """
         from astropy.nddata import CCDData
 
         image, mask = self._pixels("frame", extension.index), None

@@ -38,7 +38,7 @@ def write(frame, files, overwrite, mask_extension, ready, products=(), flag_vari
     FrameError
         If a file exists or cannot be written.
     """
-    edits = [_edits(frame, mask_extension, flag_variance)]
+    edits = [edits_of(frame, mask_extension, flag_variance)]
     if frame.companion:
         marked = [e for e in frame.extensions if e.mask and e.mask[0] == "companion" and e.index in frame.marks]
         edits.append(({e.mask[1]: partial(_mask_plane, frame, e) for e in marked}, {}, []))
@@ -53,8 +53,23 @@ def write(frame, files, overwrite, mask_extension, ready, products=(), flag_vari
     return [*files, *(path for path, _ in products)]
 
 
-def _edits(frame, mask_extension, flag_variance):
-    """Return what `FitsFile.copy` is to change.  Planes come as functions, so that one is held at a time."""
+def edits_of(frame, mask_extension=False, flag_variance=False, further=()):
+    """Return what `crattn_stage.fits.file.FitsFile.copy` is to change in a frame so that it has its marks.
+
+    Planes come as functions, so that one is held at a time.
+
+    Parameters
+    ----------
+    frame : `crattn_stage.fits.frame.ObservationFrame`
+    mask_extension, flag_variance : bool
+        As for its `write`.
+    further : sequence of `crattn_stage.cameras.masks.MaskConvention`
+        Of further planes of the marked pixels, one of each for each extension.
+
+    Returns
+    -------
+    planes, cards, extra
+    """
     planes, cards, extra = {}, {0: frame.cards}, []
     for extension in frame.extensions:
         marks = frame.marks.get(extension.index)
@@ -65,13 +80,14 @@ def _edits(frame, mask_extension, flag_variance):
             planes[extension.mask[1]] = partial(_mask_plane, frame, extension)
         new = {} if extension.mask else {extension.convention.extension: extension.convention}
         new[masks.CR_PLANE.extension] = masks.CR_PLANE
+        new.update({convention.extension: convention for convention in further})
         for name, convention in new.items():
             old = own_plane(frame, name, extension)
             if old is not None:
                 # Also without `mask_extension`: a CRMASK of an earlier run must not contradict the mask.
-                planes[old] = partial(_new_plane, frame, extension, convention, old)
-            elif convention is extension.convention or mask_extension:
-                extra.append(partial(_new_plane, frame, extension, convention))
+                planes[old] = partial(new_plane, frame, extension, convention, old)
+            elif convention is extension.convention or mask_extension or convention in further:
+                extra.append(partial(new_plane, frame, extension, convention))
         if extension.index in frame.probabilities:
             old, packed = own_plane(frame, masks.PROBABILITY, extension), frame.probabilities[extension.index]
             if old is None:
@@ -134,8 +150,22 @@ def marked_plane(frame, extension):
     return file.rendered(file.image_hdu(index, marked.reshape(plane.shape)), index)
 
 
-def _new_plane(frame, extension, convention, like=0):
-    """Return a new mask HDU for an extension as bytes."""
+def new_plane(frame, extension, convention, like=0):
+    """Return a new mask HDU for an extension as bytes.
+
+    Parameters
+    ----------
+    frame : `crattn_stage.fits.frame.ObservationFrame`
+    extension : `crattn_stage.cameras.layout.Extension`
+        With marks.
+    convention : `crattn_stage.cameras.masks.MaskConvention`
+    like : int
+        It gets checksums where this HDU of the file has a CHECKSUM.
+
+    Returns
+    -------
+    bytes
+    """
     header = fits.Header([("CRIMAGE", extension.name, "the image that this plane is of")])
     plane = np.zeros(extension.shape, convention.dtype)
     plane = convention.marked(plane, frame.cosmic_rays(extension))

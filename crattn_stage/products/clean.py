@@ -133,7 +133,7 @@ def _tell(meta, fill, count):
     cards = fill_cards(fill, count)
     if isinstance(meta, fits.Header):
         meta.update(cards)
-        meta.add_history(history(fill, count))
+        meta.add_history(f"CRAttn {history(fill, count)}")
     else:
         meta.update({keyword: value for keyword, (value, _) in cards.items()})
 
@@ -167,4 +167,4 @@ def history(fill, count):
     -------
     str
     """
-    return f"CRAttn {__version__}: {count} pixels of cosmic rays filled ({fill})"
+    return f"{__version__}: {count} pixels of cosmic rays filled ({fill})"

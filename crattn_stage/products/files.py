@@ -3,12 +3,15 @@
 import io
 import re
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 
 from crattn_stage.errors import printable
-from crattn_stage.fits.names import product_path
+from crattn_stage.fits.names import product_path, split_name
+from crattn_stage.products.clean_file import write_cleaned
+from crattn_stage.products.fill import check_fill
 
 #: Colours of the classes of hits in DS9.
 COLOURS = {"track": "red", "worm": "cyan", "spot": "yellow"}
@@ -31,6 +34,10 @@ def product_files(frame, target, settings):
         function is called when the frame is masked.
     """
     found = []
+    if settings.clean:
+        check_fill(settings.clean)
+        ending = f"-clean{split_name(Path(target).name)[1]}"
+        found.append((product_path(target, ending), partial(write_cleaned, frame, settings)))
     if settings.hits:
         found.append((product_path(target, f"-hits.{settings.hits}"), partial(_write_hits, frame, settings.hits)))
     if settings.regions:

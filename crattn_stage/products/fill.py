@@ -36,10 +36,13 @@ class Filled(NamedTuple):
     variance : `numpy.ndarray`
         (n,) float64, in its square: the expected square of the difference between the value and what the pixel
         would have shown without the hit, its own noise included.  Infinite by "none".
+    inflation : `numpy.ndarray`
+        (n,) float64: the variance, in units of that of the sky's noise.
     """
 
     values: np.ndarray
     variance: np.ndarray
+    inflation: np.ndarray
 
 
 def check_fill(fill):
@@ -112,7 +115,7 @@ def fill_holes(image, holes, bad=None, fill="surface", sections=None, sky=None):
     check_fill(fill)
     count = np.count_nonzero(holes)
     if fill == "none" or not count:
-        return Filled(np.full(count, np.nan), np.full(count, np.inf))
+        return Filled(np.full(count, np.nan), *np.full((2, count), np.inf))
     bad = holes | (False if bad is None else bad)
     sections = sections or [np.s_[:, :]]
     sky = measure_sky(image, bad, sections) if sky is None else sky
@@ -127,7 +130,8 @@ def fill_holes(image, holes, bad=None, fill="surface", sections=None, sky=None):
     tried, tried_scatter = _estimates(plane, moved, good & ~moved, moved_noise, fill, length)
     factors = _factors(tried - plane[moved], tried_scatter, moved_noise)
     values, scatter = _estimates(plane, holes, good, noise, fill, length)
-    return Filled(values + level, factors[_classes(scatter, noise)] * _base(scatter, noise))
+    variance = factors[_classes(scatter, noise)] * _base(scatter, noise)
+    return Filled(values + level, variance, variance / noise)
 
 
 def _sky_planes(shape, where, sections, sky):

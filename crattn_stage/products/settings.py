@@ -33,6 +33,8 @@ class MaskSettings:
         Write a table of all hits in this format, and keep them in the database.
     flag_variance : bool
         Give masked pixels in planes of uncertainties the value that says "no information".
+    clean : str or None
+        Write a cleaned file, too, filled as `crattn_stage.products.fill.fill_holes` does; None for no such file.
     """
 
     injections: int | None = None
@@ -44,6 +46,7 @@ class MaskSettings:
     regions: bool = False
     hits: str | None = None
     flag_variance: bool = False
+    clean: str | None = None
 
     @property
     def products(self):
@@ -53,6 +56,7 @@ class MaskSettings:
             "CRPROB": self.probability,
             "regions": self.regions,
             f"hits {self.hits}": self.hits,
+            f"clean {self.clean}": self.clean,
         }
         return [name for name, wanted in asked.items() if wanted]
 
