@@ -91,6 +91,7 @@ def region_mask(found, shape, wcs=None):
     FrameError
         If a region has no finite place on the detector, or one is in sky coordinates and there is no `wcs`.
     """
+    from astropy.wcs import NoConvergence
     from regions import PixCoord, SkyRegion
 
     inside, holes = np.zeros(shape, bool), np.zeros(shape, bool)
@@ -105,7 +106,7 @@ def region_mask(found, shape, wcs=None):
                 region = region.to_pixel(wcs)
             region.meta["include"] = True
             box = region.bounding_box
-        except (ValueError, OverflowError) as error:
+        except (ValueError, OverflowError, NoConvergence) as error:
             raise FrameError(f"region {number} ({type(region).__name__}) is not finite: {one_line(error)}") from error
         top, bottom = max(0, box.iymin), min(shape[0], box.iymax)
         left, right = max(0, box.ixmin), min(shape[1], box.ixmax)
@@ -118,8 +119,32 @@ def region_mask(found, shape, wcs=None):
 
 
 def _may_reach(region, shape, wcs):
-    """Return whether a sky region is on the detector's side of the sky, where a projection has a meaning."""
-    place = getattr(region, "center", None)
-    place = region.vertices[0] if place is None else place
-    middle = wcs.pixel_to_world((shape[1] - 1) / 2, (shape[0] - 1) / 2)
-    return bool(middle.separation(place).deg < 80)
+    """Return whether a sky region is near enough to the detector to reach it; far off, a projection has no meaning."""
+    middle, reach = field_of_view(wcs, shape)
+    if hasattr(region, "vertices"):
+        place, size = region.vertices[0], region.vertices[0].separation(region.vertices).max()
+    else:
+        sizes = ("radius", "outer_radius", "width", "height", "outer_width", "outer_height")
+        place, size = region.center, max(getattr(region, name) for name in sizes if hasattr(region, name))
+    return bool(middle.separation(place).deg < reach + size.to_value("deg"))
+
+
+def field_of_view(wcs, shape):
+    """Return the middle of a detector on the sky, and how far it reaches from there, with a margin for distortions.
+
+    Parameters
+    ----------
+    wcs : `astropy.wcs.WCS`
+    shape : tuple of int
+        Rows and columns.
+
+    Returns
+    -------
+    middle : `astropy.coordinates.SkyCoord`
+    reach : float
+        Degrees.
+    """
+    height, width = shape
+    corners = wcs.pixel_to_world([0, width - 1, 0, width - 1], [0, 0, height - 1, height - 1])
+    middle = wcs.pixel_to_world((width - 1) / 2, (height - 1) / 2)
+    return middle, float(1.5 * middle.separation(corners).deg.max())

@@ -37,7 +37,8 @@ def sky_wcs(header):
             if not wcs.has_celestial:
                 return None
             wcs = wcs.celestial
-            usable = np.isfinite(wcs.wcs_pix2world([[0, 0], [1, 0], [0, 1]], 0)).all()
+            place = wcs.pixel_to_world([0, 1, 0], [0, 0, 1]).icrs
+            usable = np.isfinite([place.ra.deg, place.dec.deg]).all()
         except Exception:
             # wcslib raises exceptions of many types on damaged headers.
             return None

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from crattn_stage.errors import FrameError, one_line
-from crattn_stage.fits.region_files import read_regions, region_mask
+from crattn_stage.fits.region_files import field_of_view, read_regions, region_mask
 from crattn_stage.fits.wcs import sky_wcs
 
 #: Suffix of a catalogue -> format, as `astropy.table.Table.read` calls it.
@@ -191,15 +191,13 @@ def protected_pixels(paths, header, shape, alone=True):
 def _add_circles(mask, centres, radii, wcs):
     """Set the pixels within angles of positions, by the scale of the WCS at each."""
     height, width = mask.shape
-    corners = wcs.pixel_to_world([0, width - 1, 0, width - 1], [0, 0, height - 1, height - 1])
-    middle = wcs.pixel_to_world((width - 1) / 2, (height - 1) / 2)
-    # The shape of pixels is taken at the positions; a margin for distortions.
-    reach = 1.5 * middle.separation(corners).deg.max()
+    middle, reach = field_of_view(wcs, mask.shape)
     near = middle.separation(centres).deg < reach + radii
     if not near.any():
         return
     centres, radii = centres[near].transform_to(middle.frame), radii[near]
-    x, y = wcs.world_to_pixel(centres)
+    # Quietly: far off, distortions have no inverse.
+    x, y = wcs.all_world2pix(centres.spherical.lon.deg, centres.spherical.lat.deg, 0, quiet=True)
     (ax, ay), (bx, by) = (
         [offset.to_value("deg") for offset in centres.spherical_offsets_to(wcs.pixel_to_world(x + dx, y + dy))]
         for dx, dy in ((1, 0), (0, 1))

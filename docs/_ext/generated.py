@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 from crattn_stage.cameras import profile
+from crattn_stage.products.hits import COLUMNS
 from crattn_stage.quality.cards import CARDS
 from crattn_stage.quality.rules import RULES
 
@@ -176,6 +177,11 @@ def _quality_tables(folder):
     _write(folder / "rules.csv", [["Card", "``WARN`` above", "``FAIL`` above", "Why"], *rules])
 
 
+def _hits_table(folder):
+    rows = [[f"``{name}``", unit or "", text] for name, (unit, text) in COLUMNS.items()]
+    _write(folder / "hits.csv", [["Column", "Unit", "Meaning"], *rows])
+
+
 def write_tables(app):
     """Write the tables into ``generated/``."""
     folder = Path(app.srcdir) / "generated"
@@ -183,6 +189,7 @@ def write_tables(app):
     _format_tables(folder)
     _profile_table(folder)
     _quality_tables(folder)
+    _hits_table(folder)
 
 
 def setup(app):

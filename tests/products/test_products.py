@@ -89,6 +89,30 @@ def test_every_product_of_a_frame_of_two_detectors(tmp_path, compressed):
         assert boxes[0].center.x == pytest.approx(mine["x"][0].value, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("setting", "plane", "value"),
+    [("nan", np.float32, np.nan), ("zero", np.int16, 0), (None, np.int16, "of integers, which have no value")],
+)
+def test_what_no_information_is_depends_on_the_camera(tmp_path, monkeypatch, setting, plane, value):
+    (tmp_path / "cameras").mkdir()
+    lines = ["[[recognise]]", 'INSTRUME = "Imager"', "[settings]", f'no_information = "{setting}"' if setting else ""]
+    (tmp_path / "cameras" / "mine.toml").write_text("\n".join(["priority = 90", *lines]))
+    monkeypatch.setenv("CRATTN_CAMERAS", str(tmp_path / "cameras"))
+    image, hit = with_track(sky_image())
+    header = fits.Header([("INSTRUME", "Imager"), ("OBSTYPE", "object")])
+    planes = [fits.ImageHDU(np.full(image.shape, 9, plane), name="ERR")]
+    fits.HDUList([fits.PrimaryHDU(image, header), *planes]).writeto(tmp_path / "a.fits")
+    command = ["run", str(tmp_path / "a.fits"), "--model", "astroscrappy", "--flag-variance"]
+    result = CliRunner().invoke(main, command)
+    if isinstance(value, str):
+        assert result.exit_code == 1 and value in result.stderr and "settles it" in result.stderr
+        return
+    assert result.exit_code == 0, result.output
+    flagged = fits.getdata(tmp_path / "a-crmask.fits", "ERR")
+    assert np.isnan(flagged[hit]).all() if value else np.array_equal(flagged[hit], np.zeros(hit.sum()))
+    assert flagged.dtype.kind == np.dtype(plane).kind and (flagged == 9).sum() > 0.9 * flagged.size
+
+
 def test_masked_again_nothing_contradicts_the_mask(tmp_path):
     path = tmp_path / "mef.fits"
     write_mef(path)

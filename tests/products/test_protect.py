@@ -115,6 +115,39 @@ def test_what_cannot_be_placed_is_refused(tmp_path):
         protected_pixels([nan], wcs_header(), SHAPE)
 
 
+def test_distortions_and_places_far_off(tmp_path):
+    header = wcs_header(scale=(0.5, 0.5))
+    header.update(CTYPE1="RA---TAN-SIP", CTYPE2="DEC--TAN-SIP", A_ORDER=2, B_ORDER=2, A_2_0=1e-4, B_0_2=-1e-4)
+    place = WCS(header).pixel_to_world(70, 30)
+    areas = [(place.ra.deg, place.dec.deg, 4.0), (330, 30, 36000.0), (151, -31, 5.0), (150.0, 60, 5.0)]
+    (tmp_path / "a.csv").write_text("ra,dec,radius_arcsec\n" + "".join(f"{r},{d},{s}\n" for r, d, s in areas))
+    circles = "".join(f'circle({r},{d},{s}")\n' for r, d, s in areas)
+    (tmp_path / "a.reg").write_text(f"icrs\n{circles}polygon(330,30,331,30,331,31)\n")
+    for name in ("a.csv", "a.reg"):
+        mask = protected_pixels([tmp_path / name], header, SHAPE)
+        assert mask.sum() == pytest.approx(np.pi * 64, rel=0.1) and mask[30, 70]
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [
+        {"CTYPE1": "LINEAR", "CTYPE2": "LINEAR"},
+        {"CTYPE1": "XPLN-TAN", "CTYPE2": "YPLN-TAN"},
+        {"CD1_1": 0.0, "CD1_2": 0.0},
+        {"CTYPE1": "RA---XYZ"},
+        {"CTYPE1": "HPLN-TAN", "CTYPE2": "HPLT-TAN"},
+    ],
+)
+def test_a_wcs_that_is_not_of_the_sky_is_none(cards):
+    from crattn_stage.fits.wcs import sky_wcs
+
+    header = wcs_header()
+    for name in ("PC1_1", "PC1_2", "PC2_1", "PC2_2"):
+        header.remove(name, ignore_missing=True)
+    header.update(cards)
+    assert sky_wcs(header) is None and sky_wcs(wcs_header()) is not None
+
+
 def test_huge_files_and_regions_are_within_limits(tmp_path, monkeypatch):
     path = tmp_path / "huge.reg"
     path.write_text("image\ncircle(50,60,1e12)\nellipse(1,1,1e9,1e-3,0)\n" + "circle(1e15,1e15,1)\n" * 50)
