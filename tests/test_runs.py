@@ -345,7 +345,7 @@ def test_ctrl_c_finishes_the_frame_in_work(tmp_path, database):
     wait_for(lambda: runs_of(database, status="succeeded"))
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 1 and "finishing the frames in work" in err and "are left" in err, out + err
+    assert process.returncode == 1 and "finishing the frames being masked" in err and "are left" in err, out + err
     assert not runs_of(database, status="running")
     with Session(database) as session:
         assert not session.scalars(select(Frame).where(Frame.locked_by.is_not(None))).all()

@@ -126,7 +126,7 @@ class CosmicRayDetector(Stage):
 
         from calibration_dbs.provenance import recorded_run
         from crattn_stage import __version__
-        from crattn_stage.process import description, run_identity
+        from crattn_stage.records import columns_of_header, run_identity
 
         failure = None
         engine, threshold = self._setting("CRATTN_ENGINE"), self._setting("CRATTN_THRESHOLD")
@@ -140,7 +140,7 @@ class CosmicRayDetector(Stage):
         try:
             # BANZAI identifies a frame by its file name, without the folder.
             with recorded_run(database, image.filename, model, **options) as record:
-                record.frame.update(description(image.meta))
+                record.frame.update(columns_of_header(image.meta))
                 if failure:
                     raise failure
                 self._mask(image, masker, record)
@@ -154,8 +154,8 @@ class CosmicRayDetector(Stage):
             _mark_unmasked(image, str(error) or type(error).__name__)
 
     def _mask(self, image, masker, record):
-        from crattn_stage.process import record_detections
         from crattn_stage.quality.cards import header_cards
+        from crattn_stage.records import record_detections
 
         seconds = facts.exposure_time(image.meta, _profile(image.meta))
         found = [(detector, _search(masker, image, detector)) for detector in detectors(image.ccd_hdus)]

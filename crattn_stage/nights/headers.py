@@ -25,8 +25,8 @@ from crattn_stage.errors import FrameError, one_line
 from crattn_stage.fits.frame import OpenFrame
 from crattn_stage.fits.header import readable
 from crattn_stage.fits.source import DECOMPRESSORS
-from crattn_stage.process import frame_columns
 from crattn_stage.processors import available_cpus
+from crattn_stage.records import frame_columns
 
 #: Seconds that the headers of one frame may take, and bytes of memory.
 SECONDS, MEMORY = 60.0, 2 << 30
@@ -43,7 +43,7 @@ class FrameInfo:
     path : `pathlib.Path`
         Absolute.
     columns : dict
-        Of `calibration_dbs.tables.Frame`, as `crattn_stage.process.frame_columns`
+        Of `calibration_dbs.tables.Frame`, as `crattn_stage.records.frame_columns`
         has them; empty where the header could not be read.
     ut_date : str
         YYYYMMDD of ``DATE-OBS``; "" where it is missing.
