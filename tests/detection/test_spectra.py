@@ -56,10 +56,19 @@ def test_lines_and_traces_stay_and_hits_are_found(fast, fwhm):
     assert hits > 8 and found >= 0.9 * hits and flagged < 0.002 * sharp
 
 
-def test_two_looks_beat_one(fast):
-    image, _, lines = spectrum("long-slit", 1.5, 3)
-    threshold = fast.card.threshold
-    assert (probability(fast, image)[lines] > threshold).sum() <= (fast.predict(image)[lines] > threshold).sum()
+@pytest.mark.parametrize("slope", [0.0, 0.1, 0.3, -0.5])
+def test_tilted_traces_are_followed(slope, monkeypatch):
+    row, column = np.indices((300, 200))
+    trace = 2000 * np.exp(-0.5 * ((row - 150 - slope * (column - 100)) / 0.7) ** 2)
+    image = expose(trace.astype(np.float32), 100, 4.0, 1.0, np.random.default_rng(0))
+    on = trace > 100
+    for picture, mask in ((image, on), (image.T, on.T)):
+        left = spectra.residuals(np.ascontiguousarray(picture), np.zeros(picture.shape, bool))
+        assert np.percentile(np.abs(left[mask]), 99) < 5
+    # Running medians along rows and columns alone leave most of a steep one.
+    monkeypatch.setattr(spectra, "STRAIGHT", np.inf)
+    left = spectra.residuals(image, np.zeros(image.shape, bool))
+    assert (np.percentile(np.abs(left[on]), 99) > 5) == (abs(slope) > 0.2)
 
 
 def test_residuals_are_noise_in_its_own_units_whatever_the_gain_and_the_bias():
