@@ -11,6 +11,7 @@ from tqdm import tqdm
 from crattn_stage import __version__
 from crattn_stage.api import load_model
 from crattn_stage.cameras import facts
+from crattn_stage.detection import spectra
 from crattn_stage.detection.edges import unexposed
 from crattn_stage.detection.lines import drop_lines
 from crattn_stage.detection.preprocessing import measure_sky
@@ -167,6 +168,7 @@ class AttentionCRStage(Stage):
         _check_growth(settings, threshold)
         provenance = {**self.provenance, "threshold": threshold, "grow": settings.grow}
         provenance.update(grow_threshold=settings.grow_threshold, protect=settings.protect)
+        provenance["spectrum"] = spectrum = frame.exposure.is_spectrum
         if settings.flag_variance:
             provenance["flag_variance"] = frame.profile.settings.get("no_information", "inf")
             if not any(extension.uncertainties for extension in frame.extensions):
@@ -193,7 +195,7 @@ class AttentionCRStage(Stage):
                 if has_plane or settings.hits or settings.grow_threshold:
                     probability = np.zeros(extension.shape, np.float32)
                 searched, found, sky, notes = self._seek(
-                    ccd.data, ccd.mask, amplifiers, level, threshold, settings, probability
+                    ccd.data, ccd.mask, amplifiers, level, threshold, settings, probability, spectrum
                 )
                 if settings.protect:
                     saved = found & protected_pixels(settings.protect, extension.header, extension.shape, alone)
@@ -203,7 +205,7 @@ class AttentionCRStage(Stage):
                     finish(*judged)
                 marks = Marks(np.flatnonzero(found).astype(np.int32), probability=probability if has_plane else None)
                 frame.mark(extension, marks)
-                seen = ccd.data, amplifiers, area, searched, found, sky, saved
+                seen = ccd.data, amplifiers, area, searched, found, sky, saved, not spectrum
                 with_objects = None
                 if settings.wants_hits:
                     unit = facts.charge_unit(extension.header, frame.profile)
@@ -224,10 +226,12 @@ class AttentionCRStage(Stage):
         frame.history = history(summary, provenance)
         return frame
 
-    def _judge(self, threshold, injections, with_objects, name, image, amplifiers, area, searched, found, sky, saved):
+    def _judge(self, threshold, injections, with_objects, name, *seen):
         """Return what `judge` does, with what is found of hits that are added, and the hits if they are asked for."""
-        detection = judge(name, image, amplifiers, area, searched, found, sky, saved)
-        if injections != 0:
+        image, amplifiers, _, searched, found, sky, _, of_sky = seen
+        detection = judge(name, *seen)
+        # Hits are added to images of the sky, and measured against its noise.
+        if injections != 0 and of_sky:
             sections, gains = [a.section for a in amplifiers], [a.gain for a in amplifiers]
             detection.summary.injected = measure(
                 self.model, image, searched, found, sections, sky, gains, threshold, injections
@@ -252,7 +256,7 @@ class AttentionCRStage(Stage):
             return self.threshold
         return profile.settings.get("threshold", self.threshold)
 
-    def search(self, name, image, bad, amplifiers, level=None, area=None):
+    def search(self, name, image, bad, amplifiers, level=None, area=None, spectrum=False):
         """Find the cosmic rays of a detector; for stages of other pipelines, too.
 
         Parameters
@@ -269,6 +273,8 @@ class AttentionCRStage(Stage):
             Saturation level, in the unit of the image.
         area : float, optional
             Of a pixel, cm2.
+        spectrum : bool
+            Whether it is a two-dimensional spectrum, not an image.
 
         Returns
         -------
@@ -278,15 +284,16 @@ class AttentionCRStage(Stage):
         settings = self.runtime_context.masks
         _check_growth(settings, self.threshold)
         probability = np.zeros(image.shape, np.float32) if settings.grow_threshold else None
-        searched, found, sky, _ = self._seek(image, bad, amplifiers, level, self.threshold, settings, probability)
-        return judge(name, image, amplifiers, area, searched, found, sky)
+        how = self.threshold, settings, probability, spectrum
+        searched, found, sky, _ = self._seek(image, bad, amplifiers, level, *how)
+        return judge(name, image, amplifiers, area, searched, found, sky, with_stars=not spectrum)
 
-    def probability(self, image, bad, amplifiers, level=None):
+    def probability(self, image, bad, amplifiers, level=None, spectrum=False):
         """Return the probability that each pixel of a detector was hit by a cosmic ray.
 
         Parameters
         ----------
-        image, bad, amplifiers, level
+        image, bad, amplifiers, level, spectrum
             As for `search`.
 
         Returns
@@ -300,9 +307,12 @@ class AttentionCRStage(Stage):
         searched, _ = _searchable(image, bad, sections, level)
         if not searched.any():
             return np.zeros(image.shape, np.float32), searched
-        return self.model.predict(image, ~searched, sections, measure_sky(image, ~searched, sections)), searched
+        sky = measure_sky(image, ~searched, sections)
+        if spectrum:
+            return spectra.probability(self.model, image, ~searched, sections, sky), searched
+        return self.model.predict(image, ~searched, sections, sky), searched
 
-    def _seek(self, image, bad, amplifiers, level, threshold, settings, probability=None):
+    def _seek(self, image, bad, amplifiers, level, threshold, settings, probability=None, spectrum=False):
         """Return the pixels of a detector that could be searched, its cosmic rays, the amplifiers' sky, and notes."""
         sections = [a.section for a in amplifiers]
         searched, notes = _searchable(image, bad, sections, level)
@@ -310,7 +320,13 @@ class AttentionCRStage(Stage):
         found = np.zeros(image.shape, bool)
         sky = measure_sky(image, ~searched, sections)
         if searched.any():
-            found = self.model.detect(image, ~searched, threshold, sections, sky, probability)
+            if spectrum:
+                plane = spectra.probability(self.model, image, ~searched, sections, sky)
+                found = plane > threshold
+                if probability is not None:
+                    probability[:] = plane
+            else:
+                found = self.model.detect(image, ~searched, threshold, sections, sky, probability)
             drop_lines(image, found, ~searched, sections)
             if settings.grow_threshold:
                 # What was above the threshold and is not masked was taken for a star or a line.
@@ -370,7 +386,7 @@ def with_hits(image, found, searched, probability, amplifiers, unit, header, sky
     detection.footprints = footprints(image, found, detection.hits)
 
 
-def judge(name, image, amplifiers, area, searched, found, sky=None, saved=None):
+def judge(name, image, amplifiers, area, searched, found, sky=None, saved=None, with_stars=True):
     """Count what was found on a detector and its amplifiers, and which stars are masked.
 
     Parameters
@@ -388,6 +404,8 @@ def judge(name, image, amplifiers, area, searched, found, sky=None, saved=None):
         Of the amplifiers; measured if None.
     saved : `numpy.ndarray` of bool, optional
         Pixels not masked since they are protected.
+    with_stars : bool
+        Look for stars; a spectrum has none.
 
     Returns
     -------
@@ -401,7 +419,8 @@ def judge(name, image, amplifiers, area, searched, found, sky=None, saved=None):
 
     summary = summarise(np.s_[:, :])
     sections = [a.section for a in amplifiers]
-    summary.stars, summary.stars_flagged = star_cores(image, found, ~searched, sections, sky)
+    if with_stars:
+        summary.stars, summary.stars_flagged = star_cores(image, found, ~searched, sections, sky)
     by_amplifier = {a.name: summarise(a.section) for a in amplifiers}
     for amplifier in amplifiers:
         inner = tuple(slice(s.start + BORDER, s.stop - BORDER) for s in amplifier.section)
@@ -425,4 +444,5 @@ def history(summary, provenance):
     str
     """
     model, digest = provenance["model"], provenance["sha256"][:8]
-    return f"{provenance['version']}: {summary.hits} cosmic rays masked by {model} {digest}"
+    kind = " as on a spectrum" if provenance.get("spectrum") else ""
+    return f"{provenance['version']}: {summary.hits} cosmic rays masked{kind} by {model} {digest}"

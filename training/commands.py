@@ -158,7 +158,11 @@ def peers(command):
 @peers
 @sources
 @click.option("--count", default=4, show_default=True, help="Realisations of each test scene.")
-@click.option("--scenes", multiple=True, help="r, z, coadd:ADU, frames, sky:ADU, stars:FWHM, thin:FWHM or galaxies.")
+@click.option(
+    "--scenes",
+    multiple=True,
+    help="r, z, coadd:ADU, frames, sky:ADU, stars:FWHM, thin:FWHM, spectra:FWHM, arcs:FWHM or galaxies.",
+)
 @click.option("--lco", type=FOLDER, help="Test set of the LCO CR data set.")
 def evaluate(chosen, sources, output, count, scenes, lco):
     """Compare models with Astro-SCRAPPY, the released checkpoints and others on held-out scenes."""

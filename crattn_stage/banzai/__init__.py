@@ -317,7 +317,9 @@ def _search(masker, image, detector):
     levels = [level for a in detector.amplifiers if (level := facts.saturation(a.hdu.meta, profile)) is not None]
     # BANZAI's mosaics have the lowest, too.
     level = min(levels, default=None)
-    return masker.search(detector.name, plane, bad, detector.amplifiers, level, facts.pixel_area(header, profile))
+    spectrum = facts.is_spectrum([header], profile)
+    area = facts.pixel_area(header, profile)
+    return masker.search(detector.name, plane, bad, detector.amplifiers, level, area, spectrum)
 
 
 def _mark_unmasked(image, reason):

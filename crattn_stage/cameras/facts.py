@@ -34,6 +34,8 @@ class Exposure:
         What the frame is of, if that is not the sky; "" if it is.
     exposure_time : float or None
         Second.
+    is_spectrum : bool
+        Whether it is a two-dimensional spectrum, not an image.
     """
 
     instrument: str
@@ -44,6 +46,7 @@ class Exposure:
     observation_type: str = ""
     calibration_type: str = ""
     exposure_time: float | None = None
+    is_spectrum: bool = False
 
 
 def read_exposure(header, profile, headers=None, filename="", names=()):
@@ -80,6 +83,7 @@ def read_exposure(header, profile, headers=None, filename="", names=()):
         observation_type=observation_type(header, profile),
         calibration_type=kind,
         exposure_time=seconds,
+        is_spectrum=is_spectrum(headers or [header], profile, filename, names),
     )
 
 
@@ -127,6 +131,22 @@ def calibration_type(headers, profile, filename="", names=()):
         if found is not None:
             return filled(block["kind"], found, headers).lower() or "calibration"
     return ""
+
+
+def is_spectrum(headers, profile, filename="", names=()):
+    """Return whether a frame is a two-dimensional spectrum, not an image.
+
+    Parameters
+    ----------
+    headers, profile, filename, names
+        As for `calibration_type`.
+
+    Returns
+    -------
+    bool
+    """
+    types = profile.keywords.get("type", ())
+    return any(match(table, headers, filename, names, types=types) is not None for table in profile.spectrum)
 
 
 def refusal(headers, profile, filename="", names=()):

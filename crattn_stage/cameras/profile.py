@@ -36,7 +36,7 @@ class Profile:
         Where its facts are from.
     priority : int
         Profiles are tried from the highest down; 0 is ``generic``, which fits any frame.
-    recognise, refuse, calibration, hdus, companions, masks : list of dict
+    recognise, refuse, calibration, spectrum, hdus, companions, masks : list of dict
     unmatched : str or None
         The role of image HDUs that no block matches; None leaves it to their content.
     pair : str or None
@@ -53,6 +53,7 @@ class Profile:
     recognise: list = field(default_factory=list)
     refuse: list = field(default_factory=list)
     calibration: list = field(default_factory=list)
+    spectrum: list = field(default_factory=list)
     hdus: list = field(default_factory=list)
     companions: list = field(default_factory=list)
     masks: list = field(default_factory=list)
@@ -159,6 +160,7 @@ _FIELDS = {
     "recognise": {"*": None},
     "refuse": {"*": None, "why": _STRING},
     "calibration": {"*": None, "kind": _STRING},
+    "spectrum": {"*": None},
     "hdus": {"*": None, "role": _one_of(*ROLES)},
     "companions": {
         "role": _one_of("mask", "weight", "variance"),
@@ -219,7 +221,7 @@ _FIELDS = {
         "minimum_exposure": (lambda v: _number(v) and v >= 0, "seconds"),
     },
 }
-_LISTS = ("recognise", "refuse", "calibration", "hdus", "companions", "masks")
+_LISTS = ("recognise", "refuse", "calibration", "spectrum", "hdus", "companions", "masks")
 _REQUIRED = {"refuse": ("why",), "calibration": ("kind",), "hdus": ("role",), "companions": ("role", "find", "replace"),
              "masks": ("kind", "cosmic_ray")}  # fmt: skip
 
@@ -280,7 +282,8 @@ def load_profile(path):
             for key in _REQUIRED.get(name, ()):
                 if key not in block:
                     complain(name, number, key, "is missing")
-            if name in ("recognise", "hdus", "refuse", "calibration") and not set(block) - {"why", "kind", "role"}:
+            matching = name in ("recognise", "hdus", "refuse", "calibration", "spectrum")
+            if matching and not set(block) - {"why", "kind", "role"}:
                 complain(name, number, "", "matches anything: give a card")
     return content
 

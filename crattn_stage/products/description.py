@@ -45,6 +45,7 @@ def _described(frame, path, target):
         "exposure": {
             "type": exposure.observation_type,
             "calibration": exposure.calibration_type,
+            "spectrum": exposure.is_spectrum,
             "seconds": exposure.exposure_time,
             "night": exposure.night,
             "camera": exposure.camera,
@@ -68,7 +69,8 @@ def _described(frame, path, target):
     where = f" and writes {target}" if target else ""
     if frame.companion:
         where += f", with the mask file {frame.companion.path.name} beside it"
-    return {**result, "verdict": "mask", "run": f"masks {count} detector{'s' if count > 1 else ''}{where}"}
+    detectors = f"{count} detector{'s' if count > 1 else ''}" + (" as a spectrum" if exposure.is_spectrum else "")
+    return {**result, "verdict": "mask", "run": f"masks {detectors}{where}"}
 
 
 def _detector(frame, extension):

@@ -73,7 +73,9 @@ def write_view(frame, stage, target, extensions=(), overwrite=False):
     for extension, ccd in frame.ccds():
         amplifiers = frame.amplifiers(extension)
         found = masks[extension.index]
-        probability, searched = stage.probability(ccd.data, ccd.mask, amplifiers, frame.saturation(extension))
+        probability, searched = stage.probability(
+            ccd.data, ccd.mask, amplifiers, frame.saturation(extension), frame.exposure.is_spectrum
+        )
         found = np.zeros(searched.shape, bool) if found is None else found
         detector, packed = _detector(extension.name, ccd.data, amplifiers, found, searched, probability, threshold)
         detectors.append(detector)

@@ -197,6 +197,14 @@ CARDS = (
         is_checked=False,
     ),
     HeaderCard(
+        "CRSPEC",
+        "masked as a two-dimensional spectrum",
+        "logical",
+        "``T`` if the frame was masked as a spectrum; empty for an image.",
+        lambda s, t, p: p.get("spectrum") or None,
+        is_checked=False,
+    ),
+    HeaderCard(
         "CRVERSN",
         "version of crattn-stage",
         "string",

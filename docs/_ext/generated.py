@@ -28,6 +28,7 @@ MEANINGS = {
         "*": "A frame that matches one of these blocks is skipped.",
         "kind": "What it is: bias, flat, arc...; ``{CARD}`` is replaced by the card's value.",
     },
+    "spectrum": {"*": "A frame that matches one of these blocks is a two-dimensional spectrum, and masked as one."},
     "hdus": {
         "*": "The first block that matches an image HDU gives its role.",
         "role": "What the HDU is. Only ``science`` is masked; flags are read from ``mask``.",

@@ -36,7 +36,7 @@ class PaintedStage:
         for extension, ccd in frame.ccds():
             frame.mark(extension, Marks(np.flatnonzero(ccd.data > 1000)))
 
-    def probability(self, image, bad, amplifiers, level=None):
+    def probability(self, image, bad, amplifiers, level=None, spectrum=False):
         hit = image > 1000
         return (0.9 * hit + 0.2 * (binary_dilation(hit) & ~hit)).astype(np.float32), np.isfinite(image)
 

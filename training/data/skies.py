@@ -34,6 +34,10 @@ class Sky:
         Seeing, pixels.
     read_noise : float
         Electrons.
+    sharp : `numpy.ndarray` of bool, optional
+        True on the lines and traces of a spectrum.
+    kind : str
+        Of a spectrum, as in `crattn_stage.simulation.spectra.KINDS`.
     """
 
     image: np.ndarray
@@ -43,6 +47,8 @@ class Sky:
     gain: float
     fwhm: float = 4.0
     read_noise: float = 7.0
+    sharp: np.ndarray | None = None
+    kind: str = ""
 
 
 def star_field(rng):

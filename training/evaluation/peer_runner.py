@@ -66,11 +66,11 @@ def deepcr_decam():
     return _padded(lambda image: model.clean(image, inpaint=False, binary=False))
 
 
-def cosmic_conn_ground():
-    """Load Cosmic-CoNN with the ground-imaging model that it ships."""
+def cosmic_conn_ground(trained="ground_imaging"):
+    """Load Cosmic-CoNN with a model that it ships."""
     from cosmic_conn import init_model
 
-    model = init_model("ground_imaging")
+    model = init_model(trained)
     return _padded(lambda image: model.detect_cr(image, ret_numpy=True))
 
 
@@ -141,6 +141,7 @@ METHODS = {
     ),
     "lacosmic": Method("L.A.Cosmic", lacosmic, settings=SETTINGS, levels=LEVELS),
     "cosmic-conn-ground": Method("Cosmic-CoNN", cosmic_conn_ground, engine="torch float32"),
+    "cosmic-conn-nres": Method("Cosmic-CoNN NRES", lambda: cosmic_conn_ground("NRES"), engine="torch float32"),
     "deepcr-decam": Method("deepCR", deepcr_decam, engine="torch float32"),
     # The threshold of the paper (Sec. 4).
     "maximask": Method("MaxiMask", maximask, threshold=0.43, engine="tensorflow", dilate=False),

@@ -14,7 +14,9 @@ import numpy as np
 from scipy.ndimage import maximum_filter
 
 from crattn_stage.api import load_model
+from crattn_stage.detection import spectra
 from crattn_stage.detection.model import CosmicRayModel
+from crattn_stage.detection.preprocessing import measure_sky
 from crattn_stage.detection.stars import spare_stars
 from crattn_stage.models.cards import TILING, ModelCard
 from crattn_stage.models.released import import_released
@@ -76,7 +78,7 @@ def probabilities(model, image, bad, threshold=None):
     return plane
 
 
-def network(model, threshold=None):
+def network(model, threshold=None, looks=2):
     """Return one of our models, or an imported one, as a peer.
 
     Parameters
@@ -84,6 +86,8 @@ def network(model, threshold=None):
     model : `crattn_stage.detection.model.CosmicRayModel`
     threshold : float, optional
         The card's by default.
+    looks : int
+        At spectra: 2, as the stage looks, or 1, as at an image.
 
     Returns
     -------
@@ -93,10 +97,20 @@ def network(model, threshold=None):
 
     def scores(scenes):
         began = time.perf_counter()
-        planes = [probabilities(model, scene.image, scene.sky.bad, threshold) for scene in scenes]
+        planes = [
+            _of_spectrum(model, scene)
+            if looks == 2 and scene.sky.kind
+            else probabilities(model, scene.image, scene.sky.bad, threshold)
+            for scene in scenes
+        ]
         return planes, time.perf_counter() - began
 
-    return Peer(model.card.name, scores, threshold)
+    return Peer(model.card.name if looks == 2 else f"{model.card.name}, one look", scores, threshold)
+
+
+def _of_spectrum(model, scene):
+    whole, sky = [np.s_[:, :]], measure_sky(scene.image, scene.sky.bad, [np.s_[:, :]])
+    return spectra.probability(model, scene.image, scene.sky.bad, whole, sky)
 
 
 def shipped(names):

@@ -1,7 +1,9 @@
 """From peers to the tables and figures of the manual."""
 
+from dataclasses import replace
 from pathlib import Path
 
+from crattn_stage.api import load_model
 from crattn_stage.models.architectures import ARCHITECTURES
 from crattn_stage.models.cards import load
 from crattn_stage.models.networks import restore
@@ -12,6 +14,7 @@ from training.evaluation.lco import FILTERS, read_test_set
 from training.evaluation.measure import flagged_stars, measure, visible
 from training.evaluation.real import CUTOUTS, FRAMES, describe, look, present
 from training.evaluation.scenes import lacking, make_scenes, star_scenes
+from training.evaluation.spectra import tallies
 
 #: What sets of scenes are, for the titles of the tables.
 SCENES = {"r": "DECam r, sky 282 ADU", "z": "DECam z-like, sky 2090 ADU", "frames": "held-out rows of the given frames"}
@@ -49,7 +52,11 @@ def accuracy(chosen, sources=None, count=4, scene_sets=(), lco=None, output=None
     skies = Skies("test", **(sources or {}))
     scene_sets = tuple(scene_sets) or default_sets(skies)
     notes, parts, everything = skies.sources.missing(), [], []
-    sets = {name: (make_scenes(skies, name, count), peers.method(FILTER)) for name in scene_sets}
+    sets = {}
+    for name in scene_sets:
+        scenes = make_scenes(skies, name, count)
+        of_spectra = any(scene.sky.kind for scene in scenes)
+        sets[name] = scenes, _beside_spectra(chosen) if of_spectra else peers.method(FILTER)
     for name, scenes in (read_test_set(lco, count) if lco else {}).items():
         sigclip, objlim = FILTERS[name]
         sets[f"LCO {name}"] = scenes, peers.method(FILTER, settings=[sigclip], objlim=objlim)
@@ -57,6 +64,8 @@ def accuracy(chosen, sources=None, count=4, scene_sets=(), lco=None, output=None
         results = [measure(name, scenes, peer) for peer in [*chosen, *filters]]
         parts.append(tables.accuracy(SCENES.get(name, name), results))
         parts.append(tables.differences(SCENES.get(name, name), results))
+        if any(scene.sky.kind for scene in scenes):
+            parts.append(tables.spectra(SCENES.get(name, name), tallies(scenes, results)))
         if name in scene_sets:
             parts.append(tables.visible(SCENES.get(name, name), *visible(scenes)))
         everything += results
@@ -79,6 +88,12 @@ def _empty(everyone):
         for peer in everyone
     }
     return tables.empty(rows, [field.name for field in fields], list(kinds))
+
+
+def _beside_spectra(chosen):
+    """Return what is measured on spectra beside other methods: our models with one look, as at images, and a filter."""
+    once = [replace(peers.network(load_model(peer.model), looks=1), model=peer.model) for peer in chosen if peer.model]
+    return [*once, *peers.method(FILTER, levels=())]
 
 
 def default_sets(skies):

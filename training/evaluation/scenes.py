@@ -5,7 +5,9 @@ import re
 
 import numpy as np
 
+from crattn_stage.detection.preprocessing import sky_statistics
 from crattn_stage.simulation.skies import expose, simulate_sky
+from crattn_stage.simulation.spectra import simulate_spectrum
 from training.data.scenes import Scene, contaminate
 from training.data.skies import Sky, large_galaxy
 
@@ -30,7 +32,7 @@ def make_scenes(skies, name, count, seed=0):
         Of the validation or test split.
     name : str
         One of `KINDS`, with a number behind a colon where it takes one: "r", "z",
-        "coadd:300", "frames", "sky:300", "stars:1.5", "galaxies", "thin:2.5".
+        "coadd:300", "frames", "sky:300", "stars:1.5", "galaxies", "thin:2.5", "spectra:2", "arcs:2".
     count : int
         Realisations of hits and, but for "r" and "frames", of noise.
     seed : int
@@ -127,6 +129,25 @@ def _galaxies(skies, rng):
     return [_galaxy_field(rng, SIDE)]
 
 
+def _spectra(skies, rng, fwhm=2.5, kinds=("long-slit", "fibres", "echelle")):
+    """Return simulated spectra with lines and traces of a width in pixels, one of each kind."""
+    return [_spectrum(rng, kind, fwhm) for kind in kinds]
+
+
+def _arcs(skies, rng, fwhm=2.5):
+    """Return the spectrum of a lamp with lines of a width in pixels."""
+    return _spectra(skies, rng, fwhm, ("arc",))
+
+
+def _spectrum(rng, kind, fwhm):
+    gain, read_noise = rng.uniform(0.8, 2.5), rng.uniform(2.5, 8)
+    spectrum = simulate_spectrum((SIDE, SIDE), rng, kind, fwhm)
+    image = expose(spectrum.electrons, 0, read_noise, gain, rng)
+    # What stands above its own noise.
+    sharp = spectrum.electrons - spectrum.smooth > np.sqrt(spectrum.electrons + read_noise**2)
+    return Sky(image, np.zeros(image.shape, bool), *sky_statistics(image), gain, fwhm, read_noise, sharp, kind)
+
+
 #: Kind of scenes -> function of (skies, random generator[, number]) that returns their clean skies.
 KINDS = {
     "r": _real,
@@ -137,9 +158,11 @@ KINDS = {
     "stars": _stars,
     "galaxies": _galaxies,
     "thin": _thin,
+    "spectra": _spectra,
+    "arcs": _arcs,
 }
 #: Kinds that take a number.
-NUMBERED = ("coadd", "sky", "stars", "thin")
+NUMBERED = ("coadd", "sky", "stars", "thin", "spectra", "arcs")
 
 
 def _star_field(rng, fwhm, size):

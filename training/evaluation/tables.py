@@ -224,3 +224,26 @@ def empty(rows, noise, stars):
             ),
         ]
     )
+
+
+def spectra(scenes, counted):
+    """Return what methods do to spectra.
+
+    Parameters
+    ----------
+    scenes : str
+        What they are.
+    counted : dict
+        From `training.evaluation.spectra.tallies`.
+
+    Returns
+    -------
+    str
+    """
+    rows = [[peer, *(cell for tally in kinds.values() for cell in tally.cells())] for peer, kinds in counted.items()]
+    kinds, numbers = next(iter(counted.values())), []
+    for tally in kinds.values():
+        numbers += [f"{tally.hits} hits", f"{tally.sharp} px", f"{tally.other} px"]
+    columns = [f"{kind}: {what}" for kind in kinds for what in ("hits found", "lines, traces", "rest")]
+    title = f"{scenes}: percent of hits with a peak above 10 sigma found, and of pixels away from hits flagged"
+    return table(title, ["method", *columns], [["number", *numbers], *rows])
