@@ -117,11 +117,12 @@ def build(files, output, gain):
 @click.option("--count", default=4, show_default=True, help="Realisations of each test scene.")
 @click.option("--name", help="Name of the model (default: that of its architecture).")
 @click.option("--blend", metavar="MODEL", help="Average the weights with those of MODEL, from which RUN started.")
-def export(run, sources, output, count, name, blend):
+@click.option("--keep", default=0.5, show_default=True, type=click.FloatRange(0, 1), help="Weight of MODEL in it.")
+def export(run, sources, output, count, name, blend, keep):
     """Set the threshold of a finished training RUN, measure it, and write weights and card."""
     from training.export import export as write
 
-    click.echo(json.dumps(write(run, output, sources, count, name, blend).metrics, indent=2))
+    click.echo(json.dumps(write(run, output, sources, count, name, blend, keep).metrics, indent=2))
 
 
 def peers(command):

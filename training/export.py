@@ -29,7 +29,7 @@ FALSE_POSITIVE_RATE = 1e-4
 RANGE_PATCHES = 60
 
 
-def export(run, folder, sources=None, count=4, name=None, blend=None):
+def export(run, folder, sources=None, count=4, name=None, blend=None, keep=0.5):
     """Write weights and card of a training run.
 
     The threshold is set on validation scenes; the figures are of test scenes.
@@ -49,8 +49,11 @@ def export(run, folder, sources=None, count=4, name=None, blend=None):
         Of the model; that of its architecture by default.
     blend : str or path-like, optional
         The model that the run started from, as for `crattn_stage.models.cards.find`: the
-        weights are the mean of both.  What was learnt anew is kept, and less of what was
-        known is lost (Wortsman et al. 2022, arXiv:2109.01903, their default of a half).
+        weights are a mean of both.  What was learnt anew is kept, and less of what was
+        known is lost (Wortsman et al. 2022, arXiv:2109.01903).
+    keep : float
+        Weight of that model in the mean, from 0 to 1; theirs is a half.  Choose it on validation scenes: the
+        smaller, the more of what is new is there, and the more of what was known may be lost.
 
     Returns
     -------
@@ -69,7 +72,7 @@ def export(run, folder, sources=None, count=4, name=None, blend=None):
     network = build(configuration.architecture, configuration.channels)
     network.load_state_dict(state["mean"])
     if blend is not None:
-        _blend(network, blend, training, run)
+        _blend(network, blend, keep, training, run)
     card = {
         "name": name or configuration.architecture,
         "architecture": configuration.architecture,
@@ -94,20 +97,20 @@ def export(run, folder, sources=None, count=4, name=None, blend=None):
     card["metrics"] = _figures(model, card["threshold"], Skies("test", **sources), count)
     card["metrics"] |= {
         "command": f"python -m training export RUN --data DATA --count {count}"
-        + (blend is not None) * " --blend MODEL",
+        + (f" --blend MODEL --keep {keep:g}" if blend is not None else ""),
         "validation_fpr_at_threshold": {scenes: round(fpr, 7) for scenes, (_, fpr) in levels.items()},
         "validation_own_threshold": {scenes: round(own, 4) for scenes, (own, _) in levels.items()},
     }
     return cards.save(tensors_of(network), card, folder)
 
 
-def _blend(network, blend, training, run):
-    """Replace the weights of a network by their mean with those of the model that it started from."""
+def _blend(network, blend, keep, training, run):
+    """Replace the weights of a network by a mean with those of the model that it started from."""
     start, tensors = cards.load(blend)
     if training.get("started_from") != f"{start.name} {start.sha256}":
         raise ValueError(f"{run}: did not start from {start.name} {start.sha256}")
-    follow(network, restore(start, tensors), 0.5)
-    training["blended"] = "mean of the weights with those that it started from"
+    follow(network, restore(start, tensors), 1 - keep)
+    training["blended"] = f"mean of the weights with those that it started from, which weigh {keep:g}"
 
 
 def _figures(model, threshold, skies, count):

@@ -42,11 +42,11 @@ def test_a_run_is_blended_with_the_model_it_started_from_and_no_other(tmp_path, 
     network = restore(card, tensors)
     network.head.bias += 1
     run = write_run(tmp_path / "run", network, started_from=f"fast {card.sha256}")
-    blended = export(run, tmp_path / "models", name="mean", blend="fast")
+    blended = export(run, tmp_path / "models", name="mean", blend="fast", keep=0.25)
     _, mean = cards.load(tmp_path / "models" / "mean.safetensors")
     for key, value in tensors.items():
-        np.testing.assert_allclose(mean[key], value + 0.5 * (key == "head.bias"), rtol=1e-6)
-    assert "--blend" in blended.metrics["command"] and "mean" in blended.training["blended"]
+        np.testing.assert_allclose(mean[key], value + 0.75 * (key == "head.bias"), rtol=1e-6)
+    assert "--blend MODEL --keep 0.25" in blended.metrics["command"] and "weigh 0.25" in blended.training["blended"]
     with pytest.raises(ValueError, match="did not start from deepcr"):
         export(run, tmp_path / "models", blend="deepcr")
 
