@@ -28,6 +28,10 @@ def sky_wcs(header):
     for keyword in list(header):
         if keyword.startswith(_LOOKED_UP):
             header.remove(keyword, ignore_missing=True, remove_all=True)
+    if header.get("NAXIS", 2) > 2 and "CTYPE3" not in header:
+        # A cube of one plane, of which only the first two axes have coordinates.
+        header["NAXIS"] = 2
+        header.remove("NAXIS3", ignore_missing=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

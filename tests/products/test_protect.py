@@ -148,6 +148,15 @@ def test_a_wcs_that_is_not_of_the_sky_is_none(cards):
     assert sky_wcs(header) is None and sky_wcs(wcs_header()) is not None
 
 
+def test_the_wcs_of_a_cube_of_one_plane_is_that_of_its_plane():
+    from crattn_stage.fits.wcs import sky_wcs
+
+    cards = {"NAXIS": 3, "NAXIS1": 100, "NAXIS2": 120, "NAXIS3": 1, "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN"}
+    scale = {"CRVAL1": 20.0, "CRVAL2": 5.0, "CRPIX1": 1.0, "CRPIX2": 1.0, "CD1_1": -1e-4, "CD1_2": 0.0, "CD2_2": 1e-4}
+    wcs = sky_wcs(fits.Header({**cards, **scale}))
+    assert wcs.pixel_to_world(0, 0).ra.deg == pytest.approx(20)
+
+
 def test_huge_files_and_regions_are_within_limits(tmp_path, monkeypatch):
     path = tmp_path / "huge.reg"
     path.write_text("image\ncircle(50,60,1e12)\nellipse(1,1,1e9,1e-3,0)\n" + "circle(1e15,1e15,1)\n" * 50)
