@@ -32,10 +32,11 @@ PARTS = ".*part*"
 def _writer(folder):
     """Return a process that has an unfinished file open, or None."""
     parts = {str(path) for path in folder.glob(PARTS)}
-    for link in Path("/proc").glob("[0-9]*/fd/*") if parts else ():
+    for process in Path("/proc").glob("[0-9]*") if parts else ():
+        # It may end meanwhile.
         with suppress(OSError):
-            if os.readlink(link) in parts:
-                return int(link.parts[2])
+            if any(os.readlink(link) in parts for link in os.scandir(process / "fd")):
+                return int(process.name)
     return None
 
 
