@@ -165,8 +165,20 @@ def peers(command):
     help="r, z, coadd:ADU, frames, sky:ADU, stars:FWHM, thin:FWHM, spectra:FWHM, arcs:FWHM or galaxies.",
 )
 @click.option("--lco", type=FOLDER, help="Test set of the LCO CR data set.")
-def evaluate(chosen, sources, output, count, scenes, lco):
+@click.option("--fill", is_flag=True, help="Measure how well cosmic rays are filled instead.")
+@click.option(
+    "--deepcr", type=click.Path(exists=True), help="With --fill: a Python that has deepCR, for its inpainting."
+)
+def evaluate(chosen, sources, output, count, scenes, lco, fill, deepcr):
     """Compare models with Astro-SCRAPPY, the released checkpoints and others on held-out scenes."""
+    if deepcr and not fill:
+        raise click.UsageError("--deepcr needs --fill")
+    if fill:
+        from training.data.library import Skies
+        from training.evaluation.fills import measure_fills
+
+        click.echo(measure_fills(Skies("test", **sources), count, deepcr, output))
+        return
     from training.evaluation.report import accuracy
 
     click.echo(accuracy(chosen, sources, count, scenes, lco, output))

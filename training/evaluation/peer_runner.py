@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -146,6 +147,51 @@ METHODS = {
     # The threshold of the paper (Sec. 4).
     "maximask": Method("MaxiMask", maximask, threshold=0.43, engine="tensorflow", dilate=False),
 }
+
+
+def astro_scrappy_fill(cleantype):
+    """Load one of the ways in which Astro-SCRAPPY fills; it finds the holes, which are made to stand out."""
+    import astroscrappy
+
+    def fill(image, holes, gain, read_noise):
+        spiked = image.astype(np.float32)
+        # Uneven, so that the inner pixels of a hole are found as well.
+        spiked[holes] = 1e5 * np.random.default_rng(1).uniform(0.3, 1, np.count_nonzero(holes))
+        settings = {"sigclip": 20, "sigfrac": 0.3, "objlim": 0, "satlevel": np.inf, "niter": 8, "sepmed": False}
+        noise = np.full(image.shape, np.median(np.abs(image - np.median(image))) * 1.4826, np.float32) ** 2
+        found, filled = astroscrappy.detect_cosmics(
+            spiked, invar=noise, inbkg=np.zeros_like(noise), gain=1.0, cleantype=cleantype, **settings
+        )
+        # Astro-SCRAPPY has not filled what it has not found.
+        return np.where(holes & ~found, np.nan, filled)
+
+    return fill
+
+
+def deepcr_fill(inpaint=None):
+    """Load deepCR's inpainting: its network for HST ACS, or without one its median filter."""
+    from deepCR import deepCR
+
+    model = deepCR(mask="decam", inpaint=inpaint, device="CPU")
+
+    def fill(image, holes, gain, read_noise):
+        border = [(0, -n % 16) for n in image.shape]
+        electrons = np.pad(image * np.float32(gain), border, "symmetric")
+        filled = model.inpaint(electrons, np.pad(holes, border, "symmetric"))
+        return np.asarray(filled)[: image.shape[0], : image.shape[1]] / gain
+
+    return fill
+
+
+#: Other projects' ways to fill given holes: name -> (title, load, whether it needs a Python of its own).  What is
+#: loaded is a function of image, holes, gain and read noise.
+FILLERS = {
+    f"astro-scrappy-{kind}": (f"Astro-SCRAPPY {kind}", partial(astro_scrappy_fill, kind), False)
+    for kind in ("median", "medmask", "meanmask", "idw")
+} | {
+    "deepcr-median": ("deepCR median", deepcr_fill, True),
+    "deepcr-network": ("deepCR network", partial(deepcr_fill, "ACS-WFC-F606W-2-32"), True),
+}
 #: Name of our own models, which `METHODS` does not list because they are given by model and engine.
 OURS = "crattn"
 
@@ -185,7 +231,7 @@ def start(name, levels=(), model=None, engine="auto", threads=None):
     Parameters
     ----------
     name : str
-        One of `METHODS`, or `OURS`.
+        One of `METHODS` or `FILLERS`, or `OURS`.
     levels : sequence of float
         Of a filter; its last setting alone by default.
     model, engine, threads
@@ -204,6 +250,8 @@ def start(name, levels=(), model=None, engine="auto", threads=None):
 
         loaded = load_model(model, engine, threads)
         return lambda image, bad, *_: probabilities(loaded, image, bad), loaded.engine, loaded.card.threshold
+    if name in FILLERS:
+        return FILLERS[name][1](), "numpy", 0.0
     method = METHODS[name]
     if not method.settings:
         return method.load(), method.engine, method.threshold

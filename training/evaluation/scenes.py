@@ -62,6 +62,23 @@ def make_scenes(skies, name, count, seed=0):
     return scenes
 
 
+def clean_skies(skies, name, rng):
+    """Return the clean skies of a kind of scenes.
+
+    Parameters
+    ----------
+    skies, name
+        As for `make_scenes`.
+    rng : `numpy.random.Generator`
+
+    Returns
+    -------
+    list of `training.data.skies.Sky`
+    """
+    kind, _, number = name.partition(":")
+    return KINDS[kind](skies, rng, *([float(number)] if number else []))
+
+
 def lacking(skies, name):
     """Return why scenes cannot be made of skies, or None.
 
