@@ -22,7 +22,7 @@ def measured(model, seed, hits, fwhm):
     scene = simulate_sky(SHAPE, rng, fwhm=fwhm)[0]
     charge, _ = scatter_hits(SHAPE, [simulate_hit(rng) for _ in range(18)], rng)
     image = expose(scene + charge, SKY, READ_NOISE, GAIN, rng)
-    whole, good = [np.s_[: SHAPE[0], : SHAPE[1]]], np.ones(SHAPE, bool)
+    whole, good = [np.s_[0 : SHAPE[0], 0 : SHAPE[1]]], np.ones(SHAPE, bool)
     sky = measure_sky(image, ~good, whole)
     found = model.detect(image, ~good, None, whole, sky)
     return measure(model, image, good, found, whole, sky, [GAIN], None, hits)

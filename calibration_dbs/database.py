@@ -349,6 +349,7 @@ def open_database(url):
     current, newest = revision(engine)
     if current != newest:
         if engine.dialect.name != "sqlite":
+            engine.dispose()
             raise RuntimeError(f"its tables are at revision {current}, not {newest}; run crattn-stage db upgrade")
         try:
             upgrade(engine)

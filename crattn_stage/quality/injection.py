@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import binary_dilation, label
 
-from crattn_stage.detection.inputs import as_float32
+from crattn_stage.detection.inputs import as_float32, check_sections
 from crattn_stage.quality.summary import Injected
 
 #: Hits of held-out real footprints of thick and thin CCDs; ``python -m training.data.injection`` makes it.
@@ -61,7 +61,7 @@ def measure(model, image, searched, found, sections, sky, gains, threshold=None,
     `crattn_stage.quality.summary.Injected`
         Zeros where no window fits.  The same for the same image.
     """
-    result = Injected()
+    result, sections = Injected(), check_sections(sections, image.shape)
     if count is None:
         count = QUARTERS * int(np.clip(FRACTION * image.size / SIDE**2, 4, INJECTIONS / QUARTERS))
     rng = np.random.default_rng(zlib.crc32(np.ascontiguousarray(image[::16, ::16]).tobytes()))
