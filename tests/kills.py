@@ -29,13 +29,15 @@ from calibration_dbs.tables import Frame, Run
 PARTS = ".*part*"
 
 
-def _writer(folder):
-    """Return a process that has an unfinished file open, or None."""
-    parts = {str(path) for path in folder.glob(PARTS)}
+def _writer(folder, hit):
+    """Return a process that has an unfinished file open, or None; each frame once, since the third loss is its own."""
+    parts = {str(path): path.name.rsplit(".", 2)[0] for path in folder.glob(PARTS)}
+    parts = {path: name for path, name in parts.items() if name not in hit}
     for process in Path("/proc").glob("[0-9]*") if parts else ():
         # It may end meanwhile.
         with suppress(OSError):
-            if any(os.readlink(link) in parts for link in os.scandir(process / "fd")):
+            for part in parts.keys() & {os.readlink(link) for link in os.scandir(process / "fd")}:
+                hit.add(parts[part])
                 return int(process.name)
     return None
 
@@ -83,7 +85,7 @@ def campaign(folder, url=None, broker=None, frames=30, kills=20, writing=5, seco
         path = write_frame(folder, number, shape=(700, 600))
         # Which takes a while to write.
         subprocess.run(["gzip", "-n", path], check=True)
-    place, end = folder_of(folder), time.monotonic() + seconds
+    place, hit, end = folder_of(folder), set(), time.monotonic() + seconds
     workers = [night.start_worker() for _ in range(2)] if broker else []
     arguments = ["--celery"] if broker else ["--jobs", "2"]
     command = night.reprocess(*arguments)
@@ -96,7 +98,7 @@ def campaign(folder, url=None, broker=None, frames=30, kills=20, writing=5, seco
                 command = night.reprocess(*arguments)
             workers = [w if w.poll() is None else night.start_worker() for w in workers]
             left, done = kills - counter["killed"], counter["while writing"]
-            if left and done < writing and (victim := _writer(place)):
+            if left and done < writing and (victim := _writer(place, hit)):
                 if _kill(victim):
                     counter.update(["killed", "while writing"])
                     time.sleep(0.5)
