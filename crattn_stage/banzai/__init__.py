@@ -157,8 +157,10 @@ class CosmicRayDetector(Stage):
         from crattn_stage.quality.cards import header_cards
         from crattn_stage.records import record_detections
 
-        seconds = facts.exposure_time(image.meta, _profile(image.meta))
-        found = [(detector, _search(masker, image, detector)) for detector in detectors(image.ccd_hdus)]
+        profile = _profile(image.meta)
+        seconds, spectrum = facts.exposure_time(image.meta, profile), facts.is_spectrum([image.meta], profile)
+        provenance = {**masker.provenance, "spectrum": spectrum}
+        found = [(detector, _search(masker, image, detector, spectrum)) for detector in detectors(image.ccd_hdus)]
         summary = record_detections(record, [detection for _, detection in found], seconds)
         if not summary.searched:
             raise FrameError("no good pixel")
@@ -170,9 +172,9 @@ class CosmicRayDetector(Stage):
                 hits = np.zeros(amplifier.hdu.shape, bool)
                 hits[amplifier.pixels] = plane[amplifier.section]
                 amplifier.hdu.mask[:] = _banzai_flags().marked(amplifier.hdu.mask, hits)
-                _set(amplifier.hdu.meta, header_cards(detection.amplifiers[amplifier.name], seconds, masker.provenance))
-        _set(image.meta, header_cards(summary, seconds, masker.provenance))
-        _set_history(image.meta, summary, masker.provenance)
+                _set(amplifier.hdu.meta, header_cards(detection.amplifiers[amplifier.name], seconds, provenance))
+        _set(image.meta, header_cards(summary, seconds, provenance))
+        _set_history(image.meta, summary, provenance)
         record.run["output_path"] = _output_path(image, self.runtime_context)
         verdict, reason = record.run["verdict"], record.run["reason"]
         numbers = {"hits": summary.hits, "fraction": summary.fraction, "failed": verdict == "FAIL", "reason": reason}
@@ -298,7 +300,7 @@ def detectors(hdus):
     return found
 
 
-def _search(masker, image, detector):
+def _search(masker, image, detector, spectrum):
     pieces = [
         (a.section, a.hdu.data[a.pixels], _banzai_flags().bad_pixels(a.hdu.mask[a.pixels])) for a in detector.amplifiers
     ]
@@ -317,7 +319,6 @@ def _search(masker, image, detector):
     levels = [level for a in detector.amplifiers if (level := facts.saturation(a.hdu.meta, profile)) is not None]
     # BANZAI's mosaics have the lowest, too.
     level = min(levels, default=None)
-    spectrum = facts.is_spectrum([header], profile)
     area = facts.pixel_area(header, profile)
     return masker.search(detector.name, plane, bad, detector.amplifiers, level, area, spectrum)
 
