@@ -214,7 +214,7 @@ def simulate(workers, exposures, service, mask, spread=0.1, seed=0):
             waiting, step = waiting - 1, 0
         heapq.heappush(events, (done, worker, step))
     busy = {name: exposures * STEPS.count(name) * seconds / end for name, seconds in service.items()}
-    return end, {**busy, "workers": masked / (workers * end)}
+    return float(end), {**busy, "workers": masked / (workers * end)}
 
 
 @click.command()

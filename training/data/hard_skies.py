@@ -120,7 +120,7 @@ def charge_of(signal_to_noise, fwhm, noise):
     Examples
     --------
     >>> f"{charge_of(10, 2.5, 30):.0f}"
-    '1181'
+    '1180'
     """
     area = 4 * np.pi * (fwhm / 2.355) ** 2
     return signal_to_noise**2 / 2 + np.sqrt(signal_to_noise**4 / 4 + signal_to_noise**2 * area * noise**2)
