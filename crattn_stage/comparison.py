@@ -189,9 +189,8 @@ def _count(result, name, significance, first, second):
 def _stamp(kind, name, peak, box, significance, first, second):
     row, column = ((s.start + s.stop) // 2 for s in box)
     title = f"{kind}: {name} x {column + 1}, y {row + 1}, S/N {peak:.0f}"
-    cut = [np.pad(p, HALF)[row : row + 2 * HALF + 1, column : column + 2 * HALF + 1] for p in (significance,)]
-    cut += [np.pad(p, HALF)[row : row + 2 * HALF + 1, column : column + 2 * HALF + 1] for p in (first, second)]
-    return (float(peak), title, *cut)
+    window = slice(row, row + 2 * HALF + 1), slice(column, column + 2 * HALF + 1)
+    return (float(peak), title, *(np.pad(plane, HALF)[window] for plane in (significance, first, second)))
 
 
 def reasons(comparison, limits):

@@ -23,6 +23,16 @@ settings.register_profile("crattn", deadline=None, max_examples=40)
 settings.load_profile("crattn")
 
 
+def pytest_collection_modifyitems(items):
+    """Side by side, one process runs the tests of whole programs and services, the others each folder of the rest."""
+    for item in items:
+        if item.path.parent == ROOT / "tests":
+            item.add_marker(pytest.mark.xdist_group("programs"))
+        else:
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+    items.sort(key=lambda item: item.path.parent != ROOT / "tests")
+
+
 def need(condition, reason):
     """Skip without a condition; fail instead where nothing may be skipped."""
     if not condition:

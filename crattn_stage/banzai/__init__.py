@@ -163,7 +163,7 @@ class CosmicRayDetector(Stage):
         found = [(detector, _search(masker, image, detector, spectrum)) for detector in detectors(image.ccd_hdus)]
         summary = record_detections(record, [detection for _, detection in found], seconds)
         if not summary.searched:
-            raise FrameError("no good pixel")
+            raise FrameError("no usable pixel")
         # Nothing fails from here on, so no frame is left half masked.
         for detector, detection in found:
             plane = np.zeros(detector.shape, bool)
