@@ -201,10 +201,11 @@ def test_an_ood_file_beside_an_ooi_file_is_its_mask(tmp_path):
         written = frame.write(folder / image.name)
     assert sorted(p.name for p in written) == ["c4d_130105_ood_r.fits", "c4d_130105_ooi_r.fits"]
     assert_untouched(image, folder / image.name)
-    with fits.open(folder / companion.name) as hdus, fits.open(folder / image.name) as science:
+    opened = (fits.open(path) for path in (folder / companion.name, folder / image.name, image))
+    with next(opened) as hdus, next(opened) as science, next(opened) as before:
         assert [h.name for h in hdus] == ["PRIMARY", "S7", "N4"]
         assert hdus["N4"].data[10, 12] == 1 and hdus["N4"].data[10, 13] == 5
-        assert len(science) == len(fits.open(image))
+        assert len(science) == len(before)
         assert science["N4"].header["L1STATCR"] == 1
     with ObservationFrame(image) as frame, pytest.raises(FrameError, match="_ooi_"):
         mark(frame)
