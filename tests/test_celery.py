@@ -226,9 +226,9 @@ def test_the_time_limits(redis, observatory, deadly):
         path.rename(path.with_name(f"{path.stem}-{name}.fits"))
         for path, name in zip(paths, ("slow", "deaf"), strict=False)
     )
-    night.start_worker(concurrency=2, CRATTN_TIME_LIMIT="10", **deadly)
+    night.start_worker(concurrency=2, CRATTN_TIME_LIMIT="30", **deadly)
     assert night.reprocess("--celery").wait(240) == 1
-    check(night, paths[2:], {slow: "took longer than the time limit", deaf: "took longer than 10 s and was killed"})
+    check(night, paths[2:], {slow: "took longer than the time limit", deaf: "took longer than 30 s and was killed"})
 
 
 def survives(night, server, seconds):
