@@ -66,8 +66,8 @@ class Comparison:
         Objects by range of S/N: masked by both, only by the first, only by the second.
     failures : list of str
         Frames that could not be compared, with the reason.
-    stamps : list of tuple
-        (S/N, title, image, first mask, second mask) of the brightest objects lost and gained.
+    stamps : dict of str to list of tuple
+        (S/N, title, image, first mask, second mask) of the brightest objects "lost" and "gained".
     """
 
     names: tuple
@@ -78,7 +78,7 @@ class Comparison:
     lost: Counter = field(default_factory=Counter)
     gained: Counter = field(default_factory=Counter)
     failures: list = field(default_factory=list)
-    stamps: list = field(default_factory=list)
+    stamps: dict = field(default_factory=lambda: {"lost": [], "gained": []})
 
 
 class OwnMask:
@@ -137,9 +137,6 @@ def compare(paths, first, second, names):
             result.failures.append(f"{path}: {error}")
         else:
             result.frames.append(str(path))
-    for kind in ("lost", "gained"):
-        mine = sorted((s for s in result.stamps if s[1].startswith(kind)), key=lambda s: -s[0])
-        result.stamps = [s for s in result.stamps if not s[1].startswith(kind)] + mine[:MOST_STAMPS]
     return result
 
 
@@ -175,22 +172,26 @@ def _count(result, name, significance, first, second):
         peaks = maximum(significance, numbers, index)
         shared = np.isin(index, numbers[binary_dilation(other, np.ones((3, 3)))])
         boxes = find_objects(numbers)
-        for number in np.argsort(-peaks):
-            level = next(title for title, upper in RANGES if peaks[number] < upper)
-            if shared[number]:
-                if kind == "lost":
-                    result.common[level] += 1
-                continue
-            getattr(result, kind)[level] += 1
-            if sum(s[1].startswith(f"{kind}: {name} ") for s in result.stamps) < MOST_STAMPS:
-                result.stamps.append(_stamp(kind, name, peaks[number], boxes[number], significance, first, second))
+        for peak, is_shared in zip(peaks, shared, strict=True):
+            level = next(title for title, upper in RANGES if peak < upper)
+            if not is_shared:
+                getattr(result, kind)[level] += 1
+            elif kind == "lost":
+                result.common[level] += 1
+        alone = np.flatnonzero(~shared)
+        for number in alone[np.argsort(-peaks[alone])][:MOST_STAMPS]:
+            row, column = ((s.start + s.stop) // 2 for s in boxes[number])
+            title = f"{kind}: {name} x {column + 1}, y {row + 1}, S/N {peaks[number]:.0f}"
+            cut = (_stamp(plane, row, column) for plane in (significance, first, second))
+            result.stamps[kind].append((float(peaks[number]), title, *cut))
+        result.stamps[kind] = sorted(result.stamps[kind], key=lambda stamp: -stamp[0])[:MOST_STAMPS]
 
 
-def _stamp(kind, name, peak, box, significance, first, second):
-    row, column = ((s.start + s.stop) // 2 for s in box)
-    title = f"{kind}: {name} x {column + 1}, y {row + 1}, S/N {peak:.0f}"
-    window = slice(row, row + 2 * HALF + 1), slice(column, column + 2 * HALF + 1)
-    return (float(peak), title, *(np.pad(plane, HALF)[window] for plane in (significance, first, second)))
+def _stamp(plane, row, column):
+    """Return the surroundings of a pixel, filled up beyond the border."""
+    around = [np.clip([c - HALF, c + HALF + 1], 0, n) for c, n in zip((row, column), plane.shape, strict=True)]
+    fill = [(a - c + HALF, c + HALF + 1 - b) for c, (a, b) in zip((row, column), around, strict=True)]
+    return np.pad(plane[tuple(slice(*ends) for ends in around)], fill)
 
 
 def reasons(comparison, limits):
@@ -305,8 +306,7 @@ def as_json(comparison, worse):
     -------
     dict
     """
-    names = ("names", "frames", "first", "second", "common", "lost", "gained", "failures")
-    kept = {name: getattr(comparison, name) for name in names}
+    kept = {name: getattr(comparison, name) for name in ("names", "frames", "common", "lost", "gained", "failures")}
     kept.update(first=asdict(comparison.first), second=asdict(comparison.second))
     return {"version": __version__, "worse": worse, **kept}
 
@@ -328,7 +328,8 @@ def page(comparison, worse):
 
     rows = [
         [(title, image, None), (comparison.names[0], image, first), (comparison.names[1], image, second)]
-        for _, title, image, first, second in comparison.stamps
+        for kind in comparison.stamps.values()
+        for _, title, image, first, second in kind
     ]
     pictures = []
     with tempfile.TemporaryDirectory() as folder:

@@ -13,6 +13,7 @@ from scipy.ndimage import binary_dilation, label
 
 from crattn_stage.detection.inputs import as_float32, check_sections
 from crattn_stage.quality.summary import Injected
+from crattn_stage.simulation.hits import turned
 
 #: Hits of held-out real footprints of thick and thin CCDs; ``python -m training.data.injection`` makes it.
 CATALOGUE = Path(__file__).with_name("injected_hits.npz")
@@ -139,9 +140,7 @@ class _Cut:
         """Add a hit to each quarter where one fits; return peak S/N, whether it is on a source, and its pixels."""
         hits = []
         for top, left in ((MARGIN + QUARTER * i, MARGIN + QUARTER * j) for i in (0, 1) for j in (0, 1)):
-            stamp = _catalogue()[rng.integers(len(_catalogue()))]
-            stamp = np.rot90(stamp, rng.integers(4))
-            stamp = stamp[::-1] if rng.random() < 0.5 else stamp
+            stamp = turned(_catalogue()[rng.integers(len(_catalogue()))], rng)
             scaled, peak = rng.random() < 0.5 or not self.gain, rng.uniform(FAINT, BRIGHT)
             row, column = (start + rng.integers(QUARTER - n) for start, n in zip((top, left), stamp.shape, strict=True))
             where = slice(row, row + stamp.shape[0]), slice(column, column + stamp.shape[1])

@@ -150,3 +150,20 @@ def scatter_hits(shape, hits, rng):
         seen = hit[max(0, -row) : shape[0] - row, max(0, -column) : shape[1] - column]
         charge[max(0, row) : row + height, max(0, column) : column + width] += seen
     return charge, charge > 0
+
+
+def turned(hit, rng):
+    """Return a stamp in one of its eight orientations, drawn at random.
+
+    Parameters
+    ----------
+    hit : `numpy.ndarray`
+    rng : `numpy.random.Generator`
+
+    Returns
+    -------
+    `numpy.ndarray`
+        A view.
+    """
+    hit = np.rot90(hit, rng.integers(4))
+    return hit[::-1] if rng.random() < 0.5 else hit

@@ -4,8 +4,8 @@ from astropy.io import fits
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crattn_stage.simulation.hits import FAINTEST_PIXEL, scatter_hits, simulate_hit
-from training.data.hits import read_footprints, turned
+from crattn_stage.simulation.hits import FAINTEST_PIXEL, scatter_hits, simulate_hit, turned
+from training.data.hits import read_footprints
 
 
 @pytest.mark.parametrize("kind", ["track", "worm", "spot"])

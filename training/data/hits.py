@@ -135,20 +135,3 @@ def simulated_hits(count, seed):
         )
         for _ in range(count)
     ]
-
-
-def turned(hit, rng):
-    """Return a stamp in one of its eight orientations, drawn at random.
-
-    Parameters
-    ----------
-    hit : `numpy.ndarray`
-    rng : `numpy.random.Generator`
-
-    Returns
-    -------
-    `numpy.ndarray`
-        A view.
-    """
-    hit = np.rot90(hit, rng.integers(4))
-    return hit[::-1] if rng.random() < 0.5 else hit

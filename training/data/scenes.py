@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.ndimage import binary_dilation
 
-from crattn_stage.simulation.hits import scatter_hits
-from training.data.hits import turned
+from crattn_stage.simulation.hits import scatter_hits, turned
 from training.data.skies import Sky
 
 #: The truth is the pixels of the hits, dilated by this (paper, Sec. 4).
