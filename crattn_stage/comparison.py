@@ -1,19 +1,20 @@
 """Two ways to mask the same frames, compared: what is gained and lost, and whether the second is worse."""
 
 import base64
-import tempfile
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 from scipy.ndimage import binary_dilation, find_objects, label, maximum
 
 from crattn_stage import __version__
 from crattn_stage.detection.preprocessing import sky_subtracted
-from crattn_stage.errors import FrameError, printable
+from crattn_stage.errors import FrameError
 from crattn_stage.fits.frame import ObservationFrame
-from crattn_stage.products.preview import side_by_side
+from crattn_stage.products.pages import templates
+from crattn_stage.products.preview import drawn
 from crattn_stage.quality.summary import Summary, total
 from crattn_stage.stage import judge
 
@@ -106,10 +107,7 @@ class OwnMask:
             found = frame.masked(extension)
             if found is None:
                 raise FrameError(f"{extension.name or 'its image'} has no mask of cosmic rays to compare with")
-            searched = np.isfinite(ccd.data)
-            if ccd.mask is not None:
-                searched &= ~ccd.mask
-            amplifiers = frame.amplifiers(extension)
+            searched, amplifiers = _good(ccd), frame.amplifiers(extension)
             frame.detections.append(judge(extension.name, ccd.data, amplifiers, None, searched, found & searched))
         return frame
 
@@ -154,12 +152,16 @@ def _compare(result, path, first, second):
                 masks.append(np.zeros(extension.shape, bool))
                 masks[-1].ravel()[detection.pixels] = True
             sections = [amplifier.section for amplifier in frame.amplifiers(extension)]
-            good = np.isfinite(ccd.data) if ccd.mask is None else np.isfinite(ccd.data) & ~ccd.mask
+            good = _good(ccd)
             image = np.nan_to_num(sky_subtracted(ccd.data, sections, good))
             sigma = 1.4826 * np.median(np.abs(image[good])) if good.any() else 1.0
             _count(result, f"{Path(path).name} {extension.name}".strip(), image / (sigma or 1.0), *masks)
     result.first = total([result.first, *(d.summary for d in detections[0])])
     result.second = total([result.second, *(d.summary for d in detections[1])])
+
+
+def _good(ccd):
+    return np.isfinite(ccd.data) if ccd.mask is None else np.isfinite(ccd.data) & ~ccd.mask
 
 
 def _count(result, name, significance, first, second):
@@ -324,26 +326,19 @@ def page(comparison, worse):
     -------
     str
     """
-    from jinja2 import Environment, PackageLoader
-
-    rows = [
-        [(title, image, None), (comparison.names[0], image, first), (comparison.names[1], image, second)]
-        for kind in comparison.stamps.values()
-        for _, title, image, first, second in kind
-    ]
     pictures = []
-    with tempfile.TemporaryDirectory() as folder:
-        for number, row in enumerate(rows):
-            drawn = side_by_side(Path(folder) / f"{number}.png", [row]).read_bytes()
-            pictures.append((row[0][0], base64.b64encode(drawn).decode()))
-    loader = PackageLoader("crattn_stage.quality")
-    escaped = Environment(loader=loader, autoescape=True)
-    return escaped.get_template("comparison.html").render(
-        names=[printable(name) for name in comparison.names],
-        frames=[printable(path) for path in comparison.frames],
-        failures=[printable(failure) for failure in comparison.failures],
+    for stamps in comparison.stamps.values():
+        for _, title, image, first, second in stamps:
+            panels = zip((title, *comparison.names), (None, first, second), strict=True)
+            picture = drawn([[(name, image, mask) for name, mask in panels]])
+            pictures.append((title, Markup(base64.b64encode(picture).decode())))
+    template = templates("crattn_stage.quality").get_template("comparison.html")
+    return template.render(
+        names=comparison.names,
+        frames=comparison.frames,
+        failures=comparison.failures,
         figures=figures(comparison),
         worse=worse,
-        pictures=[(printable(title), picture) for title, picture in pictures],
+        pictures=pictures,
         version=__version__,
     )

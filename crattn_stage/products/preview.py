@@ -1,5 +1,6 @@
 """Previews: what was masked, as a PNG."""
 
+import io
 from itertools import islice
 from pathlib import Path
 
@@ -21,23 +22,17 @@ _RED = ListedColormap(["#ffffff", "#c8102e"])
 _OVERLAY = ListedColormap(["#00000000", "#ff2d2d"])
 
 
-def side_by_side(path, rows):
-    """Write rows of panels, all on the same scale, as a PNG.
+def drawn(rows):
+    """Draw rows of panels, all on the same scale, as a PNG.
 
     Parameters
     ----------
-    path : path-like
     rows : list of list of (str, `numpy.ndarray`, `numpy.ndarray` or None)
         Title, image (a bool one is drawn as a mask), and a bool mask to lay over it.
 
     Returns
     -------
-    `pathlib.Path`
-
-    Raises
-    ------
-    FrameError
-        If it cannot be written.
+    bytes
     """
     columns = max(map(len, rows))
     height, width = rows[0][0][1].shape
@@ -61,10 +56,33 @@ def side_by_side(path, rows):
             axis.imshow(np.arcsinh((_shrunk(image) - level) / (2 * sigma)), cmap="gray", vmin=-1.5, vmax=4.5, **style)
             if overlay is not None:
                 axis.imshow(_shrunk(overlay), cmap=_OVERLAY, vmin=0, vmax=1, **style)
-    path = Path(path)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=min(180, PANEL / panel))
+    return picture.getvalue()
+
+
+def side_by_side(path, rows):
+    """Write rows of panels, all on the same scale, as a PNG.
+
+    Parameters
+    ----------
+    path : path-like
+    rows
+        As for `drawn`.
+
+    Returns
+    -------
+    `pathlib.Path`
+
+    Raises
+    ------
+    FrameError
+        If it cannot be written.
+    """
+    path, picture = Path(path), drawn(rows)
     try:
         with replacing([path], overwrite=True) as (stream,):
-            figure.savefig(stream, format="png", dpi=min(180, PANEL / panel))
+            stream.write(picture)
     except OSError as error:
         raise FrameError(f"cannot write {path}: {error.strerror}") from error
     return path

@@ -184,14 +184,11 @@ def _packed(plane):
 
 
 def _page(frame, stage, threshold, detectors, planes, left_out):
-    from jinja2 import Environment, PackageLoader
     from markupsafe import Markup
 
-    escaped = Environment(
-        loader=PackageLoader("crattn_stage.products"),
-        autoescape=True,
-        finalize=lambda value: printable(value) if type(value) is str else value,
-    )
+    from crattn_stage.products.pages import templates
+
+    escaped = templates("crattn_stage.products")
     exposure, model = frame.exposure, stage.provenance["model"]
     script = escaped.loader.get_source(escaped, "view.js")[0]
     facts = {

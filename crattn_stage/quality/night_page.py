@@ -3,14 +3,12 @@
 import base64
 import io
 import os
-import tempfile
-from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 
 from crattn_stage import __version__
-from crattn_stage.errors import CrattnError, printable
+from crattn_stage.errors import CrattnError
 from crattn_stage.fits.names import view_path
 from crattn_stage.quality.rules import LEVELS
 
@@ -38,24 +36,22 @@ def report_html(report, folder="."):
     str
         Texts of headers and names of files are escaped.
     """
-    from jinja2 import Environment, PackageLoader
     from markupsafe import Markup
+
+    from crattn_stage.products.pages import templates
 
     def encoded(png):
         # Of a type that `finalize` leaves alone: there is a lot of it.
         return Markup(base64.b64encode(png).decode())
 
-    loader = PackageLoader("crattn_stage.quality")
-    escaped = Environment(
-        loader=loader, autoescape=True, finalize=lambda value: printable(value) if type(value) is str else value
-    )
     pictures = []
     for frame in report.worst()[:WORST]:
         try:
             pictures.append((frame, encoded(thumbnail(frame.output)) if frame.output else None, ""))
         except (CrattnError, OSError) as error:
             pictures.append((frame, None, str(error)))
-    return escaped.get_template("night.html").render(
+    template = templates("crattn_stage.quality").get_template("night.html")
+    return template.render(
         report=report,
         pictures=pictures,
         plots=encoded(_plots(report)) if report.frames else None,
@@ -116,9 +112,9 @@ def thumbnail(path):
         If the frame cannot be read.
     """
     from crattn_stage.fits.frame import ObservationFrame
-    from crattn_stage.products.preview import display_image, side_by_side
+    from crattn_stage.products.preview import display_image, drawn
 
-    with ObservationFrame(path) as frame, tempfile.TemporaryDirectory() as folder:
+    with ObservationFrame(path) as frame:
         worst = None
         for extension, ccd in frame.ccds():
             found = frame.masked(extension)
@@ -131,4 +127,4 @@ def thumbnail(path):
         image, window = display_image(ccd, frame.amplifiers(extension))
         mask = np.zeros(image.shape, bool) if found is None else found[window]
         rows = [[(extension.name, image, None), ("masked", image, mask)]]
-        return side_by_side(Path(folder) / "thumbnail.png", rows).read_bytes()
+        return drawn(rows)
