@@ -364,13 +364,9 @@ def prune(database, before, dry_run=False):
         for start in range(0, len(ids), PAGE):
             page = ids[start : start + PAGE]
             with (reading if dry_run else writing)(database) as session:
-                amplifiers = Amplifier.run_id.in_(page)
-                if dry_run:
-                    count = session.scalar(select(func.count()).where(amplifiers))
-                else:
-                    count = session.execute(delete(Amplifier).where(amplifiers)).rowcount
-                    if delete_runs:
-                        session.execute(delete(Run).where(Run.id.in_(page)))
+                count = _deleted(session, Amplifier.run_id.in_(page), Amplifier, dry_run)
+                if delete_runs and not dry_run:
+                    session.execute(delete(Run).where(Run.id.in_(page)))
             counts[not delete_runs] += len(page) if delete_runs else count
     return tuple(counts)
 
@@ -396,13 +392,16 @@ def prune_hits(database, before, dry_run=False):
         runs = list(session.scalars(select(Run.id).where(Run.finished < before, having)))
     count = 0
     for start in range(0, len(runs), PAGE):
-        mine = Hit.run_id.in_(runs[start : start + PAGE])
         with (reading if dry_run else writing)(database) as session:
-            if dry_run:
-                count += session.scalar(select(func.count()).where(mine))
-            else:
-                count += session.execute(delete(Hit).where(mine)).rowcount
+            count += _deleted(session, Hit.run_id.in_(runs[start : start + PAGE]), Hit, dry_run)
     return count
+
+
+def _deleted(session, where, table, dry_run):
+    """Delete rows of a table, or only count them; return how many."""
+    if dry_run:
+        return session.scalar(select(func.count()).where(where))
+    return session.execute(delete(table).where(where)).rowcount
 
 
 def recent_speed(database, count=200):

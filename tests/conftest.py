@@ -25,12 +25,10 @@ settings.load_profile("crattn")
 
 def pytest_collection_modifyitems(items):
     """Side by side, one process runs the tests of whole programs and services, the others each folder of the rest."""
-    for item in items:
-        if item.path.parent == ROOT / "tests":
-            item.add_marker(pytest.mark.xdist_group("programs"))
-        else:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
-    items.sort(key=lambda item: item.path.parent != ROOT / "tests")
+    is_program = {item: item.path.parent == ROOT / "tests" for item in items}
+    for item, alone in is_program.items():
+        item.add_marker(pytest.mark.xdist_group("programs" if alone else str(item.path)))
+    items.sort(key=is_program.get, reverse=True)
 
 
 def need(condition, reason):

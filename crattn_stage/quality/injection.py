@@ -62,22 +62,22 @@ def measure(model, image, searched, found, sections, sky, gains, threshold=None,
     `crattn_stage.quality.summary.Injected`
         Zeros where no window fits.  The same for the same image.
     """
-    result, sections = Injected(), check_sections(sections, image.shape)
+    sections = check_sections(sections, image.shape)
     if count is None:
         count = QUARTERS * int(np.clip(FRACTION * image.size / SIDE**2, 4, INJECTIONS / QUARTERS))
     rng = np.random.default_rng(zlib.crc32(np.ascontiguousarray(image[::16, ::16]).tobytes()))
     windows = _windows(image.shape, searched, sections, sky, -(-count // QUARTERS), rng)
     if not windows:
-        return result
+        return Injected()
     # Damaged files hold values that overflow.
     with np.errstate(over="ignore", invalid="ignore"):
-        _look_again(result, model, image, searched, found, sky, gains, threshold, windows, rng)
-    return result
+        cut = [_Cut(image[w], ~searched[w], found[w], sky[a], gains[a]) for a, w in windows]
+        return _looked_again(model, cut, threshold, rng)
 
 
-def _look_again(result, model, image, searched, found, sky, gains, threshold, windows, rng):
-    """Add hits to windows, mask them, and mask them mirrored; count."""
-    cut = [_Cut(image[w], ~searched[w], found[w], sky[a], gains[a]) for a, w in windows]
+def _looked_again(model, cut, threshold, rng):
+    """Add hits to windows, mask them, and mask them mirrored; return the counts."""
+    result = Injected()
     truths = [one.add_hits(rng) for one in cut]
     again = _mask(model, [one.image + one.charge for one in cut], [one.bad for one in cut], cut, threshold)
     for hits, mask in zip(truths, again, strict=True):
@@ -94,6 +94,7 @@ def _look_again(result, model, image, searched, found, sky, gains, threshold, wi
     for off, mask in zip(blank, _mask(model, mirrored, blank, cut, threshold), strict=True):
         result.mirrored += int(np.count_nonzero(~off[_INNER]))
         result.mirrored_objects += label(mask[_INNER], np.ones((3, 3)))[1]
+    return result
 
 
 _INNER = (slice(MARGIN, SIDE - MARGIN),) * 2
