@@ -16,7 +16,7 @@ from crattn_stage.fits.frame import ObservationFrame
 from crattn_stage.products.pages import templates
 from crattn_stage.products.preview import drawn
 from crattn_stage.quality.summary import Summary, total
-from crattn_stage.stage import judge
+from crattn_stage.stage import SearchedDetector, judge
 
 #: Ranges of the peak of an object in units of the noise: name and upper end.
 RANGES = (("S/N below 5", 5.0), ("S/N 5 to 10", 10.0), ("S/N above 10", np.inf))
@@ -108,7 +108,8 @@ class OwnMask:
             if found is None:
                 raise FrameError(f"{extension.name or 'its image'} has no mask of cosmic rays to compare with")
             searched, amplifiers = _good(ccd), frame.amplifiers(extension)
-            frame.detections.append(judge(extension.name, ccd.data, amplifiers, None, searched, found & searched))
+            detector = SearchedDetector(extension.name, ccd.data, amplifiers, searched, found & searched)
+            frame.detections.append(judge(detector))
         return frame
 
 
