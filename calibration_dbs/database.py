@@ -346,19 +346,27 @@ def open_database(url):
         If it cannot be reached or written.
     """
     engine = connect(url)
-    current, newest = revision(engine)
-    if current != newest:
-        if engine.dialect.name != "sqlite":
-            engine.dispose()
-            raise RuntimeError(f"its tables are at revision {current}, not {newest}; run crattn-stage db upgrade")
-        try:
-            upgrade(engine)
-        except OperationalError:
-            # Another process may be making the tables.
-            for attempt in range(1, TRIES):
-                if revision(engine)[0] == newest:
-                    break
-                time.sleep(pause(attempt))
-            else:
-                raise
+    try:
+        _bring_up_to_date(engine)
+    except BaseException:
+        engine.dispose()
+        raise
     return engine
+
+
+def _bring_up_to_date(engine):
+    current, newest = revision(engine)
+    if current == newest:
+        return
+    if engine.dialect.name != "sqlite":
+        raise RuntimeError(f"its tables are at revision {current}, not {newest}; run crattn-stage db upgrade")
+    try:
+        upgrade(engine)
+    except OperationalError:
+        # Another process may be making the tables.
+        for attempt in range(1, TRIES):
+            if revision(engine)[0] == newest:
+                break
+            time.sleep(pause(attempt))
+        else:
+            raise

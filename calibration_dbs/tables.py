@@ -104,6 +104,9 @@ class Frame(Base):
     camera: Mapped[str | None] = mapped_column(String(50))
     site: Mapped[str | None] = mapped_column(String(50))
     night: Mapped[str | None] = mapped_column(String(8), index=True)
+    #: Start of the exposure, UTC; not of frames that were recorded before it was.
+    observed: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    filter: Mapped[str | None] = mapped_column(String(50))
     observation_type: Mapped[str | None] = mapped_column(String(50))
     exposure_time: Mapped[float | None]
     #: The worker that masks it now, and until when it is believed alive without a sign of life.

@@ -35,8 +35,11 @@ def crattn(*arguments):
 
 
 def rows(query):
-    with create_engine(os.environ["CRATTN_DB"]).connect() as connection:
-        return connection.execute(text(query)).all()
+    database = create_engine(os.environ["CRATTN_DB"])
+    with database.connect() as connection:
+        found = connection.execute(text(query)).all()
+    database.dispose()
+    return found
 
 
 def test_run_masks_flags_and_records(frame_file, tmp_path):

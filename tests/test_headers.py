@@ -117,6 +117,7 @@ def test_what_hung_its_reader_is_recorded_and_not_opened_again(tmp_path, monkeyp
     monkeypatch.setattr("crattn_stage.nights.execute.mask_file", None)
     with pytest.raises(FrameError, match="took longer than 60 s"):
         execute(database, run)
+    database.dispose()
 
 
 def _find(root, database, night, **options):
@@ -168,3 +169,4 @@ def test_the_threshold_is_the_users_the_cameras_or_the_cards(tmp_path, monkeypat
     (tmp_path / "cameras" / "toy.toml").write_text(f'title = "toy"\nreferences = ["none"]\n{profile}')
     monkeypatch.setenv("CRATTN_CAMERAS", str(tmp_path / "cameras"))
     assert card != 0.77 and threshold() == 0.77 and threshold(threshold=0.6) == 0.6
+    database.dispose()

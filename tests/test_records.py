@@ -15,7 +15,9 @@ SETTINGS = {"threshold": 0.4, "engine": "float32", "version": "0"}
 
 @pytest.fixture
 def database(tmp_path):
-    return open_database(f"sqlite:///{tmp_path / 'new' / 'folder' / 'p.sqlite'}")
+    database = open_database(f"sqlite:///{tmp_path / 'new' / 'folder' / 'p.sqlite'}")
+    yield database
+    database.dispose()
 
 
 def test_migrations_make_what_the_tables_say(database):
@@ -35,6 +37,7 @@ def test_another_pipelines_tables_are_left_alone(tmp_path):
         connection.execute("create table alembic_version (version_num text)")
         connection.execute("insert into alembic_version values ('e1a2b3')")
         connection.execute("insert into calimages values (1, 'bpm.fits')")
+    connection.close()
     engine = connect(f"sqlite:///{path}")
     upgrade(engine)
     with engine.connect() as connection:
@@ -43,6 +46,7 @@ def test_another_pipelines_tables_are_left_alone(tmp_path):
     assert {"calimages", "models", "frames", "runs", "amplifiers", VERSION_TABLE} <= set(
         inspect(engine).get_table_names()
     )
+    engine.dispose()
 
 
 def test_a_database_of_the_future_is_refused(database):
@@ -95,7 +99,7 @@ def test_a_server_is_not_upgraded_unasked(tmp_path, monkeypatch):
 def _open(url, barrier, queue):
     barrier.wait()
     try:
-        open_database(url)
+        open_database(url).dispose()
         queue.put("opened")
     except Exception as error:
         queue.put(repr(error))

@@ -59,7 +59,9 @@ def url(tmp_path):
 
 @pytest.fixture
 def database(url):
-    return open_database(url)
+    database = open_database(url)
+    yield database
+    database.dispose()
 
 
 def runs_of(database, **columns):

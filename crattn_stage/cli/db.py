@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from crattn_stage.cli.options import database_option, explained, say, with_database
+from crattn_stage.cli.options import database_option, explained, opened, say, with_database
 
 
 @click.group()
@@ -20,6 +20,7 @@ def _print_revision(url, upgraded):
     if file and not upgraded and not os.path.exists(file):
         raise FileNotFoundError("no such file")
     engine = database.connect(url)
+    click.get_current_context().call_on_close(engine.dispose)
     if upgraded:
         database.upgrade(engine)
     present, newest = database.revision(engine)
@@ -58,9 +59,8 @@ def prune(days, hit_days, dry_run, url):
         raise click.UsageError("give --days, or --hits-older-than, or both")
     with explained():
         from calibration_dbs import provenance
-        from calibration_dbs.database import open_database
 
-        deleted, database = "would delete" if dry_run else "deleted", with_database(url, open_database)
+        deleted, database = "would delete" if dry_run else "deleted", opened(url)
         if hit_days is not None:
             before = datetime.now(UTC) - timedelta(days=hit_days)
             hits = with_database(url, lambda _: provenance.prune_hits(database, before, dry_run))

@@ -11,6 +11,7 @@ from crattn_stage.cli.options import (
     Night,
     database_option,
     explained,
+    opened,
     overwrite_option,
     say,
     with_database,
@@ -124,7 +125,6 @@ def register_model(model, url, new_instrument, **validity):
     """
     with explained():
         from calibration_dbs import registry
-        from calibration_dbs.database import open_database
         from crattn_stage.models.cards import load
         from crattn_stage.nights.plan import describe_model
 
@@ -132,7 +132,7 @@ def register_model(model, url, new_instrument, **validity):
         description = describe_model(model)
 
         def register(url):
-            database = open_database(url)
+            database = opened(url)
             if validity["instrument"] and not new_instrument:
                 _check_instrument(registry.known_instruments(database), validity["instrument"])
             return registry.register(database, description, **validity)
@@ -161,9 +161,8 @@ def retire_model(model, url, **how):
     """Stop choosing MODEL, a name or the first digits of its sha256."""
     with explained():
         from calibration_dbs import registry
-        from calibration_dbs.database import open_database
 
-        name = with_database(url, lambda url: registry.retire(open_database(url), model, **how))
+        name = with_database(url, lambda url: registry.retire(opened(url), model, **how))
         say(f"{name} is retired")
 
 
@@ -173,9 +172,8 @@ def model_history(url):
     """List what was registered and retired, oldest first."""
     with explained():
         from calibration_dbs import registry
-        from calibration_dbs.database import open_database
 
-        for validity, model in with_database(url, lambda url: registry.history(open_database(url))):
+        for validity, model in with_database(url, lambda url: registry.history(opened(url))):
             nights = f"{validity.first_night or '...'}-{validity.last_night or '...'}"
             until = f"{validity.retired:%Y-%m-%d %H:%M}" if validity.retired else "now"
             retired = validity.retired_reason and f"retired: {validity.retired_reason}"
@@ -193,10 +191,9 @@ def masked_frames(model, url):
     """List the frames that were masked with MODEL, a name or the first digits of its sha256."""
     with explained():
         from calibration_dbs import provenance
-        from calibration_dbs.database import open_database
 
         def print_frames(url):
-            for night, path, output, finished in provenance.masked_with(open_database(url), model):
+            for night, path, output, finished in provenance.masked_with(opened(url), model):
                 say(f"{night or '-':8}  {path}  {output}  {finished:%Y-%m-%d %H:%M}")
 
         with_database(url, print_frames)

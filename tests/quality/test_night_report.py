@@ -17,7 +17,9 @@ AREA, SECONDS, USUAL = 4.0, 60.0, 25
 
 @pytest.fixture
 def database(tmp_path):
-    return open_database(f"sqlite:///{tmp_path / 'night.sqlite'}")
+    database = open_database(f"sqlite:///{tmp_path / 'night.sqlite'}")
+    yield database
+    database.dispose()
 
 
 def amplifier(name, hits, border_pixels=None):
