@@ -202,6 +202,11 @@ def clean_cosmics(ccd, model=None, threshold=None, engine="auto", mask=None, fil
     (True, Unit("adu"))
     """
     _check(ccd, fill)
+    return _cleaned(ccd, model, threshold, engine, mask, fill)
+
+
+def _cleaned(ccd, model, threshold, engine, mask, fill):
+    """Do as `clean_cosmics` for an image and a fill that were checked."""
     found, bad = _detect(ccd, model, threshold, engine, mask)
     pixels = cleaned_copy(ccd, found, bad, fill)
     own = getattr(ccd, "mask", None)
@@ -295,9 +300,10 @@ def cosmicray_attention(
         factor = (ccd.unit * gain).to_value(units.electron) if is_ccd else gain.value
         saturated = saturated_stars(as_float32(image), satlevel / factor)
     if not is_ccd:
-        found, cleaned = detect_cosmics(ccd, model, threshold, engine, saturated, True, cleantype)
+        found, bad = _detect(ccd, model, threshold, engine, saturated)
+        cleaned = cleaned_copy(ccd, found, bad, cleantype)
         return (cleaned * gain.value if gain_apply and gain.value != 1 else cleaned), found
-    cleaned = clean_cosmics(ccd, model, threshold, engine, saturated, cleantype)
+    cleaned = _cleaned(ccd, model, threshold, engine, saturated, cleantype)
     if not gain_apply:
         return cleaned
     if gain.value == 1 and gain.unit == units.one:

@@ -257,11 +257,7 @@ class ObservationFrame(OpenFrame):
             image = np.where(np.isnan(image), image.dtype.type(np.nan), image)
         if extension.flags:
             which, index, convention = extension.flags
-            plane = self._pixels(which, index)
-            if plane.dtype.kind == "f":
-                # A mask of floats, or one with BLANK.
-                plane = np.nan_to_num(plane).astype(np.int64)
-            mask = convention.bad_pixels(plane)
+            mask = convention.bad_pixels(layout.masks.as_integers(self._pixels(which, index)))
         named = self.profile.mask_settings.get("bad_pixels")
         if named:
             more = bad_pixels(named, extension)
