@@ -9,7 +9,7 @@ from astropy import units
 from astropy.nddata import CCDData, NDData
 
 from crattn_stage.detection.baseline import AstroScrappyModel
-from crattn_stage.detection.engines.choice import choose
+from crattn_stage.detection.engines.choice import fastest_engine
 from crattn_stage.detection.inputs import as_float32, unwrap
 from crattn_stage.detection.lazy import detect_lazily, is_lazy
 from crattn_stage.detection.model import CosmicRayModel
@@ -39,7 +39,7 @@ def load_model(model=None, engine="auto", threads=None):
         weights. The shipped default if None.
     engine : {"auto", "float32", "torch", "openvino", "cuda"}
         "auto" is the fastest of openvino, torch and cuda on this machine, measured on first use
-        (`crattn_stage.detection.engines.choice.choose`); "float32" is the network as it was trained.
+        (`crattn_stage.detection.engines.choice.fastest_engine`); "float32" is the network as it was trained.
     threads : int, optional
         CPU threads; as many as the process may use if None.
 
@@ -71,7 +71,7 @@ def load_model(model=None, engine="auto", threads=None):
         return AstroScrappyModel(cards.read_card(model))
     card, tensors = cards.load(model)
     if engine == "auto":
-        engine = choose(cards.find(model), card.sha256, threads)
+        engine = fastest_engine(cards.find(model), card.sha256, threads)
     return CosmicRayModel(card, tensors, engine, threads)
 
 

@@ -339,7 +339,9 @@ class ObservationFrame(OpenFrame):
         """
         return facts.pixel_area(extension.header, self.profile)
 
-    def write(self, target, overwrite=False, mask_extension=False, ready=None, products=(), flag_variance=False):
+    def write(
+        self, target, overwrite=False, mask_extension=False, before_rename=None, products=(), flag_variance=False
+    ):
         """Write the frame with its marks; nothing else changes.
 
         Parameters
@@ -352,7 +354,7 @@ class ObservationFrame(OpenFrame):
         mask_extension : bool
             Add a plane ``CRMASK`` of the cosmic rays alone for each extension;
             one that an earlier run added is renewed in any case.
-        ready : callable, optional
+        before_rename : callable, optional
             As for `crattn_stage.fits.atomic.replacing`.
         products : sequence of tuple
             (path, function that writes to a binary file) of further files, which come into place before the target.
@@ -369,7 +371,8 @@ class ObservationFrame(OpenFrame):
         FrameError
             If a file exists or cannot be written.
         """
-        return writer.write(self, self.outputs(target), overwrite, mask_extension, ready, products, flag_variance)
+        files = self.outputs(target)
+        return writer.write(self, files, overwrite, mask_extension, before_rename, products, flag_variance)
 
     def outputs(self, target):
         """Return the files that `write` will write.
