@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,9 @@ class Observatory:
         return worker
 
     def kill(self, worker, number=signal.SIGKILL):
-        os.killpg(worker.pid, number)
+        # One that was killed before may have left no child.
+        with suppress(ProcessLookupError):
+            os.killpg(worker.pid, number)
         worker.wait()
         self.processes.remove(worker)
 
