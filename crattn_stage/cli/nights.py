@@ -317,7 +317,7 @@ def _line(run):
     if run.status == "succeeded":
         return f"{run.frame.path}: CRNHIT {run.hits}, {run.verdict}{f': {run.reason}' if run.reason else ''}"
     if run.status == "superseded":
-        return f"{run.frame.path}: superseded, {run.error}" if run.error else f"{run.frame.path}: already done"
+        return f"{run.frame.path}: superseded, {run.error}"
     return f"{run.frame.path}: {run.status}"
 
 
