@@ -133,39 +133,34 @@ def measured(model, camera, seed=0, frames=8, threshold=None):
     Returns
     -------
     dict of str to float
-        Fraction of the hits of which a pixel is masked, of all, of those with a peak of 5 times the noise, and of
-        their pixels; objects per megapixel that are no hit, of all and of those on hot pixels; and the fraction of
+        Fraction of the hits of which a pixel is masked, and of their pixels that are; objects per megapixel that are no hit, of all and of those on hot pixels; and the fraction of
         stars of which a pixel of the core is masked.
     """
-    ready, noise = load_model(model), np.sqrt(SKY + READ_NOISE**2) / GAIN
-    totals = np.zeros(10)
+    ready, totals = load_model(model), np.zeros(8)
     for number in range(frames):
         rng = np.random.default_rng([seed, 3, number])
         image, truth, stars = camera.frame(rng, camera.hits[1::2])
         mask = ready.detect(np.clip(np.rint(image), 0, 65535), threshold=threshold)
         numbers, count = label(truth, _AROUND)
         found = np.unique(numbers[mask & truth])
-        peaks = np.array([image[numbers == n].max() for n in range(1, count + 1)]) - BIAS - SKY / GAIN
-        bright = np.flatnonzero(peaks > 5 * noise) + 1
         objects, many = label(mask, _AROUND)
         true = np.setdiff1d(np.unique(objects[binary_dilation(truth, _AROUND)]), [0])
         false = np.setdiff1d(np.arange(1, many + 1), true)
         hot = np.intersect1d(false, np.unique(objects[camera.hot > 0]))
         core = binary_dilation(mask, _AROUND)[tuple(stars.T)]
         totals += [
-            count, (found > 0).sum(), len(bright), np.isin(bright, found).sum(), truth.sum(), (mask & truth).sum(),
+            count, (found > 0).sum(), truth.sum(), (mask & truth).sum(),
             len(false), len(hot), len(stars), core.sum(),
         ]  # fmt: skip
     area = frames * SHAPE[0] * SHAPE[1] / 1e6
-    ratio = [round(float(b / max(a, 1)), 4) for a, b in totals[:6].reshape(3, 2)]
+    hits, found, pixels, masked, false, hot, stars, cores = map(float, totals)
     return {
-        "hits": int(totals[0]),
-        "completeness": ratio[0],
-        "completeness_bright": ratio[1],
-        "completeness_pixels": ratio[2],
-        "false_objects_per_megapixel": round(totals[6] / area, 1),
-        "of_them_on_hot_pixels": round(totals[7] / area, 1),
-        "stars_masked": round(totals[9] / max(totals[8], 1), 4),
+        "hits": int(hits),
+        "completeness": round(found / hits, 4),
+        "completeness_of_pixels": round(masked / pixels, 4),
+        "false_objects_per_megapixel": round(false / area, 1),
+        "of_them_on_hot_pixels": round(hot / area, 1),
+        "stars_masked": round(cores / max(stars, 1), 4),
     }
 
 

@@ -22,8 +22,8 @@ from crattn_stage.simulation.skies import moffat_psf
 from training import adapt as adapting
 from training.commands import main
 from training.data.camera import NOISE_LEVELS, Camera, measure, read_exposures, width_of
-from training.data.camera_skies import CameraSkies
-from training.data.hits import HELD_OUT, read_footprints
+from training.data.camera_skies import HELD_OUT, CameraSkies
+from training.data.hits import read_footprints
 from training.data.skies import Sky
 from training.evaluation import adaptation
 from training.evaluation.adaptation import Looked, OwnScenes, compare
@@ -41,7 +41,7 @@ SMALL = {
     "training.evaluation.adaptation.SIDE": 192,
     "training.evaluation.adaptation.GENERIC": ("sky:1000",),
     "training.evaluation.adaptation.WIDTHS": (2.5,),
-    "training.evaluation.scenes.SIDE": 192,
+    "training.evaluation.scene_sets.SIDE": 192,
     "training.evaluation.empty.STARS": 16,
     "training.export.RANGE_PATCHES": 2,
     "training.adapt.KEEPS": (0.0,),
@@ -96,7 +96,7 @@ def test_hits_of_a_split_are_in_no_other_and_frames_neither(camera):
     measured, _ = camera
     skies = {split: CameraSkies(measured, split, generic=0) for split in ("train", "validation", "test")}
     for split, own in skies.items():
-        numbers = [n for n in range(len(measured.hits)) if HELD_OUT.get(n % 10, "train") == split]
+        numbers = [n for n in range(len(measured.hits)) if HELD_OUT.get(n % 5, "train") == split]
         assert len(own.own) == len(numbers) > 0
         assert all(one is measured.hits[n] for one, n in zip(own.own, numbers, strict=True))
     assert skies["test"].hits == skies["test"].own and len(skies["train"].hits) > len(skies["train"].own)

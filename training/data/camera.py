@@ -25,6 +25,8 @@ LEAST_SIDE, MOST_PIXELS = 160, 100_000_000
 STARS_OF_A_SKY = 100
 #: Fewest stars whose width is measured, and half side of their stamps, pixels.
 FEWEST_STARS, RADIUS = 8, 4
+#: Largest fraction of the hits of darks that may be noise.
+FALSE_HITS = 0.005
 #: Largest fraction of a star's light in one pixel: that of a hot pixel is 1.
 LARGEST_PEAK = 0.65
 #: Sigma above the sky from which a pixel of a frame that is mirrored was a source.
@@ -313,7 +315,7 @@ def _bad_columns(flats, tell):
 
 def _measure_darks(camera, darks, columns, tell):
     """Take hits, bad pixels and skies from darks; return heights of hot pixels (ADU) and seconds, by amplifier."""
-    groups, masters = {}, []
+    groups, masters, noise = {}, [], 0
     for exposure in darks:
         groups.setdefault(str(exposure.seconds), []).append(exposure)
     shapes = [plane.shape for plane in columns]
@@ -323,7 +325,8 @@ def _measure_darks(camera, darks, columns, tell):
     for group in sorted(groups.values(), key=len):
         stack = [[exposure.skies[number] for exposure in group] for number in range(len(group[0].skies))]
         found = [_one_amplifier(skies, columns[n] if columns else None) for n, skies in enumerate(stack)]
-        camera.hits += [stamp for hits, *_ in found for stamp in hits]
+        camera.hits += [stamp for (hits, _), *_ in found for stamp in hits]
+        noise += sum(count for (_, count), *_ in found)
         camera.darks += [sky for _, skies, *_ in found for sky in skies]
         if len(group) >= FEWEST:
             camera.bad = [bad for *_, bad in found]
@@ -332,6 +335,8 @@ def _measure_darks(camera, darks, columns, tell):
             tell(f"{len(group)} darks of {_seconds(group)}: {hot} hot pixels left out")
         else:
             tell(f"{len(group)} darks of {_seconds(group)}: too few to know hot pixels ({FEWEST} are needed)")
+    if noise:
+        tell(f"{noise} objects of the darks are not brighter than noise may be, and not taken for hits")
     if darks:
         _tell_hits(camera.hits, tell)
     return masters
@@ -350,14 +355,35 @@ def _one_amplifier(skies, columns):
         # Columns are bad, not hot.
         lone = known & ~binary_opening(known, np.ones((COLUMN, 1))) & ~bad
         height[lone] = np.maximum(master[lone] - sky_statistics(master, ~known)[0], 0)
-    hits = hits_of_darks(images, bad, skies[0].gain)
+    hits, noise = _above_noise(images, bad, known, skies)
     for sky in skies:
         # An object of several pixels that is not there in the others is a hit, or may be one.
         numbers, count = label(sky.image - sky.level - height > 3 * sky.sigma, _AROUND)
         large = np.bincount(numbers.ravel(), minlength=count + 1) > 1
         large[0] = False
         sky.bad = sky.bad | (binary_dilation(large[numbers], _AROUND) & ~(height > 0))
-    return hits, skies, height, known
+    return (hits, noise), skies, height, known
+
+
+def _above_noise(images, bad, known, skies):
+    """Return the hits of darks, and how many objects as bright as noise were not taken for hits.
+
+    Darks mirrored about their level have no hits: the objects in them tell how bright those of noise are.
+    """
+    gain = skies[0].gain
+    hits = hits_of_darks(images, bad, gain)
+    mirrored = [2 * np.float32(sky.level) - image for sky, image in zip(skies, images, strict=True)]
+    # What hot pixels and hits leave below the level of the others' median is no noise.
+    noise = np.sort([stamp.sum() for stamp in hits_of_darks(mirrored, known, gain)])
+    charges = np.sort([stamp.sum() for stamp in hits])
+    least = 0.0
+    for cut in charges:
+        most = FALSE_HITS * np.count_nonzero(charges >= cut)
+        if np.count_nonzero(noise >= cut) <= most:
+            least = cut
+            break
+    kept = [stamp for stamp in hits if stamp.sum() >= least]
+    return kept, len(hits) - len(kept)
 
 
 def _tell_hits(hits, tell):

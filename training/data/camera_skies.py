@@ -10,7 +10,6 @@ from crattn_stage.simulation.hits import simulate_hit
 from crattn_stage.simulation.skies import moffat_psf
 from training.data.camera import draw_noise
 from training.data.hard_skies import RADIUS, add_stars, charge_of, cusped_galaxies, draw_psf, lines, spikes
-from training.data.hits import HELD_OUT
 from training.data.library import SPLITS, Skies
 from training.data.skies import Sky, background, glow, streaks
 
@@ -18,6 +17,8 @@ from training.data.skies import Sky, background, glow, streaks
 GENERIC = 0.35
 #: How often each kind of the camera's own skies is drawn, relative to the others that there are.
 KINDS = {"simulated": 0.55, "frame": 0.15, "mirrored": 0.15, "dark": 0.15}
+#: Number of a hit modulo 5 -> its split; all others train.  There are few: a tenth would not do.
+HELD_OUT = {3: "validation", 4: "test"}
 #: Fraction of the hits that are the camera's own, and most copies of each to reach it.
 OWN, MOST_COPIES = 0.7, 40
 #: Simulated hits beside them, point spread functions, and simulated generic skies of a split.
@@ -63,7 +64,7 @@ class CameraSkies:
         self.own = [
             stamp
             for number, stamp in enumerate(stamps)
-            if HELD_OUT.get(number % 10, "train") == split and np.count_nonzero(stamp) > 1
+            if HELD_OUT.get(number % 5, "train") == split and np.count_nonzero(stamp) > 1
         ]
         fillers = [_filler(rng, pixel) for _ in range(FILLERS)] if split == "train" or not self.own else []
         copies = min(MOST_COPIES, round(OWN / (1 - OWN) * len(fillers) / max(len(self.own), 1))) if fillers else 1

@@ -9,11 +9,11 @@ from scipy.ndimage import label
 
 from crattn_stage.detection.stars import spare_stars
 from crattn_stage.fits.atomic import replacing
-from training.data.scenes import Scene, contaminate
+from training.data.contamination import Scene, contaminate
 from training.evaluation.empty import lone_stars, masked_stars
 from training.evaluation.measure import Objects
 from training.evaluation.peers import Peer
-from training.evaluation.scenes import make_scenes
+from training.evaluation.scene_sets import make_scenes
 
 #: Rate of clean pixels masked that a threshold is set for.
 FALSE_POSITIVE_RATE = 1e-4
@@ -21,13 +21,14 @@ FALSE_POSITIVE_RATE = 1e-4
 COUNT, SIDE, DENSITY = 6, 512, 160
 #: Sets of generic scenes, and FWHM of stars in pixels, with which nothing may have become worse.
 GENERIC, WIDTHS = ("sky:100", "sky:1000", "stars:2.5", "galaxies"), (1.5, 2.5, 4.0)
-#: How much completeness may fall on the camera, and on generic scenes; how much the fraction of stars masked may
-#: rise; and by what factor, and by how many a megapixel, false objects on generic scenes may.
-LESS_ON_CAMERA, LESS_ELSEWHERE, MORE_STARS, MORE_FACTOR, MORE_OBJECTS = 0.01, 0.03, 0.01, 1.25, 10.0
+#: How much completeness may fall on the camera (twice its standard error) and on generic scenes; how much the
+#: fraction of stars masked may rise; and by what factor, and by how many a megapixel, false objects on generic
+#: scenes may.
+LESS_ON_CAMERA, LESS_ELSEWHERE, MORE_STARS, MORE_FACTOR, MORE_OBJECTS = 0.02, 0.03, 0.01, 1.25, 10.0
 #: What counts as better: so much more complete at as many false objects, or false objects times this.
 MORE_COMPLETE, FEWER = 0.01, 0.9
-#: Thresholds that are tried, lowest and highest; and completeness that is aimed at beyond that of the old model.
-LOWEST, HIGHEST, SPARE = 0.01, 0.995, 0.01
+#: Thresholds that are tried, lowest and highest.
+LOWEST, HIGHEST = 0.01, 0.995
 _AROUND = np.ones((3, 3))
 
 
@@ -125,7 +126,7 @@ class Looked:
         highest = np.zeros(len(self.objects.charge) + 1)
         for numbers, plane in zip(self.objects.numbers, self.planes, strict=False):
             np.maximum.at(highest, numbers.ravel(), plane.ravel())
-        needed = int(np.ceil(min(1.0, completeness + SPARE) * len(self.objects.charge)))
+        needed = int(np.ceil(completeness * len(self.objects.charge)))
         for_hits = np.sort(highest[1:])[::-1][max(needed - 1, 0)] * (1 - 1e-6)
         return float(np.clip(min(for_rate, for_hits), LOWEST, HIGHEST))
 
