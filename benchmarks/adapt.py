@@ -133,8 +133,8 @@ def measured(model, camera, seed=0, frames=8, threshold=None):
     Returns
     -------
     dict of str to float
-        Fraction of the hits of which a pixel is masked, and of their pixels that are; objects per megapixel that are no hit, of all and of those on hot pixels; and the fraction of
-        stars of which a pixel of the core is masked.
+        Fraction of the hits of which a pixel is masked, and of their pixels that are; objects per megapixel that are
+        no hit, of all and of those on hot pixels; and the fraction of stars of which a pixel of the core is masked.
     """
     ready, totals = load_model(model), np.zeros(8)
     for number in range(frames):

@@ -25,8 +25,9 @@ GENERIC, WIDTHS = ("sky:100", "sky:1000", "stars:2.5", "galaxies"), (1.5, 2.5, 4
 #: fraction of stars masked may rise; and by what factor, and by how many a megapixel, false objects on generic
 #: scenes may.
 LESS_ON_CAMERA, LESS_ELSEWHERE, MORE_STARS, MORE_FACTOR, MORE_OBJECTS = 0.02, 0.03, 0.01, 1.25, 10.0
-#: What counts as better: so much more complete at as many false objects, or false objects times this.
-MORE_COMPLETE, FEWER = 0.01, 0.9
+#: What counts as better: so much more complete at as many false objects, or false objects times this, both of those
+#: of the old model at its threshold and of it at a threshold of the same completeness.
+MORE_COMPLETE, FEWER = 0.01, 0.8
 #: Thresholds that are tried, lowest and highest.
 LOWEST, HIGHEST = 0.01, 0.995
 _AROUND = np.ones((3, 3))
@@ -138,6 +139,14 @@ class Looked:
             low, high = (low, middle) if self.at(middle)[1] <= false else (middle, high)
         return self.at(high)[0]
 
+    def false_at(self, completeness):
+        """Return the false objects per megapixel at a completeness, or a little more of it."""
+        low, high = LOWEST, HIGHEST
+        for _ in range(7):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.at(middle)[0] >= completeness else (low, middle)
+        return self.at(low)[1]
+
     def curve(self):
         """Return false objects per megapixel and completeness as the threshold falls, for the figure."""
         points = [self.at(threshold) for threshold in (0.995, 0.98, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2, 0.1)]
@@ -232,11 +241,15 @@ def compare(before, after, elsewhere_before, elsewhere_after, thresholds):
     """
     (complete, false, _), (complete_now, false_now, _) = before.at(thresholds[0]), after.at(thresholds[1])
     equal = after.complete_at(false)
+    # Another threshold alone must not pass for a better model.
+    false_equal = before.false_at(complete_now)
     rows = [
         Row("completeness, this camera", complete, complete_now, complete - LESS_ON_CAMERA, False),
         Row("false objects per megapixel, this camera", false, false_now, max(false, 1.0), True),
         Row("completeness at equal false objects, this camera", complete, equal, complete - LESS_ON_CAMERA, False),
     ]
+    fewer = "false objects at equal completeness, this camera"
+    rows.append(Row(fewer, false_equal, false_now, max(false_equal, 1.0), True))
     for key, old in elsewhere_before.items():
         new = elsewhere_after[key]
         if isinstance(old, tuple):
@@ -247,8 +260,8 @@ def compare(before, after, elsewhere_before, elsewhere_after, thresholds):
             kind, fwhm = key
             rows.append(Row(f"stars masked, {kind}, FWHM {fwhm:g}", old, new, old + MORE_STARS, True))
     worse = [f"{row.what} {row.before:.3g}, now {row.after:.3g}" for row in rows if row.is_worse]
-    fewer = false_now <= FEWER * false and complete_now >= complete - LESS_ON_CAMERA
-    if not worse and not fewer and equal < complete + MORE_COMPLETE:
+    is_better = false_now <= FEWER * min(false, false_equal) or equal >= complete + MORE_COMPLETE
+    if not worse and not is_better:
         worse.append(
             f"not better on this camera: completeness {complete:.3g}, now {complete_now:.3g}, "
             f"false objects per megapixel {false:.3g}, now {false_now:.3g}"
