@@ -34,8 +34,8 @@ THIN_FOOTPRINTS = tuple(f"cr_footprints_sbig_{camera}.fits.gz" for camera in ("s
 DECAM_BAD = ~32
 #: ADU of a 90 s exposure for one count of the coadd (from zero point 30, to about 20%).
 COADD_TO_ADU = 1.0
-#: Simulated skies of a split.
-PLANES = 480
+#: Simulated skies of a split, and simulated hits where there are no others.
+PLANES, SIMULATED_HITS = 480, 3000
 #: How often each kind of sky is drawn, relative to the others that there are.
 KINDS = {"ccd": 0.25, "coadd": 0.3, "simulated": 0.45}
 
@@ -174,7 +174,7 @@ class Skies:
         rng = np.random.default_rng([self.split, 20221])
         self.hits = [stamp for path in self.sources.hits for stamp in read_footprints(path, split)]
         if not self.hits or split == "train":
-            self.hits += simulated_hits(len(self.hits) // 2 or 3000, rng.integers(2**31))
+            self.hits += simulated_hits(len(self.hits) // 2 or SIMULATED_HITS, rng.integers(2**31))
         self.thin_hits = [stamp for path in self.sources.thin for stamp in read_footprints(path, split)]
         edges = SPLIT_EDGES[split]
         self.frames = _clean_frames(self.sources.frames, edges)

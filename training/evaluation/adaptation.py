@@ -30,6 +30,8 @@ LESS_ON_CAMERA, LESS_ELSEWHERE, MORE_STARS, MORE_FACTOR, MORE_OBJECTS = 0.02, 0.
 MORE_COMPLETE, FEWER = 0.01, 0.8
 #: Thresholds that are tried, lowest and highest.
 LOWEST, HIGHEST = 0.01, 0.995
+#: Thresholds of the curve that is drawn.
+DRAWN = (0.995, 0.98, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2, 0.1)
 _AROUND = np.ones((3, 3))
 
 
@@ -149,7 +151,7 @@ class Looked:
 
     def curve(self):
         """Return false objects per megapixel and completeness as the threshold falls, for the figure."""
-        points = [self.at(threshold) for threshold in (0.995, 0.98, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2, 0.1)]
+        points = [self.at(threshold) for threshold in DRAWN]
         return [point[1] for point in points], [point[0] for point in points]
 
 
