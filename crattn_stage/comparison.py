@@ -10,13 +10,13 @@ from markupsafe import Markup
 from scipy.ndimage import binary_dilation, find_objects, label, maximum
 
 from crattn_stage import __version__
-from crattn_stage.detection.preprocessing import sky_subtracted
+from crattn_stage.detection.preprocessing import measure_sky, significance
 from crattn_stage.errors import FrameError
 from crattn_stage.fits.frame import ObservationFrame
 from crattn_stage.products.pages import templates
 from crattn_stage.products.preview import drawn
 from crattn_stage.quality.summary import Summary, total
-from crattn_stage.stage import judge
+from crattn_stage.stage import SearchedDetector, judge
 
 #: Ranges of the peak of an object in units of the noise: name and upper end.
 RANGES = (("S/N below 5", 5.0), ("S/N 5 to 10", 10.0), ("S/N above 10", np.inf))
@@ -108,7 +108,8 @@ class OwnMask:
             if found is None:
                 raise FrameError(f"{extension.name or 'its image'} has no mask of cosmic rays to compare with")
             searched, amplifiers = _good(ccd), frame.amplifiers(extension)
-            frame.detections.append(judge(extension.name, ccd.data, amplifiers, None, searched, found & searched))
+            detector = SearchedDetector(extension.name, ccd.data, amplifiers, searched, found & searched)
+            frame.detections.append(judge(detector))
         return frame
 
 
@@ -153,9 +154,8 @@ def _compare(result, path, first, second):
                 masks[-1].ravel()[detection.pixels] = True
             sections = [amplifier.section for amplifier in frame.amplifiers(extension)]
             good = _good(ccd)
-            image = np.nan_to_num(sky_subtracted(ccd.data, sections, good))
-            sigma = 1.4826 * np.median(np.abs(image[good])) if good.any() else 1.0
-            _count(result, f"{Path(path).name} {extension.name}".strip(), image / (sigma or 1.0), *masks)
+            scaled = significance(ccd.data, sections, measure_sky(ccd.data, ~good, sections))
+            _count(result, f"{Path(path).name} {extension.name}".strip(), scaled, *masks)
     result.first = total([result.first, *(d.summary for d in detections[0])])
     result.second = total([result.second, *(d.summary for d in detections[1])])
 

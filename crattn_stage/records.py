@@ -51,7 +51,10 @@ def frame_columns(exposure):
     dict
         None where the header does not say.
     """
-    names = ("instrument", "camera", "site", "night", "observation_type", "exposure_time")
+    names = (
+        *("instrument", "camera", "site", "night", "observed", "filter"),
+        *("observation_type", "exposure_time"),
+    )
     return {name: None if getattr(exposure, name) == "" else getattr(exposure, name) for name in names}
 
 

@@ -3,7 +3,6 @@
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from tqdm import tqdm
@@ -50,6 +49,53 @@ class RuntimeContext:
     engine: str = "auto"
     threads: int | None = None
     masks: MaskSettings = DEFAULT
+
+
+@dataclass
+class SearchedDetector:
+    """A detector, and what was found when it was searched.
+
+    Attributes
+    ----------
+    name : str
+    image : `numpy.ndarray`
+        2-D, ADU or electron.
+    amplifiers : list of `crattn_stage.cameras.sections.Amplifier`
+    searched, found : `numpy.ndarray` of bool
+        Pixels that could be searched, and cosmic rays; None until it was searched.
+    sky : list of `crattn_stage.detection.preprocessing.Sky` or None
+        Of the amplifiers; measured where it is needed if None.
+    area : float or None
+        Of a pixel, cm2.
+    unit : {"adu", "electron"} or None
+        Of the image, as from `crattn_stage.cameras.facts.charge_unit`.
+    header : `astropy.io.fits.Header` or None
+        For the WCS.
+    is_spectrum : bool
+        A two-dimensional spectrum has no stars, and no hits are added to it.
+    probability : `numpy.ndarray` or None
+        Float32, the shape of the image, where it was kept.
+    protected : `numpy.ndarray` of bool or None
+        Pixels not masked since the user protects them.
+    """
+
+    name: str
+    image: np.ndarray
+    amplifiers: list
+    searched: np.ndarray | None = None
+    found: np.ndarray | None = None
+    sky: list | None = None
+    area: float | None = None
+    unit: str | None = None
+    header: object = None
+    is_spectrum: bool = False
+    probability: np.ndarray | None = None
+    protected: np.ndarray | None = None
+
+    @property
+    def sections(self):
+        """Rows and columns of each amplifier, a list of tuple of `slice`."""
+        return [a.section for a in self.amplifiers]
 
 
 class Stage:
@@ -163,57 +209,17 @@ class AttentionCRStage(Stage):
         if frame.exposure.calibration_type:
             logger.info("%s: skipped, %s", frame.path, frame.exposure.calibration_type)
             return frame
-        seconds, threshold = frame.exposure.exposure_time, self.threshold_for(frame.profile)
+        threshold = self.threshold_for(frame.profile)
         settings = self.runtime_context.masks.for_camera(frame.profile.mask_settings)
         _check_growth(settings, threshold)
         provenance = {**self.provenance, "threshold": threshold, "grow": settings.grow}
         provenance.update(grow_threshold=settings.grow_threshold, protect=settings.protect)
-        provenance["spectrum"] = spectrum = frame.exposure.is_spectrum
+        provenance["spectrum"] = frame.exposure.is_spectrum
         if settings.flag_variance:
             provenance["flag_variance"] = frame.profile.settings.get("no_information", "inf")
             if not any(extension.uncertainties for extension in frame.extensions):
                 frame.notes.append("it has no planes of uncertainties to flag")
-        alone = len(frame.extensions) == 1
-
-        def finish(marks, judged):
-            detection = judged.result()
-            frame.detections.append(detection)
-            marks.cards = header_cards(detection.summary, seconds, provenance)
-
-        # `disable=None` keeps the bar for terminals alone.
-        bar = tqdm(frame.ccds(), frame.path.name, len(frame.extensions), leave=False, unit="CCD", disable=None)
-        with ThreadPoolExecutor(1) as pool:
-            # One detector is judged and packed while the next is masked and the one after read.
-            judged = None
-            for extension, ccd in bar:
-                amplifiers = frame.amplifiers(extension)
-                names = ", ".join(a.name for a in amplifiers if a.name) or "one"
-                logger.info("%s: %s %s, amplifiers %s", frame.path, frame.profile.name, extension.name, names)
-                area, saved = frame.pixel_area(extension), None
-                has_plane = settings.probability or frame.has_probability(extension)
-                level, probability = frame.saturation(extension), None
-                if has_plane or settings.hits or settings.grow_threshold:
-                    probability = np.zeros(extension.shape, np.float32)
-                searched, found, sky, notes = self._seek(
-                    ccd.data, ccd.mask, amplifiers, level, threshold, settings, probability, spectrum
-                )
-                if settings.protect:
-                    saved = found & protected_pixels(settings.protect, extension.header, extension.shape, alone)
-                    found &= ~saved
-                frame.notes += [note if alone else f"{extension.name}: {note}" for note in notes]
-                if judged:
-                    finish(*judged)
-                marks = Marks(np.flatnonzero(found).astype(np.int32), probability=probability if has_plane else None)
-                frame.mark(extension, marks)
-                seen = ccd.data, amplifiers, area, searched, found, sky, saved, not spectrum
-                with_objects = None
-                if settings.wants_hits:
-                    unit = facts.charge_unit(extension.header, frame.profile)
-                    seen_of_hits = ccd.data, found, searched, probability, amplifiers, unit, extension.header, sky
-                    with_objects = partial(with_hits, *seen_of_hits)
-                how = threshold, settings.injections, with_objects
-                judged = marks, pool.submit(self._judge, *how, extension.name, *seen)
-            finish(*judged)
+        self._mask_detectors(frame, threshold, settings, provenance)
         summary = total(d.summary for d in frame.detections)
         if not summary.searched:
             raise FrameError(
@@ -222,22 +228,78 @@ class AttentionCRStage(Stage):
         blind = [d.name for d in frame.detections if not d.summary.searched]
         if blind:
             frame.notes.append(f"no usable pixel in {', '.join(blind)}")
-        frame.cards = header_cards(summary, seconds, provenance)
+        frame.cards = header_cards(summary, frame.exposure.exposure_time, provenance)
         frame.history = history(summary, provenance)
         return frame
 
-    def _judge(self, threshold, injections, with_objects, name, *seen):
+    def _mask_detectors(self, frame, threshold, settings, provenance):
+        """Search the detectors of a frame one by one; give it their marks, detections and notes."""
+
+        def finish(marks, judged):
+            detection = judged.result()
+            frame.detections.append(detection)
+            marks.cards = header_cards(detection.summary, frame.exposure.exposure_time, provenance)
+
+        # `disable=None` keeps the bar for terminals alone.
+        bar = tqdm(frame.ccds(), frame.path.name, len(frame.extensions), leave=False, unit="CCD", disable=None)
+        with ThreadPoolExecutor(1) as pool:
+            # One detector is judged and packed while the next is masked and the one after read.
+            judged = None
+            for extension, ccd in bar:
+                detector = self._search_extension(frame, extension, ccd, threshold, settings)
+                if judged:
+                    finish(*judged)
+                marks = Marks(np.flatnonzero(detector.found).astype(np.int32))
+                if settings.probability or frame.has_probability(extension):
+                    marks.probability = detector.probability
+                frame.mark(extension, marks)
+                if not settings.wants_hits:
+                    # Not held while the next is masked.
+                    detector.probability = None
+                judged = marks, pool.submit(self._judge, detector, threshold, settings)
+            finish(*judged)
+
+    def _search_extension(self, frame, extension, ccd, threshold, settings):
+        """Return a detector of a frame, searched; its notes go to the frame."""
+        amplifiers, alone = frame.amplifiers(extension), len(frame.extensions) == 1
+        names = ", ".join(a.name for a in amplifiers if a.name) or "one"
+        logger.info("%s: %s %s, amplifiers %s", frame.path, frame.profile.name, extension.name, names)
+        detector = SearchedDetector(
+            extension.name,
+            ccd.data,
+            amplifiers,
+            area=frame.pixel_area(extension),
+            unit=facts.charge_unit(extension.header, frame.profile),
+            header=extension.header,
+            is_spectrum=frame.exposure.is_spectrum,
+        )
+        keep = settings.probability or settings.hits or frame.has_probability(extension)
+        notes = self._seek(detector, ccd.mask, frame.saturation(extension), threshold, settings, keep)
+        if settings.protect:
+            areas = protected_pixels(settings.protect, extension.header, extension.shape, alone)
+            detector.protected = detector.found & areas
+            detector.found &= ~detector.protected
+        frame.notes += [note if alone else f"{extension.name}: {note}" for note in notes]
+        return detector
+
+    def _judge(self, detector, threshold, settings):
         """Return what `judge` does, with what is found of hits that are added, and the hits if they are asked for."""
-        image, amplifiers, _, searched, found, sky, _, of_sky = seen
-        detection = judge(name, *seen)
+        detection = judge(detector)
         # Hits are added to images of the sky, and measured against its noise.
-        if injections != 0 and of_sky:
-            sections, gains = [a.section for a in amplifiers], [a.gain for a in amplifiers]
+        if settings.injections != 0 and not detector.is_spectrum:
             detection.summary.injected = measure(
-                self.model, image, searched, found, sections, sky, gains, threshold, injections
+                self.model,
+                detector.image,
+                detector.searched,
+                detector.found,
+                detector.sections,
+                detector.sky,
+                [a.electrons_per(detector.unit) for a in detector.amplifiers],
+                threshold,
+                settings.injections,
             )
-        if with_objects:
-            with_objects(detection)
+        if settings.wants_hits:
+            _add_hits(detection, detector)
         return detection
 
     def threshold_for(self, profile):
@@ -283,10 +345,9 @@ class AttentionCRStage(Stage):
         """
         settings = self.runtime_context.masks
         _check_growth(settings, self.threshold)
-        probability = np.zeros(image.shape, np.float32) if settings.grow_threshold else None
-        how = self.threshold, settings, probability, spectrum
-        searched, found, sky, _ = self._seek(image, bad, amplifiers, level, *how)
-        return judge(name, image, amplifiers, area, searched, found, sky, with_stars=not spectrum)
+        detector = SearchedDetector(name, image, amplifiers, area=area, is_spectrum=spectrum)
+        self._seek(detector, bad, level, self.threshold, settings)
+        return judge(detector)
 
     def probability(self, image, bad, amplifiers, level=None, spectrum=False):
         """Return the probability that each pixel of a detector was hit by a cosmic ray.
@@ -312,15 +373,16 @@ class AttentionCRStage(Stage):
             return spectra.probability(self.model, image, ~searched, sections, sky), searched
         return self.model.predict(image, ~searched, sections, sky), searched
 
-    def _seek(self, image, bad, amplifiers, level, threshold, settings, probability=None, spectrum=False):
-        """Return the pixels of a detector that could be searched, its cosmic rays, the amplifiers' sky, and notes."""
-        sections = [a.section for a in amplifiers]
+    def _seek(self, detector, bad, level, threshold, settings, keep_probability=False):
+        """Search a detector: set what was searched and found on it, and its sky; return notes."""
+        image, sections = detector.image, detector.sections
         searched, notes = _searchable(image, bad, sections, level)
         # A dead detector must not stop the others of the exposure.
         found = np.zeros(image.shape, bool)
         sky = measure_sky(image, ~searched, sections)
+        probability = np.zeros(image.shape, np.float32) if keep_probability or settings.grow_threshold else None
         if searched.any():
-            if spectrum:
+            if detector.is_spectrum:
                 plane = spectra.probability(self.model, image, ~searched, sections, sky)
                 found = plane > threshold
                 if probability is not None:
@@ -334,7 +396,8 @@ class AttentionCRStage(Stage):
                 found = grow(found, 0, probability, settings.grow_threshold, faint)
             if settings.grow:
                 found = grow(found, settings.grow, allowed=searched)
-        return searched, found, sky, notes
+        detector.searched, detector.found, detector.sky, detector.probability = searched, found, sky, probability
+        return notes
 
 
 def _searchable(image, bad, sections, level):
@@ -367,67 +430,55 @@ def _alive(image, bad):
     return False
 
 
-def with_hits(image, found, searched, probability, amplifiers, unit, header, sky, detection):
-    """Measure the hits of a detector.
-
-    Parameters
-    ----------
-    image, found, searched, probability, amplifiers, unit, sky
-        As for `crattn_stage.products.hits.measure_hits`, with the pixels searched.
-    header : `astropy.io.fits.Header`
-        For the WCS.
-    detection : `crattn_stage.quality.summary.Detection`
-        Given its hits and their footprints.
-    """
+def _add_hits(detection, detector):
+    """Measure the hits of a detector and give them, and their footprints, to its detection."""
     from crattn_stage.products.hits import footprints, measure_hits
 
-    wcs = sky_wcs(header)
-    detection.hits = measure_hits(image, found, ~searched, probability, amplifiers, unit, wcs, sky, detection.name)
-    detection.footprints = footprints(image, found, detection.hits)
+    detection.hits = measure_hits(
+        detector.image,
+        detector.found,
+        ~detector.searched,
+        detector.probability,
+        detector.amplifiers,
+        detector.unit,
+        sky_wcs(detector.header),
+        detector.sky,
+        detector.name,
+    )
+    detection.footprints = footprints(detector.image, detector.found, detection.hits)
 
 
-def judge(name, image, amplifiers, area, searched, found, sky=None, saved=None, with_stars=True):
+def judge(detector):
     """Count what was found on a detector and its amplifiers, and which stars are masked.
 
     Parameters
     ----------
-    name : str
-        Of the detector.
-    image : `numpy.ndarray`
-        2-D, ADU or electron.
-    amplifiers : list of `crattn_stage.cameras.sections.Amplifier`
-    area : float or None
-        Of a pixel, cm2.
-    searched, found : `numpy.ndarray` of bool
-        Pixels that could be searched, and cosmic rays.
-    sky : list of `crattn_stage.detection.preprocessing.Sky`, optional
-        Of the amplifiers; measured if None.
-    saved : `numpy.ndarray` of bool, optional
-        Pixels not masked since they are protected.
-    with_stars : bool
-        Look for stars; a spectrum has none.
+    detector : `SearchedDetector`
 
     Returns
     -------
     `crattn_stage.quality.summary.Detection`
     """
+    searched, found, protected = detector.searched, detector.found, detector.protected
 
     def summarise(where):
         hit, count = found[where], int(np.count_nonzero(searched[where]))
-        protected = 0 if saved is None else int(np.count_nonzero(saved[where]))
-        return Summary(int(np.count_nonzero(hit)), count, count_hits(hit), area and area * count, protected=protected)
+        spared = 0 if protected is None else int(np.count_nonzero(protected[where]))
+        area = detector.area and detector.area * count
+        return Summary(int(np.count_nonzero(hit)), count, count_hits(hit), area, protected=spared)
 
     summary = summarise(np.s_[:, :])
-    sections = [a.section for a in amplifiers]
-    if with_stars:
-        summary.stars, summary.stars_flagged = star_cores(image, found, ~searched, sections, sky)
-    by_amplifier = {a.name: summarise(a.section) for a in amplifiers}
-    for amplifier in amplifiers:
+    if not detector.is_spectrum:
+        summary.stars, summary.stars_flagged = star_cores(
+            detector.image, found, ~searched, detector.sections, detector.sky
+        )
+    by_amplifier = {a.name: summarise(a.section) for a in detector.amplifiers}
+    for amplifier in detector.amplifiers:
         inner = tuple(slice(s.start + BORDER, s.stop - BORDER) for s in amplifier.section)
         own = by_amplifier[amplifier.name]
         own.border_pixels = own.pixels - int(np.count_nonzero(found[inner]))
         own.border_searched = own.searched - int(np.count_nonzero(searched[inner]))
-    return Detection(name, np.flatnonzero(found).astype(np.int32), summary, by_amplifier)
+    return Detection(detector.name, np.flatnonzero(found).astype(np.int32), summary, by_amplifier)
 
 
 def history(summary, provenance):

@@ -78,6 +78,20 @@ def test_a_frame_carries_the_completeness_of_its_mask(stage, tmp_path):
     assert all(cards[keyword][0] is None for keyword in ("CRNINJ", "CRCMPL5", "CRCM5LO", "CRCMPL10", "CRNOISE"))
 
 
+def test_hits_are_added_to_an_image_in_electrons_as_bright_as_they_were(stage, tmp_path):
+    injected = []
+    for number, (unit, gain) in enumerate([("electron", 1.0), ("electron", 4.0), ("adu", 4.0), ("adu/s", 4.0)]):
+        path = tmp_path / f"{number}.fits"
+        fits.writeto(path, sky_image((512, 640)), fits.Header({"GAIN": gain, "BUNIT": unit}))
+        with ObservationFrame(path) as frame:
+            (detection,) = stage.do_stage(frame).detections
+        injected.append(detection.summary.injected)
+    electrons, same, counts, rate = injected
+    # The gain in the header is that before the conversion.
+    assert same == electrons and same != counts
+    assert same.bright > 0 and rate.bright == 0 < rate.faint
+
+
 def test_saturated_stars_are_not_masked(stage, tmp_path):
     from crattn_stage.simulation.skies import expose, simulate_sky
 

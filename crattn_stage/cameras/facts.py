@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from crattn_stage.cameras.matching import filled, first_value, match
 from crattn_stage.cameras.sections import number, read_binning
@@ -10,6 +10,9 @@ from crattn_stage.cameras.sections import number, read_binning
 #: Units in brackets behind a card of a profile -> factor to seconds, or micrometres.
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "min": 60.0}
 _MICROMETRES = {"um": 1.0, "mm": 1e3, "m": 1e6, "cm": 1e4}
+#: Cards of a filter, and of the wheels whose filters are in the light together; an empty place of a wheel says so.
+_FILTERS, _WHEELS = ("FILTER", "FILTERS", "FILTNAM", "FILTNAME", "INSFLNAM"), ("FILTER1", "FILTER2", "FILTER3")
+_NO_FILTER = re.compile(r"clear.*|open.*|air|none|empty.*|n/?a|-", re.I)
 #: Exposures of more than this many seconds are no exposure times.
 LONGEST_EXPOSURE = 1e6
 
@@ -28,6 +31,10 @@ class Exposure:
         YYYYMMDD; None where it cannot be known.
     ut_date : str
         YYYYMMDD of the start; "" where it is missing.
+    observed : `datetime.datetime` or None
+        The start, UTC.
+    filter : str or None
+        What the header calls it.
     observation_type : str
         As the header says it; "" where it does not.
     calibration_type : str
@@ -43,6 +50,8 @@ class Exposure:
     site: str | None = None
     night: str | None = None
     ut_date: str = ""
+    observed: datetime | None = None
+    filter: str | None = None
     observation_type: str = ""
     calibration_type: str = ""
     exposure_time: float | None = None
@@ -80,6 +89,8 @@ def read_exposure(header, profile, headers=None, filename="", names=()):
         site=_named(header, profile, "site"),
         night=night(header, profile),
         ut_date=start[0] if start else "",
+        observed=_moment(start),
+        filter=filter_name(header),
         observation_type=observation_type(header, profile),
         calibration_type=kind,
         exposure_time=seconds,
@@ -90,6 +101,31 @@ def read_exposure(header, profile, headers=None, filename="", names=()):
 def _named(header, profile, fact):
     text = next((t for c in profile.keywords.get(fact, ()) if (t := first_value([header], c))), None)
     return (text or profile.values.get(fact) or "")[:50] or None
+
+
+def filter_name(header):
+    """Return the filter of an exposure, or None where its header does not say.
+
+    Parameters
+    ----------
+    header : `astropy.io.fits.Header`
+
+    Returns
+    -------
+    str or None
+        As the header says it, at most 50 characters; those of several wheels are joined by "+".
+
+    Examples
+    --------
+    >>> from astropy.io import fits
+    >>> filter_name(fits.Header({"FILTER1": "CLEAR1S", "FILTER2": "F814W"}))
+    'F814W'
+    """
+    text = next((t for card in _FILTERS if (t := first_value([header], card))), None)
+    if text is None:
+        places = [t for card in _WHEELS if (t := first_value([header], card))]
+        text = "+".join(t for t in places if not _NO_FILTER.fullmatch(t)) or (places[0] if places else "")
+    return text[:50] or None
 
 
 def observation_type(header, profile):
@@ -212,6 +248,16 @@ def _start(header, profile):
     return None
 
 
+def _moment(start):
+    """Return a UT date and the hours into it as a time, or None where either is missing or impossible."""
+    if start is None or start[1] is None:
+        return None
+    try:
+        return datetime.strptime(start[0], "%Y%m%d").replace(tzinfo=UTC) + timedelta(hours=start[1])
+    except (ValueError, OverflowError):
+        return None
+
+
 def _angle(text):
     """Return an angle of a header in degrees: a number, or sexagesimal, with or without a hemisphere; else None."""
     text = text.strip().upper()
@@ -270,12 +316,12 @@ def night(header, profile):
         if digits:
             return digits
     start, east = _start(header, profile), longitude(header, profile)
-    if start is None or start[1] is None or east is None:
+    began = _moment(start)
+    if began is None or east is None:
         return None
     try:
-        began = datetime.strptime(start[0], "%Y%m%d") + timedelta(hours=start[1])
         return (began - timedelta(hours=12 - east / 15)).strftime("%Y%m%d")
-    except (ValueError, OverflowError):
+    except OverflowError:
         return None
 
 

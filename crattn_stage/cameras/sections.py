@@ -151,6 +151,21 @@ class Amplifier:
     gain: float | None = None
     read_noise: float | None = None
 
+    def electrons_per(self, unit):
+        """Return the electrons of one unit of an image, or None where they are not known.
+
+        Parameters
+        ----------
+        unit : {"adu", "electron"} or None
+            Of the image, as from `crattn_stage.cameras.facts.charge_unit`.
+
+        Returns
+        -------
+        float or None
+            The gain is that of ADU, also in the header of an image in electrons.
+        """
+        return {"electron": 1.0, "adu": self.gain}.get(unit)
+
 
 def number(header, cards, name="", low=0.0, high=float("inf")):
     """Return the first usable number among some cards.

@@ -208,7 +208,7 @@ def _measured(image, numbers, number, box, bad, probability, amplifiers, sky, un
     background = np.median(ring) if ring.size >= FEWEST else own.level if own else np.nan
     excess = np.where(good, values - background, 0)
     counts = excess[(mine | (binary_dilation(mine, _AROUND) & free)) & inside].sum()
-    gain = {"electron": 1.0, "adu": amplifier.gain or np.nan}.get(unit, np.nan)
+    gain = amplifier.electrons_per(unit) or np.nan
     y, x, shape = _shape(np.where(mine, excess, 0), mine)
     rows, columns = np.nonzero(mine)
     section = amplifier.section

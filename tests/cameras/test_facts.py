@@ -1,3 +1,5 @@
+from datetime import UTC, datetime
+
 import pytest
 from astropy.io import fits
 
@@ -126,3 +128,36 @@ def test_a_setting_of_the_camera_is_no_gain():
 def test_our_own_outputs_are_no_masks_by_their_names(name, skipped):
     header = fits.Header({"OBSTYPE": "object", "NAXIS": 2})
     assert bool(facts.calibration_type([header], find_profile("generic"), name)) == skipped
+
+
+@pytest.mark.parametrize(
+    ("cards", "name"),
+    [
+        ({"FILTER": "rp"}, "rp"),
+        ({"FILTER": "", "FILTER1": "air", "FILTER2": "V", "FILTER3": "air"}, "V"),
+        ({"FILTER1": "F606W", "FILTER2": "POL0V"}, "F606W+POL0V"),
+        ({"FILTER1": "CLEAR1L", "FILTER2": "CLEAR2L"}, "CLEAR1L"),
+        ({"FILTER": "x" * 68}, "x" * 50),
+        ({"FILTER": 3}, "3"),
+        ({}, None),
+    ],
+)
+def test_filters(cards, name):
+    assert facts.filter_name(fits.Header(cards)) == name
+
+
+@pytest.mark.parametrize(
+    ("cards", "moment"),
+    [
+        ({"DATE-OBS": "2013-01-05T06:52:55.5"}, datetime(2013, 1, 5, 6, 52, 55, 500000, UTC)),
+        ({"DATE-OBS": "2020-05-05", "UT": "23:59:60"}, datetime(2020, 5, 6, 0, 0, 0, 0, UTC)),
+        ({"DATE-OBS": "2020-02-31T01:00:00"}, None),
+        ({"DATE-OBS": "9999-12-31", "UT": "23:59:60"}, None),
+        ({"DATE-OBS": "2020-05-05"}, None),
+        ({}, None),
+    ],
+)
+def test_when_an_exposure_began(cards, moment):
+    header = fits.Header(cards)
+    found = facts.read_exposure(header, profile_of(header)).observed
+    assert (found and round(found.timestamp(), 3)) == (moment and moment.timestamp())
