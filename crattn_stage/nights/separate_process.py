@@ -94,7 +94,7 @@ def _main():
         stage = stage_of(job["digest"], **{**job["context"], "masks": from_json(job["context"]["masks"])})
         options = {"known": known, "before_rename": ask_parent, **job["options"]}
         outcome = mask_file(job["path"], job["target"], stage, record, **options)
-        answer = {"outcome": {"message": outcome.message, "outputs": [str(path) for path in outcome.outputs]}}
+        answer = {"outcome": {**vars(outcome), "outputs": [str(path) for path in outcome.outputs]}}
     except (CrattnError, OSError) as error:
         answer = {"error": str(error), "errno": getattr(error, "errno", getattr(error.__cause__, "errno", None))}
     _say({"record": asdict(record), **answer}, answers)
