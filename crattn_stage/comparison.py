@@ -10,7 +10,7 @@ from markupsafe import Markup
 from scipy.ndimage import binary_dilation, find_objects, label, maximum
 
 from crattn_stage import __version__
-from crattn_stage.detection.preprocessing import sky_subtracted
+from crattn_stage.detection.preprocessing import measure_sky, significance
 from crattn_stage.errors import FrameError
 from crattn_stage.fits.frame import ObservationFrame
 from crattn_stage.products.pages import templates
@@ -154,9 +154,8 @@ def _compare(result, path, first, second):
                 masks[-1].ravel()[detection.pixels] = True
             sections = [amplifier.section for amplifier in frame.amplifiers(extension)]
             good = _good(ccd)
-            image = np.nan_to_num(sky_subtracted(ccd.data, sections, good))
-            sigma = 1.4826 * np.median(np.abs(image[good])) if good.any() else 1.0
-            _count(result, f"{Path(path).name} {extension.name}".strip(), image / (sigma or 1.0), *masks)
+            scaled = significance(ccd.data, sections, measure_sky(ccd.data, ~good, sections))
+            _count(result, f"{Path(path).name} {extension.name}".strip(), scaled, *masks)
     result.first = total([result.first, *(d.summary for d in detections[0])])
     result.second = total([result.second, *(d.summary for d in detections[1])])
 

@@ -68,7 +68,7 @@ def process(path, target, stage, database=None, overwrite=False, preview=False):
         return mask_file(path, target, stage, record, overwrite, preview, known)
 
 
-def mask_file(path, target, stage, record, overwrite=False, preview=False, known=(), ready=None):
+def mask_file(path, target, stage, record, overwrite=False, preview=False, known=(), before_rename=None):
     """Mask one file and say in a record what was done.
 
     Parameters
@@ -81,9 +81,10 @@ def mask_file(path, target, stage, record, overwrite=False, preview=False, known
         As for `process`.
     known : collection of tuple of str
         (path, sha256) of existing files that are replaced in any case; those that are not written now are removed.
-    ready : callable, optional
-        As for `crattn_stage.fits.atomic.replacing`.  It says that nobody else
-        writes to the target: parts of files that a killed process left there are removed.
+    before_rename : callable, optional
+        As for `crattn_stage.fits.atomic.replacing`: the place to record what is about to be written, and to raise an
+        error if it is no longer this process's to write.  It also says that nobody else writes to the target: parts
+        of files that a killed process left there are removed.
 
     Returns
     -------
@@ -107,7 +108,7 @@ def mask_file(path, target, stage, record, overwrite=False, preview=False, known
         picture = [preview_path(target)] if preview else []
         products = product_files(frame, target, masks)
         files = [*frame.outputs(target), *(path for path, _ in products)]
-        for output in files if ready is not None else ():
+        for output in files if before_rename is not None else ():
             clear_parts(output)
         # Checked before the work, not after it.
         check_targets([*files, *picture], overwrite, known)
@@ -124,8 +125,8 @@ def mask_file(path, target, stage, record, overwrite=False, preview=False, known
 
         def finished(written):
             digests.update(written)
-            if ready is not None:
-                ready(written)
+            if before_rename is not None:
+                before_rename(written)
 
         try:
             outputs = frame.write(

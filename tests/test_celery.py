@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,9 @@ class Observatory:
         return worker
 
     def kill(self, worker, number=signal.SIGKILL):
-        os.killpg(worker.pid, number)
+        # One that was killed before may have left no child.
+        with suppress(ProcessLookupError):
+            os.killpg(worker.pid, number)
         worker.wait()
         self.processes.remove(worker)
 
@@ -135,7 +138,8 @@ def deadly(tmp_path):
     folder = tmp_path / "site"
     folder.mkdir()
     shutil.copy(Path(__file__).with_name("killer.py"), folder / "sitecustomize.py")
-    return {"PYTHONPATH": str(folder), "CRATTN_TEST_KILLER": "-0002-"}
+    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    return {"PYTHONPATH": path, "CRATTN_TEST_KILLER": "-0002-"}
 
 
 def masked(root):
