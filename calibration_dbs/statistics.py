@@ -34,7 +34,7 @@ def snapshot(database):
     is_server = database.dialect.name == "postgresql"
     with reading(database.execution_options(isolation_level="REPEATABLE READ") if is_server else database) as session:
         if is_server:
-            # Compiling so many conditions takes longer than evaluating them; millions of amplifiers are hashed in memory.
+            # Compiling so many conditions takes longer than evaluating them; room to hash millions of amplifiers.
             session.execute(text("set local jit = off"))
             session.execute(text("set local work_mem = '64MB'"))
         yield session
