@@ -184,13 +184,25 @@ def _count(result, name, significance, first, second):
         for number in alone[np.argsort(-peaks[alone])][:MOST_STAMPS]:
             row, column = ((s.start + s.stop) // 2 for s in boxes[number])
             title = f"{kind}: {name} x {column + 1}, y {row + 1}, S/N {peaks[number]:.0f}"
-            cut = (_stamp(plane, row, column) for plane in (significance, first, second))
+            cut = (cut_stamp(plane, row, column) for plane in (significance, first, second))
             result.stamps[kind].append((float(peaks[number]), title, *cut))
         result.stamps[kind] = sorted(result.stamps[kind], key=lambda stamp: -stamp[0])[:MOST_STAMPS]
 
 
-def _stamp(plane, row, column):
-    """Return the surroundings of a pixel, filled up beyond the border."""
+def cut_stamp(plane, row, column):
+    """Return the surroundings of a pixel, filled up beyond the border.
+
+    Parameters
+    ----------
+    plane : `numpy.ndarray`
+        2-D.
+    row, column : int
+
+    Returns
+    -------
+    `numpy.ndarray`
+        (2 HALF + 1, 2 HALF + 1), a copy.
+    """
     around = [np.clip([c - HALF, c + HALF + 1], 0, n) for c, n in zip((row, column), plane.shape, strict=True)]
     fill = [(a - c + HALF, c + HALF + 1 - b) for c, (a, b) in zip((row, column), around, strict=True)]
     return np.pad(plane[tuple(slice(*ends) for ends in around)], fill)

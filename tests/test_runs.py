@@ -822,6 +822,7 @@ def test_a_range_of_nights_a_list_and_instruments(tmp_path, database):
     assert "1 of 3" in crattn(*everything, "--instrument", "decam", "--instrument", "fa15").stdout
     assert crattn("reprocess", "--root", tmp_path, "--from", "20130104").exit_code == 2
     assert crattn("reprocess", "--root", tmp_path, "--from", "20130104", "--until", "20130101").exit_code == 2
+    assert "give either" in crattn("reprocess", "--root", tmp_path, "--night", NIGHT, "--from", "20130104").stderr
 
 
 def test_following_reads_only_what_is_new(tmp_path, database, monkeypatch):
