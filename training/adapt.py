@@ -28,6 +28,7 @@ from training.data.patches import Patches
 from training.evaluation.adaptation import (
     FALSE_POSITIVE_RATE,
     LESS_ON_CAMERA,
+    REMAINING,
     Elsewhere,
     Looked,
     OwnScenes,
@@ -127,7 +128,7 @@ def adapt(
     elsewhere = Elsewhere(Skies("test"), camera.fwhm)
     before, figures = Looked(old, test), elsewhere.figures(old, card.threshold)
     complete, false, rate = before.at(card.threshold)
-    aim = Looked(old, validation).at(card.threshold)[0]
+    aim = Looked(old, validation).at(card.threshold)
     looking = time.monotonic() - looking
     tell(
         f"{card.name} on held-out skies of this camera: finds {complete:.1%} of the hits, masks {false:.0f} false "
@@ -267,8 +268,9 @@ def _judged(network, card, engine, validation, test, elsewhere, before, figures,
     network = network.eval()
     plain = replace(card, input_ranges={})
     model = CosmicRayModel(plain, tensors_of(network), "cuda" if engine.startswith("cuda") else "torch")
-    # Half of what may be lost: the rate of false objects falls steeply there.
-    threshold = Looked(model, validation).threshold(aim - LESS_ON_CAMERA / 2)
+    # Half of what may be lost; and of the gain in false objects something is given for completeness.
+    complete, false, _ = aim
+    threshold = Looked(model, validation).threshold(complete - LESS_ON_CAMERA / 2, REMAINING * false)
     after = Looked(model, test)
     thresholds = card.threshold, threshold
     rows, worse = compare(before, after, figures, elsewhere.figures(model, threshold), thresholds)

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.ndimage import label
+from scipy.special import expit, logit
 
 from crattn_stage.detection.stars import spare_stars
 from crattn_stage.fits.atomic import replacing
@@ -23,11 +24,13 @@ COUNT, SIDE, DENSITY = 6, 512, 160
 GENERIC, WIDTHS = ("sky:100", "sky:1000", "stars:2.5", "galaxies"), (1.5, 2.5, 4.0)
 #: How much completeness may fall on the camera (twice its standard error) and on generic scenes; how much the
 #: fraction of stars masked may rise; and by what factor, and by how many a megapixel, false objects on generic
-#: scenes may.
-LESS_ON_CAMERA, LESS_ELSEWHERE, MORE_STARS, MORE_FACTOR, MORE_OBJECTS = 0.02, 0.03, 0.01, 1.25, 10.0
+#: scenes may: 20 are fewer than a hundredth of their stars.
+LESS_ON_CAMERA, LESS_ELSEWHERE, MORE_STARS, MORE_FACTOR, MORE_OBJECTS = 0.02, 0.03, 0.01, 1.25, 20.0
 #: What counts as better: so much more complete at as many false objects, or false objects times this, both of those
 #: of the old model at its threshold and of it at a threshold of the same completeness.
 MORE_COMPLETE, FEWER = 0.01, 0.8
+#: Fraction of the old model's false objects that may remain for the sake of completeness.
+REMAINING = 0.1
 #: Thresholds that are tried, lowest and highest.
 LOWEST, HIGHEST = 0.01, 0.995
 #: Thresholds of the curve that is drawn.
@@ -111,12 +114,15 @@ class Looked:
                 clean += np.count_nonzero(~scene.truth & ~scene.sky.bad)
         return float(found.mean()), false / self.area, pixels / max(clean, 1)
 
-    def threshold(self, completeness):
-        """Return the threshold for `FALSE_POSITIVE_RATE`, or the highest that reaches a completeness, if that is lower.
+    def threshold(self, completeness, false):
+        """Return the lowest of three thresholds: for `FALSE_POSITIVE_RATE`, for a completeness, for false objects.
 
         Parameters
         ----------
         completeness : float
+            That is to be reached.
+        false : float
+            False objects per megapixel that may remain.
 
         Returns
         -------
@@ -131,21 +137,26 @@ class Looked:
             np.maximum.at(highest, numbers.ravel(), plane.ravel())
         needed = int(np.ceil(completeness * len(self.objects.charge)))
         for_hits = np.sort(highest[1:])[::-1][max(needed - 1, 0)] * (1 - 1e-6)
-        return float(np.clip(min(for_rate, for_hits), LOWEST, HIGHEST))
+        return float(np.clip(min(for_rate, for_hits, self.threshold_for(false)), LOWEST, HIGHEST))
+
+    def threshold_for(self, false):
+        """Return the lowest threshold at which no more false objects remain, per megapixel."""
+        low, high = LOWEST, HIGHEST
+        for _ in range(7):
+            # In odds: what matters may be far below one half.
+            middle = float(expit((logit(low) + logit(high)) / 2))
+            low, high = (low, middle) if self.at(middle)[1] <= false else (middle, high)
+        return high
 
     def complete_at(self, false):
         """Return the completeness at a number of false objects per megapixel, and not more."""
-        low, high = LOWEST, HIGHEST
-        for _ in range(7):
-            middle = (low + high) / 2
-            low, high = (low, middle) if self.at(middle)[1] <= false else (middle, high)
-        return self.at(high)[0]
+        return self.at(self.threshold_for(false))[0]
 
     def false_at(self, completeness):
         """Return the false objects per megapixel at a completeness, or a little more of it."""
         low, high = LOWEST, HIGHEST
         for _ in range(7):
-            middle = (low + high) / 2
+            middle = float(expit((logit(low) + logit(high)) / 2))
             low, high = (middle, high) if self.at(middle)[0] >= completeness else (low, middle)
         return self.at(low)[1]
 
