@@ -5,6 +5,7 @@ import datetime
 import json
 import math
 import re
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -171,7 +172,7 @@ def adapt(
     tell(report)
     if not accepted:
         raise Rejected(f"{name} is rejected, and kept as {weights}: {verdict['worse'][0]}")
-    tell(_how_to_use(weights, name_of([e for some in found.values() for e in some]), found["frame"]))
+    tell(_how_to_use(weights, start, name_of([e for some in found.values() for e in some]), found["frame"]))
     return made
 
 
@@ -341,11 +342,13 @@ def _report(made, card, verdict, files, seconds):
     return "\n".join(lines)
 
 
-def _how_to_use(weights, instrument, frames):
-    some = printable(frames[0].path) if frames else "FRAME.fits"
-    where = f" --instrument '{instrument}'" if instrument and "'" not in instrument else ""
+def _how_to_use(weights, old, instrument, frames):
+    """Return the commands that mask with a model, compare it, and register it with that comparison."""
+    some = " ".join(shlex.quote(printable(exposure.path)) for exposure in frames[-3:]) or "FRAME..."
+    where = f" --instrument {shlex.quote(instrument)} --new-instrument" if instrument else ""
+    made, comparison = (shlex.quote(str(path)) for path in (weights, weights.with_name("comparison.json")))
     return (
-        f"to mask with it:      crattn-stage run --model {weights} {some}\n"
-        f"to look at the masks: crattn-stage compare fast {weights} {some} --html compare.html\n"
-        f"for the whole night:  crattn-stage models register {weights}{where}"
+        f"to mask with it:      crattn-stage run --model {made} {some}\n"
+        f"to compare the masks: crattn-stage compare {shlex.quote(str(old))} {made} {some} --json {comparison}\n"
+        f"for whole nights:     crattn-stage models register {made} --comparison {comparison}{where}"
     )

@@ -276,7 +276,7 @@ def test_a_model_that_is_better_is_written_with_all_that_it_was_made_from(files,
     assert (tmp_path / "mine" / "mine.png").read_bytes().startswith(b"\x89PNG")
     assert len(read_footprints(tmp_path / "mine" / "mine-hits.fits", "train")) > 20
     assert f"crattn-stage run --model {weights} " in done.output
-    assert "crattn-stage models register" in done.output and "--instrument 'Thincam'" in done.output
+    assert f"models register {weights} --comparison" in done.output and "--instrument Thincam" in done.output
     assert "estimate: " in done.output
     load_model(weights, "openvino")
     done = CliRunner().invoke(main, ["adapt", "mine", *options])
