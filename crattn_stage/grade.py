@@ -11,6 +11,7 @@ from markupsafe import Markup
 from scipy.ndimage import binary_dilation
 
 from crattn_stage import __version__
+from crattn_stage.cameras.facts import charge_unit
 from crattn_stage.comparison import cut_stamp
 from crattn_stage.detection.saturation import saturated_stars
 from crattn_stage.errors import FrameError
@@ -158,7 +159,8 @@ def _grade_detector(name, members, numbers, paths, masks, results, truths, reaso
             saturated = saturated_stars(ccd.data, level)
             if saturated.any():
                 bad |= binary_dilation(saturated, np.ones((3, 3)), iterations=2)
-            gains = [1.0 if ccd.unit == "electron" else a.gain for a in amplifiers]
+            unit = charge_unit(extension.header, frame.profile)
+            gains = [a.electrons_per(unit) for a in amplifiers]
             own = repeats.prepare(Path(paths[i]).name, ccd.data, bad, [a.section for a in amplifiers], gains)
             own.wcs = sky_wcs(extension.header)
             own.stars = find_stars(own.image, own.bad)

@@ -27,10 +27,13 @@ class Outcome:
     message : str
         One line for the user.
     outputs : list of `pathlib.Path`
+    verdict : {"PASS", "WARN", "FAIL"} or None
+        On the mask; None where none was made.
     """
 
     message: str
     outputs: list = field(default_factory=list)
+    verdict: str | None = None
 
 
 def process(path, target, stage, database=None, overwrite=False, preview=False):
@@ -142,7 +145,8 @@ def mask_file(path, target, stage, record, overwrite=False, preview=False, known
             output_sha256=sha256(*frame.outputs(target)) if frame.companion else digests[str(target)],
         )
         _remove_stale(known, record.run["outputs"])
-        summary = record_detections(record, frame.detections, frame.exposure.exposure_time)
+        limits = frame.profile.settings.get("limits")
+        summary = record_detections(record, frame.detections, frame.exposure.exposure_time, limits)
         if masks.hits:
             from crattn_stage.products.hits import as_rows
 
@@ -150,7 +154,7 @@ def mask_file(path, target, stage, record, overwrite=False, preview=False, known
         verdict, reason = record.run["verdict"], record.run["reason"]
         notes = "".join(f"; {note}" for note in [*frame.notes, reason] if note)
         hits = "1 cosmic ray" if summary.hits == 1 else f"{summary.hits} cosmic rays"
-        return Outcome(f"{hits}, {summary.fraction:.3%} of pixels, {verdict}{notes}", [*outputs, *picture])
+        return Outcome(f"{hits}, {summary.fraction:.3%} of pixels, {verdict}{notes}", [*outputs, *picture], verdict)
 
 
 def _remove_stale(known, outputs):

@@ -99,7 +99,7 @@ def noise(summary, seconds):
     return least, f"noise, some {injected.noise_objects:.0f} objects per million pixels"
 
 
-def verdict(summary, seconds=None):
+def verdict(summary, seconds=None, limits=None):
     """Judge a mask by all rules.
 
     Parameters
@@ -107,6 +107,8 @@ def verdict(summary, seconds=None):
     summary : `crattn_stage.quality.summary.Summary`
     seconds : float, optional
         Exposure time; without it hit rates are not judged.
+    limits : dict of str to list of float, optional
+        Of a camera: (warn, fail) by keyword, instead of a rule's own.
 
     Returns
     -------
@@ -126,8 +128,9 @@ def verdict(summary, seconds=None):
     reasons = []
     for one in RULES:
         judged = one.judge(summary, seconds)
-        if judged is not None and judged[0] > one.warn:
-            reasons.append(("FAIL" if judged[0] > one.fail else "WARN", judged[1]))
+        warn, fail = (limits or {}).get(one.keyword, (one.warn, one.fail))
+        if judged is not None and judged[0] > warn:
+            reasons.append(("FAIL" if judged[0] > fail else "WARN", judged[1]))
     if not reasons:
         return "PASS", ""
     return min(level for level, _ in reasons), "masked " + ", ".join(why for _, why in reasons)
