@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from crattn_stage.quality.domain import unlike
+
 #: From good to bad.
 LEVELS = ("PASS", "WARN", "FAIL")
 #: Standard deviations of Poisson noise by which a count must be off to be significant.
@@ -100,7 +102,7 @@ def noise(summary, seconds):
 
 
 def verdict(summary, seconds=None):
-    """Judge a mask by all rules.
+    """Judge a mask by all rules, and warn of a frame unlike those on which the models were measured.
 
     Parameters
     ----------
@@ -128,6 +130,9 @@ def verdict(summary, seconds=None):
         judged = one.judge(summary, seconds)
         if judged is not None and judged[0] > one.warn:
             reasons.append(("FAIL" if judged[0] > one.fail else "WARN", judged[1]))
-    if not reasons:
+    strange = unlike(summary.appearance)
+    if not reasons and not strange:
         return "PASS", ""
-    return min(level for level, _ in reasons), "masked " + ", ".join(why for _, why in reasons)
+    why = ["masked " + ", ".join(phrase for _, phrase in reasons)] if reasons else []
+    why += ["unlike what the models were measured on: " + ", ".join(strange)] if strange else []
+    return min([level for level, _ in reasons], default="WARN"), "; ".join(why)
