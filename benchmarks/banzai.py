@@ -27,7 +27,7 @@ from scipy.ndimage import binary_dilation, maximum_filter
 
 from benchmarks.sinistro import simulate_raw
 from training.evaluation.peer_runner import peak_megabytes
-from training.evaluation.scenes import DENSITY
+from training.evaluation.scene_sets import DENSITY
 
 STAGES = {"BANZAI": "banzai.cosmic.CosmicRayDetector", "ours": "crattn_stage.banzai.CosmicRayDetector"}
 #: Stars of a peak this many times the noise of the sky are looked at.

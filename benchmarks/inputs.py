@@ -8,7 +8,7 @@ from astropy.io import fits
 from crattn_stage.fits.header import edited
 from crattn_stage.simulation.hits import scatter_hits, simulate_hit
 from crattn_stage.simulation.skies import expose, simulate_sky
-from training.evaluation.scenes import DENSITY
+from training.evaluation.scene_sets import DENSITY
 
 SHAPE = (4096, 2048)
 SKY, GAIN, READ_NOISE = 1100.0, 4.0, 7.0

@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks import inputs
 from crattn_stage.models.cards import DEFAULT, load, shipped
 from crattn_stage.processors import available_cpus
-from training.evaluation.isolation import run_isolated
+from training.evaluation.peer_process import run_isolated
 from training.evaluation.peer_runner import METHODS, OURS, peak_megabytes
 
 #: The default and the fullest network of the paper, whose cost is looked at closely.
@@ -57,7 +57,7 @@ def detectors(options):
     scenes = {}
     if options["data"]:
         from training.data.library import Skies
-        from training.evaluation.scenes import lacking, make_scenes
+        from training.evaluation.scene_sets import lacking, make_scenes
 
         skies = Skies("test", options["data"])
         scenes = {name: make_scenes(skies, name, 1)[0] for name in ("r", "z") if not lacking(skies, name)}

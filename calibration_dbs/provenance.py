@@ -12,6 +12,10 @@ from calibration_dbs.tables import Amplifier, Frame, Hit, Model, Run, fitted, is
 
 #: The states of a run that is not over.
 OPEN = ("queued", "running")
+#: The state of a run whose frame turned out to be masked as asked for when it was its turn.
+ALREADY_DONE = "already done"
+#: The states of runs that were not needed.
+NOT_NEEDED = ("superseded", ALREADY_DONE)
 #: Rows asked about, or deleted, in one statement.
 PAGE = 500
 
@@ -107,7 +111,7 @@ def store(session, run, record):
     """
     run.status = record.status
     run.finished = None if record.status == "queued" else database_time(session)
-    if record.status in ("succeeded", "skipped", "superseded"):
+    if record.status in ("succeeded", "skipped", ALREADY_DONE):
         run.error = None
     for name, value in fitted(Run, record.run).items():
         setattr(run, name, value)
@@ -287,7 +291,8 @@ def runs_of_night(session, night):
         masked from several folders, which its sha256 tells, the newest run.
     """
     frames = select(Frame.id).where(Frame.night == night)
-    last = select(func.max(Run.id)).where(Run.frame_id.in_(frames), Run.status != "superseded").group_by(Run.frame_id)
+    needed = Run.frame_id.in_(frames), Run.status.not_in(NOT_NEEDED)
+    last = select(func.max(Run.id)).where(*needed).group_by(Run.frame_id)
     query = select(Run).where(Run.id.in_(last)).options(joinedload(Run.frame), joinedload(Run.model))
     newest = {}
     for run in session.scalars(query.options(selectinload(Run.amplifiers)).order_by(Run.id)):

@@ -150,7 +150,7 @@ def find_model(session, model):
     return found[0]
 
 
-def choose(database, instruments, night):
+def registered_model(database, instruments, night):
     """Choose the model for a frame.
 
     The candidates are registered for the frame's instrument and night, are not

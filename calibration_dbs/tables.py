@@ -141,9 +141,9 @@ class Run(Base):
     frame_id: Mapped[int] = mapped_column(ForeignKey("frames.id"), index=True)
     model_id: Mapped[int] = mapped_column(ForeignKey("models.id"), index=True)
     batch_id: Mapped[int | None] = mapped_column(ForeignKey("batches.id"), index=True)
-    #: "queued", "running", "succeeded", "failed", "skipped" or "superseded".
+    #: "queued", "running", "succeeded", "failed", "skipped", "superseded" or "already done".
     status: Mapped[str] = mapped_column(String(20))
-    #: Why it failed, or why it was superseded; None where the same had been done already.
+    #: Why it failed, or why it was superseded.
     error: Mapped[str | None] = mapped_column(Text)
     #: Of queued runs, those with the highest go first; 0 to 9.
     priority: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")

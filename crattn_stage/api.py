@@ -9,7 +9,7 @@ from astropy import units
 from astropy.nddata import CCDData, NDData
 
 from crattn_stage.detection.baseline import AstroScrappyModel
-from crattn_stage.detection.engines.choice import choose
+from crattn_stage.detection.engines.choice import fastest_engine
 from crattn_stage.detection.inputs import as_float32, unwrap
 from crattn_stage.detection.lazy import detect_lazily, is_lazy
 from crattn_stage.detection.model import CosmicRayModel
@@ -39,7 +39,7 @@ def load_model(model=None, engine="auto", threads=None):
         weights. The shipped default if None.
     engine : {"auto", "float32", "torch", "openvino", "cuda"}
         "auto" is the fastest of openvino, torch and cuda on this machine, measured on first use
-        (`crattn_stage.detection.engines.choice.choose`); "float32" is the network as it was trained.
+        (`crattn_stage.detection.engines.choice.fastest_engine`); "float32" is the network as it was trained.
     threads : int, optional
         CPU threads; as many as the process may use if None.
 
@@ -71,7 +71,7 @@ def load_model(model=None, engine="auto", threads=None):
         return AstroScrappyModel(cards.read_card(model))
     card, tensors = cards.load(model)
     if engine == "auto":
-        engine = choose(cards.find(model), card.sha256, threads)
+        engine = fastest_engine(cards.find(model), card.sha256, threads)
     return CosmicRayModel(card, tensors, engine, threads)
 
 
@@ -202,6 +202,11 @@ def clean_cosmics(ccd, model=None, threshold=None, engine="auto", mask=None, fil
     (True, Unit("adu"))
     """
     _check(ccd, fill)
+    return _cleaned(ccd, model, threshold, engine, mask, fill)
+
+
+def _cleaned(ccd, model, threshold, engine, mask, fill):
+    """Do as `clean_cosmics` for an image and a fill that were checked."""
     found, bad = _detect(ccd, model, threshold, engine, mask)
     pixels = cleaned_copy(ccd, found, bad, fill)
     own = getattr(ccd, "mask", None)
@@ -295,9 +300,10 @@ def cosmicray_attention(
         factor = (ccd.unit * gain).to_value(units.electron) if is_ccd else gain.value
         saturated = saturated_stars(as_float32(image), satlevel / factor)
     if not is_ccd:
-        found, cleaned = detect_cosmics(ccd, model, threshold, engine, saturated, True, cleantype)
+        found, bad = _detect(ccd, model, threshold, engine, saturated)
+        cleaned = cleaned_copy(ccd, found, bad, cleantype)
         return (cleaned * gain.value if gain_apply and gain.value != 1 else cleaned), found
-    cleaned = clean_cosmics(ccd, model, threshold, engine, saturated, cleantype)
+    cleaned = _cleaned(ccd, model, threshold, engine, saturated, cleantype)
     if not gain_apply:
         return cleaned
     if gain.value == 1 and gain.unit == units.one:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from scipy.ndimage import binary_dilation, find_objects, label, maximum
 
 from crattn_stage import __version__
-from crattn_stage.detection.preprocessing import sky_subtracted
+from crattn_stage.detection.preprocessing import measure_sky, significance
 from crattn_stage.errors import FrameError
 from crattn_stage.fits.frame import ObservationFrame
 from crattn_stage.products.pages import templates
@@ -154,9 +154,8 @@ def _compare(result, path, first, second):
                 masks[-1].ravel()[detection.pixels] = True
             sections = [amplifier.section for amplifier in frame.amplifiers(extension)]
             good = _good(ccd)
-            image = np.nan_to_num(sky_subtracted(ccd.data, sections, good))
-            sigma = 1.4826 * np.median(np.abs(image[good])) if good.any() else 1.0
-            _count(result, f"{Path(path).name} {extension.name}".strip(), image / (sigma or 1.0), *masks)
+            scaled = significance(ccd.data, sections, measure_sky(ccd.data, ~good, sections))
+            _count(result, f"{Path(path).name} {extension.name}".strip(), scaled, *masks)
     result.first = total([result.first, *(d.summary for d in detections[0])])
     result.second = total([result.second, *(d.summary for d in detections[1])])
 
@@ -185,13 +184,25 @@ def _count(result, name, significance, first, second):
         for number in alone[np.argsort(-peaks[alone])][:MOST_STAMPS]:
             row, column = ((s.start + s.stop) // 2 for s in boxes[number])
             title = f"{kind}: {name} x {column + 1}, y {row + 1}, S/N {peaks[number]:.0f}"
-            cut = (_stamp(plane, row, column) for plane in (significance, first, second))
+            cut = (cut_stamp(plane, row, column) for plane in (significance, first, second))
             result.stamps[kind].append((float(peaks[number]), title, *cut))
         result.stamps[kind] = sorted(result.stamps[kind], key=lambda stamp: -stamp[0])[:MOST_STAMPS]
 
 
-def _stamp(plane, row, column):
-    """Return the surroundings of a pixel, filled up beyond the border."""
+def cut_stamp(plane, row, column):
+    """Return the surroundings of a pixel, filled up beyond the border.
+
+    Parameters
+    ----------
+    plane : `numpy.ndarray`
+        2-D.
+    row, column : int
+
+    Returns
+    -------
+    `numpy.ndarray`
+        (2 HALF + 1, 2 HALF + 1), a copy.
+    """
     around = [np.clip([c - HALF, c + HALF + 1], 0, n) for c, n in zip((row, column), plane.shape, strict=True)]
     fill = [(a - c + HALF, c + HALF + 1 - b) for c, (a, b) in zip((row, column), around, strict=True)]
     return np.pad(plane[tuple(slice(*ends) for ends in around)], fill)

@@ -27,10 +27,13 @@ class Outcome:
     message : str
         One line for the user.
     outputs : list of `pathlib.Path`
+    verdict : {"PASS", "WARN", "FAIL"} or None
+        On the mask; None where none was made.
     """
 
     message: str
     outputs: list = field(default_factory=list)
+    verdict: str | None = None
 
 
 def process(path, target, stage, database=None, overwrite=False, preview=False):
@@ -68,7 +71,7 @@ def process(path, target, stage, database=None, overwrite=False, preview=False):
         return mask_file(path, target, stage, record, overwrite, preview, known)
 
 
-def mask_file(path, target, stage, record, overwrite=False, preview=False, known=(), ready=None):
+def mask_file(path, target, stage, record, overwrite=False, preview=False, known=(), before_rename=None):
     """Mask one file and say in a record what was done.
 
     Parameters
@@ -81,9 +84,10 @@ def mask_file(path, target, stage, record, overwrite=False, preview=False, known
         As for `process`.
     known : collection of tuple of str
         (path, sha256) of existing files that are replaced in any case; those that are not written now are removed.
-    ready : callable, optional
-        As for `crattn_stage.fits.atomic.replacing`.  It says that nobody else
-        writes to the target: parts of files that a killed process left there are removed.
+    before_rename : callable, optional
+        As for `crattn_stage.fits.atomic.replacing`: the place to record what is about to be written, and to raise an
+        error if it is no longer this process's to write.  It also says that nobody else writes to the target: parts
+        of files that a killed process left there are removed.
 
     Returns
     -------
@@ -107,7 +111,7 @@ def mask_file(path, target, stage, record, overwrite=False, preview=False, known
         picture = [preview_path(target)] if preview else []
         products = product_files(frame, target, masks)
         files = [*frame.outputs(target), *(path for path, _ in products)]
-        for output in files if ready is not None else ():
+        for output in files if before_rename is not None else ():
             clear_parts(output)
         # Checked before the work, not after it.
         check_targets([*files, *picture], overwrite, known)
@@ -124,8 +128,8 @@ def mask_file(path, target, stage, record, overwrite=False, preview=False, known
 
         def finished(written):
             digests.update(written)
-            if ready is not None:
-                ready(written)
+            if before_rename is not None:
+                before_rename(written)
 
         try:
             outputs = frame.write(
@@ -141,7 +145,8 @@ def mask_file(path, target, stage, record, overwrite=False, preview=False, known
             output_sha256=sha256(*frame.outputs(target)) if frame.companion else digests[str(target)],
         )
         _remove_stale(known, record.run["outputs"])
-        summary = record_detections(record, frame.detections, frame.exposure.exposure_time)
+        limits = frame.profile.settings.get("limits")
+        summary = record_detections(record, frame.detections, frame.exposure.exposure_time, limits)
         if masks.hits:
             from crattn_stage.products.hits import as_rows
 
@@ -149,7 +154,7 @@ def mask_file(path, target, stage, record, overwrite=False, preview=False, known
         verdict, reason = record.run["verdict"], record.run["reason"]
         notes = "".join(f"; {note}" for note in [*frame.notes, reason] if note)
         hits = "1 cosmic ray" if summary.hits == 1 else f"{summary.hits} cosmic rays"
-        return Outcome(f"{hits}, {summary.fraction:.3%} of pixels, {verdict}{notes}", [*outputs, *picture])
+        return Outcome(f"{hits}, {summary.fraction:.3%} of pixels, {verdict}{notes}", [*outputs, *picture], verdict)
 
 
 def _remove_stale(known, outputs):

@@ -58,7 +58,7 @@ def frame_columns(exposure):
     return {name: None if getattr(exposure, name) == "" else getattr(exposure, name) for name in names}
 
 
-def record_detections(record, detections, seconds):
+def record_detections(record, detections, seconds, limits=None):
     """Fill in what was found.
 
     Parameters
@@ -67,6 +67,8 @@ def record_detections(record, detections, seconds):
     detections : list of `crattn_stage.quality.summary.Detection`
     seconds : float or None
         Exposure time.
+    limits : dict, optional
+        As for `crattn_stage.quality.rules.verdict`.
 
     Returns
     -------
@@ -74,7 +76,7 @@ def record_detections(record, detections, seconds):
         Of all detectors together.
     """
     summary = total(d.summary for d in detections)
-    verdict, reason = rules.verdict(summary, seconds)
+    verdict, reason = rules.verdict(summary, seconds, limits)
     record.run.update(
         pixels=summary.pixels,
         hits=summary.hits,

@@ -214,7 +214,7 @@ class AttentionCRStage(Stage):
         _check_growth(settings, threshold)
         provenance = {**self.provenance, "threshold": threshold, "grow": settings.grow}
         provenance.update(grow_threshold=settings.grow_threshold, protect=settings.protect)
-        provenance["spectrum"] = frame.exposure.is_spectrum
+        provenance.update(spectrum=frame.exposure.is_spectrum, limits=frame.profile.settings.get("limits"))
         if settings.flag_variance:
             provenance["flag_variance"] = frame.profile.settings.get("no_information", "inf")
             if not any(extension.uncertainties for extension in frame.extensions):

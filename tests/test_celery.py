@@ -138,7 +138,8 @@ def deadly(tmp_path):
     folder = tmp_path / "site"
     folder.mkdir()
     shutil.copy(Path(__file__).with_name("killer.py"), folder / "sitecustomize.py")
-    return {"PYTHONPATH": str(folder), "CRATTN_TEST_KILLER": "-0002-"}
+    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    return {"PYTHONPATH": path, "CRATTN_TEST_KILLER": "-0002-"}
 
 
 def masked(root):

@@ -88,7 +88,7 @@ def test_a_second_run_keeps_what_is_there(frame_file, tmp_path):
     out = tmp_path / "frame-crmask.fits"
     before = out.read_bytes(), out.stat().st_mtime_ns
     result = crattn("run", path, *MODEL)
-    assert result.exit_code == 1 and "exists; --overwrite replaces it" in result.output
+    assert result.exit_code == 1 and "exists; overwrite=True (--overwrite) replaces it" in result.output
     assert before == (out.read_bytes(), out.stat().st_mtime_ns)
     assert crattn("run", path, "--overwrite", *MODEL).exit_code == 0
 

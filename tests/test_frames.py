@@ -460,7 +460,7 @@ def test_nothing_is_overwritten_unasked(frame_file, tmp_path):
     out.write_text("mine")
     with ObservationFrame(frame_file()) as frame:
         mark(frame)
-        with pytest.raises(FrameError, match="exists; --overwrite replaces it"):
+        with pytest.raises(FrameError, match=r"exists; overwrite=True .--overwrite. replaces it"):
             frame.write(out)
         assert out.read_text() == "mine"
         frame.write(out, overwrite=True)

@@ -138,7 +138,7 @@ def test_files_of_others_are_kept(tmp_path, database):
     target = path.with_name(f"{path.stem}-crmask.fits")
     target.write_bytes(b"precious")
     kept = reprocess(tmp_path)
-    assert kept.exit_code == 1 and "exists; --overwrite replaces it" in kept.stderr
+    assert kept.exit_code == 1 and "exists; overwrite=True (--overwrite) replaces it" in kept.stderr
     assert target.read_bytes() == b"precious"
     assert reprocess(tmp_path, "--overwrite").exit_code == 0
     assert target.read_bytes() != b"precious"
@@ -210,9 +210,9 @@ def test_the_rule(database, instruments, night, expected):
     register("for-decam", instrument="decam", supersedes="old-decam")
     register("newer-decam", instrument="decam", last_night="20130101")
     registry.retire(database, "bad-decam", is_bad=True)
-    assert registry.choose(database, instruments, night).name == expected
+    assert registry.registered_model(database, instruments, night).name == expected
     registry.retire(database, "for-decam")
-    assert registry.choose(database, ("decam",), None).name == "old-decam"
+    assert registry.registered_model(database, ("decam",), None).name == "old-decam"
 
 
 def test_nights_by_pattern(tmp_path):
@@ -318,7 +318,7 @@ def killer(tmp_path, monkeypatch):
     folder = tmp_path / "site"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(Path(__file__).with_name("killer.py").read_text())
-    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
     return lambda name: monkeypatch.setenv("CRATTN_TEST_KILLER", name)
 
 
@@ -635,7 +635,7 @@ def test_a_run_that_ends_between_plan_and_submit_is_not_repeated(tmp_path, eithe
     (run,) = submit(database, steps, NIGHT)
     assert execute(database, run).message == "already done"
     assert output.stat().st_mtime_ns == before
-    assert [r.status for r in runs_of(database)] == ["succeeded", "superseded"]
+    assert [r.status for r in runs_of(database)] == ["succeeded", "already done"]
     assert Tally().summary() == "0 succeeded, 0 failed"
     assert runs.close_batches(database, [run]) == [2]
     database.dispose()
@@ -822,6 +822,7 @@ def test_a_range_of_nights_a_list_and_instruments(tmp_path, database):
     assert "1 of 3" in crattn(*everything, "--instrument", "decam", "--instrument", "fa15").stdout
     assert crattn("reprocess", "--root", tmp_path, "--from", "20130104").exit_code == 2
     assert crattn("reprocess", "--root", tmp_path, "--from", "20130104", "--until", "20130101").exit_code == 2
+    assert "give either" in crattn("reprocess", "--root", tmp_path, "--night", NIGHT, "--from", "20130104").stderr
 
 
 def test_following_reads_only_what_is_new(tmp_path, database, monkeypatch):

@@ -21,7 +21,7 @@ from training.data.patches import Patches
 from training.evaluation import peers
 from training.evaluation.measure import calibrate, measure
 from training.evaluation.report import default_sets
-from training.evaluation.scenes import make_scenes
+from training.evaluation.scene_sets import make_scenes
 from training.loop import SUMMARY, follow
 
 FALSE_POSITIVE_RATE = 1e-4

@@ -159,9 +159,9 @@ class CosmicRayDetector(Stage):
 
         profile = _profile(image.meta)
         seconds, spectrum = facts.exposure_time(image.meta, profile), facts.is_spectrum([image.meta], profile)
-        provenance = {**masker.provenance, "spectrum": spectrum}
+        provenance = {**masker.provenance, "spectrum": spectrum, "limits": profile.settings.get("limits")}
         found = [(detector, _search(masker, image, detector, spectrum)) for detector in detectors(image.ccd_hdus)]
-        summary = record_detections(record, [detection for _, detection in found], seconds)
+        summary = record_detections(record, [detection for _, detection in found], seconds, provenance["limits"])
         if not summary.searched:
             raise FrameError("no usable pixel")
         # Nothing fails from here on, so no frame is left half masked.

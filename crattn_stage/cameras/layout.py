@@ -437,11 +437,11 @@ def _set_mask(extension, hdu, order, count, layout, hdus, companion, pixels):
         return
     if convention is None:
         convention, writable, note = masks.convention_by_values(
-            _integers(pixels(source, plane.index)), plane.name or f"HDU {plane.index}", "L1IDCR" in hdu.header
+            masks.as_integers(pixels(source, plane.index)), plane.name or f"HDU {plane.index}", "L1IDCR" in hdu.header
         )
         writable = writable and not floats
     elif convention.bad is None and pixels is not None and "CRIMAGE" not in plane.header:
-        masks.check_sense(_integers(pixels(source, plane.index)), plane.name or f"HDU {plane.index}")
+        masks.check_sense(masks.as_integers(pixels(source, plane.index)), plane.name or f"HDU {plane.index}")
     if not convention.holds_flag(_dtype_of(plane)) and not note:
         writable, note = (
             False,
@@ -454,10 +454,6 @@ def _set_mask(extension, hdu, order, count, layout, hdus, companion, pixels):
         extension.mask, extension.convention = (source, plane.index), convention
     else:
         extension.convention = masks.CR_PLANE
-
-
-def _integers(plane):
-    return np.nan_to_num(plane).astype(np.int64) if plane.dtype.kind == "f" else plane
 
 
 def _dtype_of(hdu):

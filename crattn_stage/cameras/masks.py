@@ -133,6 +133,24 @@ MOST_BAD = 0.5
 MOST_FLAGS = 4096
 
 
+def as_integers(plane, dtype=np.int64):
+    """Return flags as integers, also those of a plane of floats or of one that astropy reads as floats for its BLANK.
+
+    Parameters
+    ----------
+    plane : `numpy.ndarray`
+        Integers are returned as they are.
+    dtype : `numpy.dtype`
+        That floats become.
+
+    Returns
+    -------
+    `numpy.ndarray` of int
+        Blank pixels are 0.
+    """
+    return np.nan_to_num(plane).astype(dtype) if plane.dtype.kind == "f" else plane
+
+
 def convention(profile, header, plane=None, headers=()):
     """Return the convention of a mask plane, or of one to be made, by a camera profile.
 

@@ -15,6 +15,8 @@ from crattn_stage.cameras.matching import match
 from crattn_stage.errors import CameraError
 
 SHIPPED = Path(__file__).parent / "profiles"
+#: Cards of `crattn_stage.quality.rules` for which a camera may have its own limits.
+LIMITED = ("CRFRAC", "CRSTAR", "CRRATE", "CRCMPL10", "CRNOISE", "CRDOMAIN")
 ROLES = ("science", "mask", "variance", "weight", "other")
 #: Ways to write a section, see `crattn_stage.cameras.sections`.
 FORMS = ("x1:x2,y1:y2", "x1,y1:x2,y2", "x1:x2,y1:y2 zero-based", "limits", "counts", "extent")
@@ -133,6 +135,18 @@ def _fixed_sections(value):
     )
 
 
+def _limits(value):
+    """Limits of the verdict: card = [WARN above, FAIL above]."""
+    return isinstance(value, dict) and all(
+        key in LIMITED
+        and isinstance(pair, list)
+        and len(pair) == 2
+        and all(map(_number, pair))
+        and 0 <= pair[0] <= pair[1]
+        for key, pair in value.items()
+    )
+
+
 _STRING = (lambda v: isinstance(v, str), "a text")
 _POSITIVE = (lambda v: _number(v) and v > 0, "a number above 0")
 _TEXTS = (_texts, "a list of texts")
@@ -219,6 +233,7 @@ _FIELDS = {
         "bad_pixels": _STRING,
         "no_information": _one_of("inf", "nan", "zero"),
         "minimum_exposure": (lambda v: _number(v) and v >= 0, "seconds"),
+        "limits": (_limits, f"card = [WARN above, FAIL above], of {', '.join(LIMITED)}"),
     },
 }
 _LISTS = ("recognise", "refuse", "calibration", "spectrum", "hdus", "companions", "masks")

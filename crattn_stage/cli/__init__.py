@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 import click
 
 from crattn_stage import __version__
-from crattn_stage.cli import cameras, compare, db, frames, models, nights, quality, view
+from crattn_stage.cli import cameras, compare, db, frames, grade, models, nights, quality, view
 from crattn_stage.errors import PrintableFormatter
 
 #: Entry points of this group are commands, too: other packages join the command line with them.
@@ -65,6 +65,7 @@ for command in (
     quality.qa,
     quality.trace,
     compare.compare,
+    grade.grade,
     view.view,
     models.models,
     cameras.cameras,

@@ -30,16 +30,18 @@ from crattn_stage.errors import CrattnError, EngineError, FrameError, ModelError
 @threshold_option
 @engine_option
 @overwrite_option
+@click.option("--strict", is_flag=True, help="Exit with 1 if the verdict on any mask is not PASS.")
 @click.option("--preview", is_flag=True, help="Also write a PNG of image and mask.")
 @mask_options
 @database_option
-def run(files, output_dir, model, threshold, engine, overwrite, preview, masks, url):
+def run(files, output_dir, model, threshold, engine, overwrite, strict, preview, masks, url):
     """Mask the cosmic rays of each FILE.
 
     The output has the name of the input in --output-dir or, without it, is
     written beside the input with "-crmask" in its name.  Science pixels are
     copied unchanged.  A frame that fails is reported with the cause, and the
-    others are still masked; the exit status is then 1.
+    others are still masked; the exit status is then 1.  With --strict it is 1,
+    too, if the verdict on a mask is WARN or FAIL; it is written all the same.
     """
     with explained():
         stage = load_stage(model, threshold, engine, masks)
@@ -59,7 +61,7 @@ def run(files, output_dir, model, threshold, engine, overwrite, preview, masks, 
         own = None if model else model_of_camera(path)
         return stage_with(own) if own else stage
 
-    sys.exit(_run_all(files, output_dir, stage_for, database, options))
+    sys.exit(_run_all(files, output_dir, stage_for, database, options, strict))
 
 
 def model_of_camera(path):
@@ -74,7 +76,7 @@ def model_of_camera(path):
         return frame.layout.profile.model
 
 
-def _run_all(files, output_dir, stage_for, database, options):
+def _run_all(files, output_dir, stage_for, database, options, strict):
     from tqdm import tqdm
 
     from crattn_stage.fits.names import is_output, output_path
@@ -97,6 +99,7 @@ def _run_all(files, output_dir, stage_for, database, options):
                 )
             outcome = process(path, target, stage_for(path), database, **options)
             written.update(outcome.outputs)
+            failed += strict and outcome.verdict not in ("PASS", None)
             write(f"{path}: {outcome.message}")
             for output in outcome.outputs:
                 write(f"  {output}")

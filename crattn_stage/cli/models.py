@@ -80,6 +80,7 @@ def import_model(file, architecture, name, output_dir, overwrite):
     """Read a checkpoint FILE that the paper's authors released."""
     from pathlib import Path
 
+    from crattn_stage.fits.atomic import check_targets
     from crattn_stage.models.cards import TILING, save
     from crattn_stage.models.released import import_released
 
@@ -89,8 +90,7 @@ def import_model(file, architecture, name, output_dir, overwrite):
         if Path(name).name != name:
             raise CrattnError(f"{name}: a name, not a path")
         target = Path(output_dir) / f"{name}.safetensors"
-        if target.exists() and not overwrite:
-            raise CrattnError(f"{target} exists; --overwrite replaces it")
+        check_targets([target], overwrite)
         card = {
             "name": name,
             "architecture": architecture,

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections import deque
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from itertools import groupby
 
 import click
@@ -83,10 +84,7 @@ TONIGHT, ARCHIVE = 5, 0
 @overwrite_option
 @mask_options
 @database_option
-def reprocess(
-    night, first, last, root, site, instruments, pattern, list_file, output_root, model, threshold, engine, jobs,
-    celery, detach, ahead, priority, force, dry_run, masks, url, **options,
-):  # fmt: skip
+def reprocess(model, threshold, force, dry_run, masks, url, **options):
     """Mask the frames of a night, or of a range of nights, that are out of date.
 
     A frame is up to date if the same file was masked with the same model,
@@ -98,76 +96,40 @@ def reprocess(
     Ctrl-C lets the frames being masked finish; a second Ctrl-C abandons them.
     With --celery, Ctrl-C stops the progress display; the workers carry on.
     """
-    if (night is None) == (first is None or last is None):
-        raise click.UsageError("give either --night, or both --from and --until")
-    if first and first > last:
-        raise click.UsageError(f"--from {first} is after --until {last}")
-    if (detach or ahead) and not celery:
-        raise click.UsageError("--detach and --ahead need --celery")
-    if detach and ahead:
-        raise click.UsageError("--ahead sends frames while others are masked; it cannot --detach")
-    if pattern is not None and (os.path.isabs(pattern) or not pattern):
-        raise click.UsageError(f"--pattern {pattern!r} is not a pattern of files below --root")
+    selection, running = _taken(_Selection, options), _taken(_Running, options)
     with explained():
         from calibration_dbs.database import UNREACHABLE, default_url
-        from crattn_stage.nights.find import find_frames
-        from crattn_stage.nights.follow import Tally
         from crattn_stage.nights.plan import plan, submit
 
-        if priority is None:
-            # Tonight before the archive.
-            priority = TONIGHT if night else ARCHIVE
-        first, last, label = night or first, night or last, night or f"{first}-{last}"
         url = url or default_url()
         database = opened(url)
-        paths, absent = _listed(list_file) if list_file else (None, [])
-        for path in absent:
-            say(f"{path}: no such file", err=True)
-        frames, mentioned = with_database(
-            url, lambda _: find_frames(root, first, last, site, instruments, pattern, paths, output_root, database)
-        )
-        for frame in mentioned:
-            say(f"{frame.path}: of night {frame.night}, not of {label}", err=True)
-        if not frames:
-            raise CrattnError(_nothing_found(label, root, site, instruments, pattern, list_file))
-        steps = with_database(url, lambda _: plan(database, frames, model, threshold, root, output_root, force, masks))
+        frames, absent = _found(selection, url, database)
+        asked = model, threshold, selection.root, selection.output_root, force, masks
+        steps = with_database(url, lambda _: plan(database, frames, *asked))
         refused = [step for step in steps if step.error]
         for step in refused:
             say(f"{step.frame.path}: {step.error}", err=True)
         if dry_run:
-            _print_plan(database, steps, jobs)
+            _print_plan(database, steps, running.jobs)
             sys.exit(FAILED if refused or absent else DONE)
         settled = [step for step in steps if not (step.out_of_date or step.error)]
         for step in settled:
             say(f"{step.frame.path}: skipped, {step.reason}")
         if len(refused) + len(settled) == len(steps):
-            with_database(url, lambda _: submit(database, settled, first))
-            say(f"night {label}: nothing is out of date; {len(settled)} skipped")
+            with_database(url, lambda _: submit(database, settled, selection.nights[0]))
+            say(f"night {selection.label}: nothing is out of date; {len(settled)} skipped")
             sys.exit(FAILED if refused or absent else DONE)
-        tally, left = Tally(), 0
+        priority = running.priority
+        if priority is None:
+            # Tonight before the archive.
+            priority = TONIGHT if selection.night else ARCHIVE
         try:
-            for portion in _portions(steps):
-                runs = {}
-                for date, group in groupby(portion, lambda step: step.frame.night):
-                    group = list(group)
-                    runs |= with_database(
-                        url, lambda _, g=group, d=date: submit(database, g, d, engine, priority, masks, **options)
-                    )
-                for step in portion:
-                    if step.error and step not in refused:
-                        refused.append(step)
-                        say(f"{step.frame.path}: {step.error}", err=True)
-                if left:
-                    left += len(runs)
-                elif celery:
-                    left = _by_celery(database, runs, tally, detach, ahead, priority)
-                elif runs:
-                    left = _here(url, database, runs, tally, min(jobs, len(runs)))
+            tally, left = _done(url, database, steps, refused, masks, running, priority)
         except UNREACHABLE as error:
             raise CrattnError(
                 f"{one_line(error)}; unfinished frames stay queued, and the same command resumes"
             ) from error
-        if celery and detach:
+        if running.celery and running.detach:
             sys.exit(FAILED if refused or absent else DONE)
         say(tally.summary(len(settled)))
         if left:
@@ -175,12 +137,114 @@ def reprocess(
     sys.exit(FAILED if left or refused or absent or tally.replaced or tally.counts["failed"] else DONE)
 
 
-def _nothing_found(label, root, site, instruments, pattern, list_file):
-    if list_file is not None:
-        return f"no frames of night {label} in {list_file.name}"
+@dataclass(frozen=True)
+class _Selection:
+    """The options that say which frames are meant."""
+
+    night: str | None
+    first: str | None
+    last: str | None
+    root: str
+    site: str
+    instruments: tuple
+    pattern: str | None
+    list_file: object
+    output_root: str | None
+
+    def __post_init__(self):
+        if (self.first, self.last).count(None) != (2 if self.night else 0):
+            raise click.UsageError("give either --night, or both --from and --until")
+        if self.first and self.first > self.last:
+            raise click.UsageError(f"--from {self.first} is after --until {self.last}")
+        if self.pattern is not None and (os.path.isabs(self.pattern) or not self.pattern):
+            raise click.UsageError(f"--pattern {self.pattern!r} is not a pattern of files below --root")
+
+    @property
+    def nights(self):
+        """The first and the last night."""
+        return self.night or self.first, self.night or self.last
+
+    @property
+    def label(self):
+        """What messages call them."""
+        return self.night or f"{self.first}-{self.last}"
+
+
+@dataclass(frozen=True)
+class _Running:
+    """The options that say how runs are queued, and who does them."""
+
+    engine: str
+    jobs: int
+    celery: bool
+    detach: bool
+    ahead: int | None
+    priority: int | None
+    overwrite: bool
+
+    def __post_init__(self):
+        if (self.detach or self.ahead) and not self.celery:
+            raise click.UsageError("--detach and --ahead need --celery")
+        if self.detach and self.ahead:
+            raise click.UsageError("--ahead sends frames while others are masked; it cannot --detach")
+
+
+def _taken(kind, options):
+    """Return a dataclass of those of the options that are its fields."""
+    return kind(**{field.name: options[field.name] for field in fields(kind)})
+
+
+def _found(selection, url, database):
+    """Return the frames that are meant, and the paths of a list that are no files; print what is left out."""
+    from crattn_stage.nights.find import find_frames
+
+    paths, absent = _listed(selection.list_file) if selection.list_file else (None, [])
+    for path in absent:
+        say(f"{path}: no such file", err=True)
+    where = selection.site, selection.instruments, selection.pattern, paths, selection.output_root
+    frames, mentioned = with_database(url, lambda _: find_frames(selection.root, *selection.nights, *where, database))
+    for frame in mentioned:
+        say(f"{frame.path}: of night {frame.night}, not of {selection.label}", err=True)
+    if not frames:
+        raise CrattnError(_nothing_found(selection))
+    return frames, absent
+
+
+def _done(url, database, steps, refused, masks, running, priority):
+    """Queue runs and follow them, portion by portion; return their tally and how many are left.
+
+    Steps that the database refuses are added to `refused`.
+    """
+    from crattn_stage.nights.follow import Tally
+    from crattn_stage.nights.plan import submit
+
+    tally, left = Tally(), 0
+    how = {"engine": running.engine, "priority": priority, "masks": masks, "overwrite": running.overwrite}
+    for portion in _portions(steps):
+        runs = {}
+        for date, group in groupby(portion, lambda step: step.frame.night):
+            group = list(group)
+            runs |= with_database(url, lambda _, g=group, d=date: submit(database, g, d, **how))
+        for step in portion:
+            if step.error and step not in refused:
+                refused.append(step)
+                say(f"{step.frame.path}: {step.error}", err=True)
+        if left:
+            left += len(runs)
+        elif running.celery:
+            left = _by_celery(database, runs, tally, running.detach, running.ahead, priority)
+        elif runs:
+            left = _here(url, database, runs, tally, min(running.jobs, len(runs)))
+    return tally, left
+
+
+def _nothing_found(selection):
+    label, root, pattern = selection.label, selection.root, selection.pattern
+    if selection.list_file is not None:
+        return f"no frames of night {label} in {selection.list_file.name}"
     if pattern is not None:
         return f"no frames of night {label} among {os.path.join(root, pattern)}"
-    layout = [os.path.join(root, site, instrument, "NIGHT", "processed", "*.fits*") for instrument in instruments]
+    layout = [os.path.join(root, selection.site, i, "NIGHT", "processed", "*.fits*") for i in selection.instruments]
     return (
         f"no frames of night {label} in {', '.join(layout)}; "
         "frames that lie elsewhere need --pattern, such as --pattern '**/*.fits.fz'"
@@ -317,7 +381,7 @@ def _line(run):
     if run.status == "succeeded":
         return f"{run.frame.path}: CRNHIT {run.hits}, {run.verdict}{f': {run.reason}' if run.reason else ''}"
     if run.status == "superseded":
-        return f"{run.frame.path}: superseded, {run.error}" if run.error else f"{run.frame.path}: already done"
+        return f"{run.frame.path}: superseded, {run.error}"
     return f"{run.frame.path}: {run.status}"
 
 

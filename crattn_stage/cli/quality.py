@@ -13,21 +13,36 @@ from crattn_stage.errors import CrattnError, FrameError, printable
 @click.command()
 @click.argument("files", nargs=-1, metavar="[FILE]...")
 @click.option("--night", type=Night(), help="Judge the masks of a night.")
+@click.option("--from", "first", type=Night(), help="Show the masks of all nights from this one on...")
+@click.option("--until", "last", type=Night(), help="...to this one.")
 @click.option("--json", "json_path", type=click.Path(dir_okay=False), help="Also write the result as JSON.")
-@click.option("--html", "html_path", type=click.Path(dir_okay=False), help="Also write a page with plots and pictures.")
+@click.option(
+    "--html",
+    "html_path",
+    type=click.Path(),
+    help="Also write a page with plots and pictures; with --from, pages with plots into this folder.",
+)
 @click.option("--headers-only", is_flag=True, help="Check each FILE only against itself, not against the database.")
 @database_option
-def qa(files, night, json_path, html_path, headers_only, url):
-    """Judge the masks of a night, or check each masked FILE.
+def qa(files, night, first, last, json_path, html_path, headers_only, url):
+    """Judge the masks of a night, show those of many nights, or check each masked FILE.
 
     The exit status is 1 if a frame fails.
     """
-    if bool(files) == bool(night):
-        raise click.UsageError("give either --night or FILE")
-    if html_path and not night:
-        raise click.UsageError("--html needs --night")
+    if bool(first) != bool(last):
+        raise click.UsageError("--from and --until go together")
+    if [bool(files), bool(night), bool(first)].count(True) != 1:
+        raise click.UsageError("give either --night, --from and --until, or FILE")
+    if first and first > last:
+        raise click.UsageError(f"--from {first} is later than --until {last}")
+    if html_path and files:
+        raise click.UsageError("--html needs --night, or --from and --until")
+    if html_path and Path(html_path).exists() and Path(html_path).is_dir() != bool(first):
+        raise click.UsageError(f"--html {html_path}: {'not a folder' if first else 'a folder'}")
     with explained():
-        if night:
+        if first:
+            failed = _judge_period(url, first, last, json_path, html_path)
+        elif night:
             failed = _judge_night(url, night, json_path, html_path)
         else:
             database = None if headers_only else opened(url)
@@ -63,6 +78,49 @@ def _judge_night(url, night, json_path, html_path):
     if html_path:
         write_text(html_path, report_html(report, Path(html_path).parent))
     return report.counts["FAIL"] > 0
+
+
+def _judge_period(url, first, last, json_path, html_path):
+    from crattn_stage.quality.period_report import judge_period, period_json
+
+    database = opened(url)
+    report = with_database(url, lambda _: judge_period(database, first, last))
+    if html_path:
+        from crattn_stage.quality.period_site import write_site
+
+        pages = with_database(url, lambda _: write_site(database, first, last, html_path))
+        click.echo(printable(f"{Path(html_path) / 'index.html'}: {pages} pages"))
+    else:
+        _show_period(report)
+    counts = ", ".join(f"{count} {level}" for level, count in report.counts.items())
+    click.echo(f"nights {first} to {last}: {counts}")
+    if json_path:
+        write_text(json_path, json.dumps(period_json(report), indent=2))
+    return report.counts["FAIL"] > 0
+
+
+def _show_period(report):
+    from crattn_stage.quality.period_report import camera_name
+
+    titles = ("frames", "WARN", "FAIL", "/cm2/min", "pixels", "stars", "complete", "faint", "noise/Mpx", "s/frame")
+    rows = [("camera", "month" if report.by_month else "night", "filter", titles)]
+    for row in report.rows:
+        cells = [
+            *(str(row[name]) for name in ("frames", "warnings", "failures")),
+            _cell(row["rate"], ".2f"),
+            _cell(row["fraction"], ".4%"),
+            _cell(row["star_fraction"], ".2%"),
+            _cell(row["bright_completeness"], ".0%"),
+            _cell(row["faint_completeness"], ".0%"),
+            _cell(row["noise_objects"], ".1f"),
+            _cell(row["seconds"], ".1f"),
+        ]
+        names = camera_name(row["site"], row["camera"]), row["period"], row["filter"] or "-"
+        rows.append((*map(printable, names), cells))
+    camera, filter_name = (max(len(row[column]) for row in rows) for column in (0, 2))
+    for row in rows:
+        numbers = "".join(f"{cell:>10}" for cell in row[3])
+        click.echo(f"{row[0]:{camera}}  {row[1]:8}  {row[2]:{filter_name}}{numbers}")
 
 
 def _cell(value, style=""):

@@ -152,6 +152,32 @@ def sky_subtracted(image, sections, good=None, sky=None):
     return result
 
 
+def significance(image, sections, sky):
+    """Return how far pixels lie above the sky of their amplifiers, in units of its noise.
+
+    Parameters
+    ----------
+    image : `numpy.ndarray`
+        2-D, ADU or electron.
+    sections : list of tuple of `slice`
+        Of its amplifiers.
+    sky : list of `Sky`
+        From `measure_sky`.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Float32, finite; 0 for NaN, outside the amplifiers and in one without a good pixel.
+    """
+    result = np.zeros(image.shape, np.float32)
+    for section, own in zip(sections, sky, strict=True):
+        if own is not None:
+            # Damaged files hold values that overflow.
+            with np.errstate(over="ignore", invalid="ignore"):
+                result[section] = (image[section].astype(np.float32) - own.level) / own.sigma
+    return np.nan_to_num(result, nan=0.0)
+
+
 def scale(image, level, sigma, scaling, out=None):
     """Scale an amplifier for the network.
 

@@ -93,7 +93,7 @@ def sha256(*paths):
 
 
 def check_targets(targets, overwrite=False, known=()):
-    """Raise an error if files exist that must not be replaced.
+    """Raise an error if files exist that must not be replaced; devices, pipes and folders never are.
 
     Parameters
     ----------
@@ -111,20 +111,23 @@ def check_targets(targets, overwrite=False, known=()):
     # One path may be known with several checksums: those of each time it was written.
     known, paths = set(known), {path for path, _ in known}
     for target in map(str, targets):
+        # Renaming a file over a device, /dev/null say, would take it from everyone.
+        if os.path.exists(target) and not os.path.isfile(target):
+            raise FrameError(f"{target} is no regular file, and is not replaced")
         if overwrite or not os.path.lexists(target):
             continue
         if target not in paths:
-            raise FrameError(f"{target} exists; --overwrite replaces it")
+            raise FrameError(f"{target} exists; overwrite=True (--overwrite) replaces it")
         try:
             unchanged = (target, sha256(target)) in known
         except FrameError as error:
-            raise FrameError(f"{target}: {error}; --overwrite replaces it") from error
+            raise FrameError(f"{target}: {error}; overwrite=True (--overwrite) replaces it") from error
         if not unchanged:
-            raise FrameError(f"{target} is not as it was written; --overwrite replaces it")
+            raise FrameError(f"{target} is not as it was written; overwrite=True (--overwrite) replaces it")
 
 
 @contextmanager
-def replacing(targets, overwrite=False, ready=None):
+def replacing(targets, overwrite=False, before_rename=None):
     """Write files so that they are there whole or not at all.
 
     Parameters
@@ -133,8 +136,9 @@ def replacing(targets, overwrite=False, ready=None):
         A file whose name ends in .gz, .bz2 or .xz is compressed.
     overwrite : bool
         Replace existing files.  A link is replaced, not what it points to.
-    ready : callable, optional
-        Called with {target: sha256} when the files are finished and none is in its place yet.
+    before_rename : callable, optional
+        Called with {target: sha256} when the files are finished and none is in its place yet.  An error that it
+        raises keeps them from being renamed.
 
     Yields
     ------
@@ -163,8 +167,8 @@ def replacing(targets, overwrite=False, ready=None):
         for target, stream in zip(targets, streams, strict=True):
             _settle(stream)
             finished.append(_packed(stack, target, stream))
-        if ready is not None:
-            ready({str(target): _digest(stream) for target, stream in zip(targets, finished, strict=True)})
+        if before_rename is not None:
+            before_rename({str(target): _digest(stream) for target, stream in zip(targets, finished, strict=True)})
         # The mask file comes last in a pair and first here: an image that says it was masked must have its mask.
         for target, stream in reversed(list(zip(targets, finished, strict=True))):
             os.replace(stream.name, target)

@@ -14,6 +14,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.io.fits.hdu.base import NonstandardExtHDU
 
+from crattn_stage.cameras.masks import as_integers
 from crattn_stage.errors import FrameError, one_line
 from crattn_stage.fits.header import edited, ones_complement, with_checksum
 from crattn_stage.fits.layout import BLOCK, CARD, split_cards, walk
@@ -235,10 +236,7 @@ class FitsFile:
         FrameError
             If they cannot be read.
         """
-        data = self.read(index)
-        if data.dtype.kind == "f":
-            data = np.nan_to_num(data).astype(f"i{self.places[index].itemsize}")
-        return data
+        return as_integers(self.read(index), f"i{self.places[index].itemsize}")
 
     def image_hdu(self, index, plane):
         """Return an HDU like another one but with new pixels.

@@ -257,11 +257,7 @@ class ObservationFrame(OpenFrame):
             image = np.where(np.isnan(image), image.dtype.type(np.nan), image)
         if extension.flags:
             which, index, convention = extension.flags
-            plane = self._pixels(which, index)
-            if plane.dtype.kind == "f":
-                # A mask of floats, or one with BLANK.
-                plane = np.nan_to_num(plane).astype(np.int64)
-            mask = convention.bad_pixels(plane)
+            mask = convention.bad_pixels(layout.masks.as_integers(self._pixels(which, index)))
         named = self.profile.mask_settings.get("bad_pixels")
         if named:
             more = bad_pixels(named, extension)
@@ -339,7 +335,9 @@ class ObservationFrame(OpenFrame):
         """
         return facts.pixel_area(extension.header, self.profile)
 
-    def write(self, target, overwrite=False, mask_extension=False, ready=None, products=(), flag_variance=False):
+    def write(
+        self, target, overwrite=False, mask_extension=False, before_rename=None, products=(), flag_variance=False
+    ):
         """Write the frame with its marks; nothing else changes.
 
         Parameters
@@ -352,7 +350,7 @@ class ObservationFrame(OpenFrame):
         mask_extension : bool
             Add a plane ``CRMASK`` of the cosmic rays alone for each extension;
             one that an earlier run added is renewed in any case.
-        ready : callable, optional
+        before_rename : callable, optional
             As for `crattn_stage.fits.atomic.replacing`.
         products : sequence of tuple
             (path, function that writes to a binary file) of further files, which come into place before the target.
@@ -369,7 +367,8 @@ class ObservationFrame(OpenFrame):
         FrameError
             If a file exists or cannot be written.
         """
-        return writer.write(self, self.outputs(target), overwrite, mask_extension, ready, products, flag_variance)
+        files = self.outputs(target)
+        return writer.write(self, files, overwrite, mask_extension, before_rename, products, flag_variance)
 
     def outputs(self, target):
         """Return the files that `write` will write.

@@ -10,8 +10,8 @@ from calibration_dbs import provenance, runs
 from calibration_dbs.database import UNREACHABLE
 from calibration_dbs.runs import Transient
 from crattn_stage.errors import CrattnError, FrameError, one_line
-from crattn_stage.nights.isolation import mask_in_subprocess
 from crattn_stage.nights.plan import what_changed
+from crattn_stage.nights.separate_process import mask_in_subprocess
 from crattn_stage.process import Outcome, mask_file, stage_of
 from crattn_stage.products.settings import from_json
 
@@ -82,7 +82,7 @@ def _execute(database, job, threads):
     if refused:
         raise FrameError(refused)
     if not force and _is_done(database, job, inputs):
-        job.record.status = "superseded"
+        job.record.status = provenance.ALREADY_DONE
         return Outcome("already done")
     if job.losses >= MOST_LOSSES:
         raise FrameError(
@@ -93,7 +93,7 @@ def _execute(database, job, threads):
     context = {"model": job.model, "threshold": job.threshold, "engine": job.engine, "threads": threads, "masks": masks}
     # Overwrite only files whose checksum we recorded.
     options["known"] = provenance.known_digests(database, job.target)
-    options["ready"] = partial(runs.begin_output, database, job)
+    options["before_rename"] = partial(runs.begin_output, database, job)
     if job.losses >= LOSSES:
         try:
             return mask_in_subprocess(job.path, job.target, context, job.sha256, job.record, **options)

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from calibration_dbs import runs as queue
 from calibration_dbs.database import UNREACHABLE, pause
+from calibration_dbs.provenance import ALREADY_DONE
 from calibration_dbs.runs import RunIds
 from crattn_stage.errors import one_line, printable
 from crattn_stage.quality.rules import LEVELS
@@ -68,15 +69,18 @@ class Tally:
     ----------
     counts, verdicts : `collections.Counter`
         By status, and of those that succeeded by verdict.
-    replaced : int
-        Superseded since another command asked for something else.
     megapixels : float
     """
 
     def __init__(self):
         self.counts, self.verdicts = Counter(), Counter()
-        self.replaced, self.megapixels = 0, 0.0
+        self.megapixels = 0.0
         self._began = self._ended = None
+
+    @property
+    def replaced(self):
+        """Runs that were superseded since another command asked for something else."""
+        return self.counts["superseded"]
 
     def add(self, run):
         """Count a run.
@@ -87,7 +91,6 @@ class Tally:
             That is over.
         """
         self.counts[run.status] += 1
-        self.replaced += run.status == "superseded" and run.error is not None
         if run.status == "succeeded":
             self.verdicts[run.verdict] += 1
             self.megapixels += run.megapixels or 0
@@ -107,8 +110,7 @@ class Tally:
         str
             Two lines; one where none succeeded.
         """
-        done = self.counts["superseded"] - self.replaced
-        skipped += self.counts["skipped"] + done
+        skipped += self.counts["skipped"] + self.counts[ALREADY_DONE]
         parts = [f"{self.counts['succeeded']} succeeded", f"{self.counts['failed']} failed"]
         parts += [f"{self.replaced} superseded by another command"] if self.replaced else []
         parts += [f"{skipped} skipped"] if skipped else []

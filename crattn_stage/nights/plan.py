@@ -121,9 +121,9 @@ def plan(database, frames, model=None, threshold=None, root=None, output_root=No
         read_areas(path)
     if model:
         chosen = describe_model(model)
-        choose = lambda *_: chosen  # noqa: E731
+        model_for = lambda *_: chosen  # noqa: E731
     else:
-        choose = cache(partial(_registered, database))
+        model_for = cache(partial(_registered, database))
     card_threshold = cache(lambda path: read_card(path).threshold)
 
     def plan_one(frame):
@@ -136,7 +136,7 @@ def plan(database, frames, model=None, threshold=None, root=None, output_root=No
             planned.out_of_date, planned.reason = False, f"{frame.calibration_type} frame"
             return planned
         columns = frame.columns
-        planned.model = choose(columns.get("instrument"), columns.get("camera"), columns.get("night"), frame.model)
+        planned.model = model_for(columns.get("instrument"), columns.get("camera"), columns.get("night"), frame.model)
         planned.threshold = frame.threshold if threshold is None else threshold
         if planned.threshold is None:
             planned.threshold = card_threshold(planned.model["path"])
@@ -172,7 +172,7 @@ def _obstacle(planned):
 
 def _registered(database, instrument, camera, night, own):
     """Return the model registered for a frame, else that of its camera's profile, else the shipped default."""
-    row = registry.choose(database, (instrument, camera), night)
+    row = registry.registered_model(database, (instrument, camera), night)
     if row is None:
         model = describe_model(own)
         if registry.is_bad(database, model["sha256"]):

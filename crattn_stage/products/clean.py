@@ -94,12 +94,10 @@ def cleaned_copy(image, found, bad, fill="surface"):
         With the uncertainty of filled pixels renewed, and ``CRFILL``, ``CRNFILL`` and (in a FITS header) a HISTORY
         line in its meta.
 
-    Raises
-    ------
-    TypeError, ValueError, crattn_stage.errors.CrattnError
-        As `check_cleaning`.
+    Notes
+    -----
+    `check_cleaning` says before the work whether it can be done.
     """
-    check_cleaning(image, fill)
     cleaned = copy.deepcopy(image)
     pixels = cleaned.data if isinstance(image, NDData) else cleaned
     # The buffer of a Quantity or a masked array.

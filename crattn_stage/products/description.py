@@ -103,7 +103,7 @@ def _bad_pixels(frame, extension):
     if extension.flags is None:
         return {"from": " and ".join(more) or "no mask plane", "flags": {}}
     which, index, convention = extension.flags
-    plane = np.nan_to_num(frame._pixels(which, index)).astype(np.int64)
+    plane = masks.as_integers(frame._pixels(which, index)).astype(np.int64)
     file = "" if which == "frame" else f" of {frame.companion.path.name}"
     counts = {}
     values, numbers = np.unique(plane[plane != 0], return_counts=True)

@@ -10,9 +10,10 @@ from scipy import ndimage
 
 from crattn_stage import __version__
 from crattn_stage.detection.model import enclosing
-from crattn_stage.detection.preprocessing import measure_sky
+from crattn_stage.detection.preprocessing import measure_sky, significance
 from crattn_stage.errors import FrameError, printable
 from crattn_stage.fits.atomic import check_targets, replacing
+from crattn_stage.products.hits import measure_hits
 
 #: Pixels of the detectors that a page holds without being asked for more: some 40 MB.
 MOST_PIXELS = 36_000_000
@@ -115,16 +116,13 @@ def _detector(name, image, amplifiers, found, searched, probability, threshold):
     """Return what the page says of a detector, and its planes, packed."""
     sections = [a.section for a in amplifiers]
     window = enclosing(sections)
-    significance = np.zeros(image.shape, np.float32)
-    for section, sky in zip(sections, measure_sky(image, ~searched, sections), strict=True):
-        if sky is not None:
-            # Damaged files hold values that overflow.
-            with np.errstate(over="ignore", invalid="ignore"):
-                significance[section] = (image[section].astype(np.float32) - sky.level) / sky.sigma
-    significance = np.nan_to_num(significance, nan=0.0)[window]
+    sky = measure_sky(image, ~searched, sections)
+    inside = np.zeros(found.shape, bool)
+    inside[window] = found[window]
+    hits = measure_hits(image, inside, ~searched, None, amplifiers, None, None, sky)
     found, searched, probability = found[window], searched[window], probability[window]
     low, high = SHADES
-    shade = (np.arcsinh(significance / 2) - low) * (255 / (high - low))
+    shade = (np.arcsinh(significance(image, sections, sky)[window] / 2) - low) * (255 / (high - low))
     level = _levels(probability, threshold)
     # What is above the threshold and not in the mask was left out for a reason that no threshold changes.
     level[(level >= AT_THRESHOLD) & ~found] = 0
@@ -137,7 +135,7 @@ def _detector(name, image, amplifiers, found, searched, probability, threshold):
         # Of the first pixel, as FITS counts.
         "x": columns.start + 1,
         "y": rows.start + 1,
-        "hits": _hits(found, significance, level),
+        "hits": _rows(hits, found, level, columns.start, rows.start),
         "searched": int(np.count_nonzero(searched)),
     }
     return detector, [_packed(np.clip(np.rint(shade), 0, 255).astype(np.uint8)), _packed(level), _packed(flags)]
@@ -157,25 +155,19 @@ def _levels(probability, threshold):
     return np.where(probability > 0, steps, 0).astype(np.uint8)
 
 
-def _hits(found, significance, level):
+def _rows(hits, found, level, left, bottom):
     """Return rows of x, y (0 is the first pixel of the window), pixels, peak S/N and highest level of the hits."""
-    numbers, count = ndimage.label(found, np.ones((3, 3)))
-    if not count:
+    if not len(hits):
         return []
-    index = np.arange(1, count + 1)
-    centres = np.array(ndimage.center_of_mass(found, numbers, index))
-    pixels = np.bincount(numbers.ravel(), minlength=count + 1)[1:]
-    peak, highest = ndimage.maximum(significance, numbers, index), ndimage.maximum(level, numbers, index)
-    order = np.argsort(-peak, kind="stable")[:MOST_HITS]
+    # In the order of `measure_hits`.
+    numbers, count = ndimage.label(found, np.ones((3, 3)))
+    highest = ndimage.maximum(level, numbers, np.arange(1, count + 1))
+    # Of a dead amplifier there is no noise.
+    peak = np.nan_to_num(hits["peak_snr"], posinf=0.0)
+    x, y = hits["x"].value - left, hits["y"].value - bottom
     return [
-        [
-            round(float(centres[i, 1]), 1),
-            round(float(centres[i, 0]), 1),
-            int(pixels[i]),
-            float(f"{peak[i]:.3g}"),
-            int(v),
-        ]
-        for i, v in zip(order, highest[order], strict=True)
+        [round(float(x[i]), 1), round(float(y[i]), 1), int(hits["pixels"][i]), float(f"{peak[i]:.3g}"), int(highest[i])]
+        for i in np.argsort(-peak, kind="stable")[:MOST_HITS]
     ]
 
 

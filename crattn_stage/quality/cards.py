@@ -196,14 +196,14 @@ CARDS = (
         "quality of the mask: PASS, WARN or FAIL",
         "string",
         "Verdict on the mask: ``PASS``, ``WARN`` or ``FAIL``.",
-        lambda s, t, p: verdict(s, t)[0],
+        lambda s, t, p: verdict(s, t, p.get("limits"))[0],
     ),
     HeaderCard(
         "CRQCWHY",
         "reason of the verdict",
         "string",
         "Reason for the verdict; empty for ``PASS``.",
-        lambda s, t, p: verdict(s, t)[1],
+        lambda s, t, p: verdict(s, t, p.get("limits"))[1],
         is_checked=False,
     ),
     HeaderCard(
@@ -242,7 +242,8 @@ def header_cards(summary, seconds, provenance):
     seconds : float or None
         Exposure time.
     provenance : dict
-        ``model``, ``sha256``, ``threshold``, ``engine`` and ``version``.
+        ``model``, ``sha256``, ``threshold``, ``engine`` and ``version``; the camera's ``limits`` for the verdict, if it
+        has any.
 
     Returns
     -------

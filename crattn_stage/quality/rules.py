@@ -1,5 +1,6 @@
 """The rules by which a mask is judged: one function each, in one list."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ LEVELS = ("PASS", "WARN", "FAIL")
 SIGNIFICANT = 5.0
 #: With fewer stars than this, over-masking is not judged.
 FEWEST_STARS = 20
+#: How the phrase of a frame, not of its mask, begins.
+UNLIKE = "unlike what the models were measured on: "
 
 RULES = []
 
@@ -101,14 +104,23 @@ def noise(summary, seconds):
     return least, f"noise, some {injected.noise_objects:.0f} objects per million pixels"
 
 
-def verdict(summary, seconds=None):
-    """Judge a mask by all rules, and warn of a frame unlike those on which the models were measured.
+@rule("CRDOMAIN", warn=0, fail=math.inf)
+def oddities(summary, seconds):
+    """Figures hold for frames like those on which the models were measured. The limit is of what is unlike them."""
+    found = unlike(summary.appearance)
+    return len(found), UNLIKE + ", ".join(found)
+
+
+def verdict(summary, seconds=None, limits=None):
+    """Judge a mask by all rules.
 
     Parameters
     ----------
     summary : `crattn_stage.quality.summary.Summary`
     seconds : float, optional
         Exposure time; without it hit rates are not judged.
+    limits : dict of str to list of float, optional
+        Of a camera: (warn, fail) by keyword, instead of a rule's own.
 
     Returns
     -------
@@ -128,11 +140,11 @@ def verdict(summary, seconds=None):
     reasons = []
     for one in RULES:
         judged = one.judge(summary, seconds)
-        if judged is not None and judged[0] > one.warn:
-            reasons.append(("FAIL" if judged[0] > one.fail else "WARN", judged[1]))
-    strange = unlike(summary.appearance)
-    if not reasons and not strange:
+        warn, fail = (limits or {}).get(one.keyword, (one.warn, one.fail))
+        if judged is not None and judged[0] > warn:
+            reasons.append(("FAIL" if judged[0] > fail else "WARN", judged[1]))
+    if not reasons:
         return "PASS", ""
-    why = ["masked " + ", ".join(phrase for _, phrase in reasons)] if reasons else []
-    why += ["unlike what the models were measured on: " + ", ".join(strange)] if strange else []
-    return min([level for level, _ in reasons], default="WARN"), "; ".join(why)
+    masked = ", ".join(why for _, why in reasons if not why.startswith(UNLIKE))
+    other = [why for _, why in reasons if why.startswith(UNLIKE)]
+    return min(level for level, _ in reasons), "; ".join([f"masked {masked}"] * bool(masked) + other)

@@ -9,6 +9,32 @@ from scipy.ndimage import label
 BORDER = 4
 
 
+def binomial_interval(found, tried):
+    """Return the 95% interval (Jeffreys) of the fraction that is found.
+
+    Parameters
+    ----------
+    found, tried : int
+
+    Returns
+    -------
+    low, high : float
+        0 and 1 if nothing was tried.
+
+    Examples
+    --------
+    >>> low, high = binomial_interval(97, 100)
+    >>> f"{low:.3f} {high:.3f}"
+    '0.922 0.991'
+    """
+    from astropy.stats import binom_conf_interval
+
+    if not tried:
+        return 0.0, 1.0
+    low, high = binom_conf_interval(found, tried, 0.95, interval="jeffreys")
+    return float(low), float(high)
+
+
 @dataclass
 class Injected:
     """Hits that were added to a detector and looked for, and what was found in its mirrored sky.
@@ -69,13 +95,7 @@ class Injected:
         low, high : float
             0 and 1 if nothing was tried.
         """
-        from astropy.stats import binom_conf_interval
-
-        tried = getattr(self, kind)
-        if not tried:
-            return 0.0, 1.0
-        low, high = binom_conf_interval(getattr(self, f"{kind}_found"), tried, 0.95, interval="jeffreys")
-        return float(low), float(high)
+        return binomial_interval(getattr(self, f"{kind}_found"), getattr(self, kind))
 
     @property
     def noise_objects(self):

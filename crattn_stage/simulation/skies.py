@@ -62,7 +62,7 @@ def moffat_psf(fwhm, beta=3.0, radius=32, oversampling=5, motion=((0.0, 0.0),), 
     return phases / phases.sum((2, 3), keepdims=True)
 
 
-def simulate_sky(shape, rng, fwhm=4.0, stars=600.0, galaxies=300.0, faintest=300.0, **psf):
+def simulate_sky(shape, rng, fwhm=4.0, stars=600.0, galaxies=300.0, faintest=300.0, shift=(0.0, 0.0), **psf):
     """Simulate a noiseless sky of stars and galaxies, without background.
 
     Parameters
@@ -75,6 +75,8 @@ def simulate_sky(shape, rng, fwhm=4.0, stars=600.0, galaxies=300.0, faintest=300
         Objects per million pixels.
     faintest : float
         Total charge of the faintest object in electrons; counts fall as charge^-0.8.
+    shift : tuple of float
+        Rows and columns, less than 1, by which all objects are moved: the same generator gives the same sky again.
     **psf
         Further arguments of `moffat_psf`.
 
@@ -93,7 +95,8 @@ def simulate_sky(shape, rng, fwhm=4.0, stars=600.0, galaxies=300.0, faintest=300
 
     def draw(density):
         count = rng.poisson(density * megapixels)
-        position = rng.random((count, 2)) * (np.array(padded.shape) - 2 * radius - 1) + radius
+        room = np.array(padded.shape) - 2 * radius - 1
+        position = np.clip(rng.random((count, 2)) * room + shift, 0, room) + radius
         return position, faintest * rng.random(count) ** (-1 / 0.8)
 
     offset = np.arange(-radius, radius + 1)

@@ -105,6 +105,8 @@ MEANINGS = {
         "no_information": "What a pixel without information has in planes of variance or standard deviation, for "
         "``--flag-variance``; ``inf`` if not given. Weights have 0.",
         "minimum_exposure": "Frames with a shorter exposure are skipped.",
+        "limits": "Limits of the verdict, instead of those that :doc:`masks` lists, such as "
+        "``limits = { CRSTAR = [0.05, 0.2] }``: ``WARN`` above the first, ``FAIL`` above the second.",
     },
 }
 

@@ -67,6 +67,12 @@ def test_every_shipped_profile_keeps_to_the_format_and_names_its_references():
         ('title = "My camera"', "title = My camera", r"mycam.toml: .*line 1"),
         ('role = "science"\n', "", r"line 7: \[hdus\] role: is missing"),
         ('INSTRUME = "MyCam"', "", r"line 4: \[recognise\] : matches anything"),
+        ("minimum_exposure = 2.0", "limits = { CRSTR = [0, 1] }", r"line 19: \[settings\] limits: not card = \[WARN"),
+        (
+            "minimum_exposure = 2.0",
+            "limits = { CRSTAR = [2, 1] }",
+            r"line 19: \[settings\] limits: .* of CRFRAC, CRSTAR",
+        ),
         ("[[hdus]]", "[hdus]", r"line 7: hdus: write it as \[\[hdus\]\]"),
     ],
 )
@@ -124,6 +130,23 @@ def test_bad_pixels_of_a_file_of_their_own_are_used(camera, tmp_path):
         pytest.raises(FrameError, match=r"bad-pixel .*bpm.fits: it has 0 images"),
     ):
         list(frame.ccds())
+
+
+def test_a_camera_has_limits_of_its_own_and_strict_heeds_the_verdict(camera, tmp_path):
+    path, out = tmp_path / "frame.fits", tmp_path / "out"
+    fits.writeto(path, with_track(sky_image())[0], fits.Header({"INSTRUME": "MyCam", "EXPTIME": 30.0}))
+
+    def run(*options):
+        options = ("--overwrite", "--output-dir", out, "--model", "att-deepcr", "--no-injection", *options)
+        result = CliRunner().invoke(main, ["run", str(path), *map(str, options)])
+        return result.exit_code, fits.getval(out / "frame.fits", "CRQC")
+
+    camera(GOOD.replace('bad_pixels = "bpm.fits"', ""))
+    assert run("--strict") == (0, "PASS")
+    camera(GOOD.replace('bad_pixels = "bpm.fits"', "limits = { CRFRAC = [0.0001, 0.5] }"))
+    assert run() == (0, "WARN") and run("--strict") == (1, "WARN")
+    camera(GOOD.replace('bad_pixels = "bpm.fits"', "") + "[settings.limits]\nCRFRAC = [0.0001, 0.0002]\n")
+    assert run("--strict") == (1, "FAIL")
 
 
 def test_bad_pixels_from_a_region_file(camera, tmp_path):

@@ -25,7 +25,7 @@ from crattn_stage.processors import available_cpus
 from training.data.library import Skies
 from training.evaluation import peers
 from training.evaluation.measure import measure
-from training.evaluation.scenes import make_scenes
+from training.evaluation.scene_sets import make_scenes
 
 HERE = ["torch", "openvino", *(["cuda"] if torch.cuda.is_available() else [])]
 

@@ -27,7 +27,7 @@ def test_the_old_file_stays_when_writing_is_interrupted(tmp_path):
 
 def test_several_files_come_together_with_their_sums(tmp_path):
     targets, sums = [tmp_path / "image.fits", tmp_path / "mask.fits.gz"], {}
-    with replacing(targets, ready=sums.update) as streams:
+    with replacing(targets, before_rename=sums.update) as streams:
         for number, stream in enumerate(streams):
             stream.write(b"content %d" % number)
         assert not any(target.exists() for target in targets)
@@ -109,7 +109,7 @@ def test_a_part_of_a_living_writer_stays(tmp_path, name):
         # Also the compressed one, finished and not yet in its place.
         clear_parts(target)
 
-    with replacing([target], ready=clear) as (stream,):
+    with replacing([target], before_rename=clear) as (stream,):
         clear_parts(target)
         stream.write(b"content")
     assert target.exists() and len(os.listdir(tmp_path)) == 1
@@ -182,7 +182,7 @@ def test_existing_files_stay_unless_they_are_known(tmp_path):
     target = tmp_path / "x.fits"
     check_targets([target])
     target.write_text("mine")
-    with pytest.raises(FrameError, match=r"x\.fits exists; --overwrite replaces it"):
+    with pytest.raises(FrameError, match=r"x\.fits exists; overwrite=True .--overwrite. replaces it"):
         check_targets([target])
     check_targets([target], overwrite=True)
     known = [(str(target), sha256(target))]
@@ -197,5 +197,20 @@ def test_a_link_to_nowhere_is_named_as_the_target(tmp_path):
     link.symlink_to(tmp_path / "nowhere.fits")
     with pytest.raises(FrameError, match=r"link\.fits exists"):
         check_targets([link])
-    with pytest.raises(FrameError, match=r"link\.fits: No such file or directory; --overwrite replaces it"):
+    with pytest.raises(
+        FrameError, match=r"link\.fits: No such file or directory; overwrite=True .--overwrite. replaces it"
+    ):
         check_targets([link], known=[(str(link), "0" * 64)])
+
+
+@pytest.mark.parametrize("through_a_link", [False, True])
+def test_devices_and_pipes_are_not_replaced(tmp_path, through_a_link):
+    pipe = target = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    if through_a_link:
+        target = tmp_path / "link"
+        target.symlink_to(pipe)
+    for overwrite in (False, True):
+        with pytest.raises(FrameError, match="no regular file"), replacing([target], overwrite):
+            pass
+    assert pipe.is_fifo() and target.is_symlink() == through_a_link

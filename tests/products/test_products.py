@@ -199,7 +199,7 @@ def test_an_existing_product_of_another_is_kept(tmp_path, frame_file):
     (tmp_path / "out" / "frame-hits.fits").write_bytes(b"mine")
     arguments = ["run", str(frame_file()), "--output-dir", str(tmp_path / "out"), "--model", "astroscrappy", "--hits"]
     result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 1 and "exists; --overwrite replaces it" in result.stderr
+    assert result.exit_code == 1 and "exists; overwrite=True (--overwrite) replaces it" in result.stderr
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["frame-hits.fits"]
 
 

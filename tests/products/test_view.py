@@ -79,7 +79,11 @@ def test_a_frame_that_run_wrote_is_shown_as_it_was_masked(frame_file, tmp_path):
     assert np.array_equal(flags & MASKED == MASKED, fits.getdata(masked, "MASK") == 8)
     assert "as in the file, by fast" in page and '"threshold": 0.9' in page
     again = runner.invoke(main, ["view", str(masked), *TORCH])
-    assert again.exit_code == 1 and again.output.count("\n") == 1 and "--overwrite replaces it" in again.output
+    assert (
+        again.exit_code == 1
+        and again.output.count("\n") == 1
+        and "overwrite=True (--overwrite) replaces it" in again.output
+    )
 
 
 def test_detectors_are_chosen_and_what_cannot_be_shown_is_an_error(tmp_path):

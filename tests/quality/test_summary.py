@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from crattn_stage.cameras.profile import LIMITED
 from crattn_stage.quality import rules
 from crattn_stage.quality.cards import header_cards
 from crattn_stage.quality.summary import Summary, count_hits, total
@@ -35,6 +36,15 @@ def test_rates_fractions_and_totals():
 )
 def test_verdicts(summary, verdict):
     assert rules.verdict(summary) == verdict
+
+
+def test_a_camera_has_limits_of_its_own():
+    summary = Summary(pixels=200, searched=10_000)
+    assert rules.verdict(summary, limits={"CRFRAC": [0.03, 0.1]}) == ("PASS", "")
+    assert rules.verdict(summary, limits={"CRFRAC": [0.001, 0.01]}) == ("FAIL", "masked 2.0% of pixels")
+    provenance = {"model": "m", "sha256": "ab" * 32, "threshold": 0.4, "engine": "float32", "version": "1"}
+    assert header_cards(summary, None, {**provenance, "limits": {"CRFRAC": [0.03, 0.1]}})["CRQC"][0] == "PASS"
+    assert {rule.keyword for rule in rules.RULES} == set(LIMITED)
 
 
 def test_a_rate_fails_only_beyond_its_noise():

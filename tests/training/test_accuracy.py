@@ -14,7 +14,7 @@ from training.data.library import Skies
 from training.evaluation import peers, real, tables
 from training.evaluation.measure import measure
 from training.evaluation.metrics import at_setting, interval
-from training.evaluation.scenes import make_scenes
+from training.evaluation.scene_sets import make_scenes
 from training.export import export
 
 

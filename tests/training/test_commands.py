@@ -50,10 +50,10 @@ def test_what_is_wrong_is_said_in_one_line(arguments, code, message, tmp_path, m
 
 def test_a_model_is_evaluated_without_any_real_data(tmp_path, monkeypatch):
     monkeypatch.setattr("training.evaluation.report.SIMULATED_SETS", ("sky:300",))
-    monkeypatch.setattr("training.evaluation.scenes.SIDE", 256)
+    monkeypatch.setattr("training.evaluation.scene_sets.SIDE", 256)
     monkeypatch.setattr("training.evaluation.report.noise_fields", functools.partial(noise_fields, 100))
     monkeypatch.setattr("training.evaluation.empty.STARS", 9)
-    monkeypatch.setattr("training.evaluation.scenes.SEEINGS", (2.2,))
+    monkeypatch.setattr("training.evaluation.scene_sets.SEEINGS", (2.2,))
     monkeypatch.setattr("training.evaluation.tables.SEEINGS", (2.2,))
     done = CliRunner().invoke(
         main, ["evaluate", "--model", "fast", "--count", "1", "--output", str(tmp_path)], catch_exceptions=False

@@ -54,7 +54,7 @@ def test_a_run_is_blended_with_the_model_it_started_from_and_no_other(tmp_path, 
 def test_without_real_data_a_model_is_measured_on_simulated_skies_and_its_card_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr("training.evaluation.measure.LEVELS", (300,))
     monkeypatch.setattr("training.evaluation.report.SIMULATED_SETS", ("sky:300",))
-    monkeypatch.setattr("training.evaluation.scenes.SIDE", 256)
+    monkeypatch.setattr("training.evaluation.scene_sets.SIDE", 256)
     monkeypatch.setattr("training.export.RANGE_PATCHES", 4)
     run = write_run(tmp_path / "run", restore(*cards.load("fast")))
     card = export(run, tmp_path / "models", count=1, name="mine")

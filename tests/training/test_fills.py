@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from training.commands import main
-from training.evaluation import fills, scenes
+from training.evaluation import fills, scene_sets
 from training.evaluation.peer_runner import FILLERS, start
 
 
@@ -28,7 +28,7 @@ def test_astro_scrappy_fills_the_holes_it_is_given(name):
 
 
 def test_the_command_writes_a_table(tmp_path, monkeypatch):
-    monkeypatch.setattr(scenes, "SIDE", 100)
+    monkeypatch.setattr(scene_sets, "SIDE", 100)
     monkeypatch.setattr(fills, "SCENES", {"sky:300": "sky", "stars:4": "stars"})
     for name in FILLERS:
         monkeypatch.setitem(FILLERS, name, (name, lambda: lambda image, holes, *_: np.full(image.shape, 300.0), False))

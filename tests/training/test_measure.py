@@ -5,12 +5,12 @@ import pytest
 from astropy.io import fits
 from training_support import few_planes_fixture, noise_with_hits, skies_fixture  # noqa: F401
 
-from training.data.scenes import Scene
+from training.data.contamination import Scene
 from training.data.skies import Sky
 from training.evaluation import empty, peers, tables
 from training.evaluation.lco import read_test_set
 from training.evaluation.measure import Objects, completeness, measure, visible
-from training.evaluation.scenes import make_scenes, star_scenes
+from training.evaluation.scene_sets import make_scenes, star_scenes
 
 
 def test_hits_are_counted_one_by_one():

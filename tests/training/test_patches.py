@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from training_support import few_planes_fixture, flat_sky, skies_fixture  # noqa: F401
 
+from training.data.contamination import DILATION, Scene, contaminate, contaminate_as_paper, saturate
 from training.data.library import Skies
 from training.data.patches import Patches
-from training.data.scenes import DILATION, Scene, contaminate, contaminate_as_paper, saturate
 from training.data.skies import Sky
 
 

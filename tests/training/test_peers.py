@@ -8,7 +8,7 @@ from scipy.ndimage import binary_dilation
 from training_support import noise_with_hits
 
 from crattn_stage import load_model
-from training.data.scenes import DILATION
+from training.data.contamination import DILATION
 from training.evaluation import peers
 from training.evaluation.metrics import at_setting
 from training.evaluation.peer_runner import METHODS

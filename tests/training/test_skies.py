@@ -13,7 +13,7 @@ from training.data.hard_skies import add_stars, charge_of, cusped_galaxies, draw
 from training.data.hits import write_footprints
 from training.data.library import Skies, Sources
 from training.data.skies import Sky, streaks
-from training.evaluation.scenes import make_scenes
+from training.evaluation.scene_sets import make_scenes
 
 
 def test_psf_phases_sum_to_one_and_move_the_star():

@@ -5,8 +5,8 @@ import pytest
 
 from crattn_stage.simulation.hits import simulate_hit
 from crattn_stage.simulation.skies import expose
+from training.data.contamination import contaminate
 from training.data.library import Skies
-from training.data.scenes import contaminate
 from training.data.skies import Sky
 
 

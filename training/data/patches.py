@@ -3,7 +3,7 @@
 import numpy as np
 
 from crattn_stage.detection.preprocessing import fill, scale
-from training.data.scenes import add_defects, contaminate, contaminate_as_paper
+from training.data.contamination import add_defects, contaminate, contaminate_as_paper
 from training.data.skies import UNDERSAMPLED
 
 #: How hits are added to a sky, by the name in the configuration.

@@ -7,10 +7,10 @@ from scipy.ndimage import distance_transform_edt, label
 
 from crattn_stage.detection.preprocessing import sky_statistics
 from crattn_stage.simulation.skies import moffat_psf
+from training.data.contamination import Scene
 from training.data.hard_skies import add_stars, charge_of
-from training.data.scenes import Scene
 from training.data.skies import Sky
-from training.evaluation.scenes import GAIN, LEVEL, NOISE, READ_NOISE
+from training.evaluation.scene_sets import GAIN, LEVEL, NOISE, READ_NOISE
 
 #: Side of a field of noise, pixels.
 SIDE = 1024
@@ -28,7 +28,7 @@ class Field:
     Attributes
     ----------
     name : str
-    scene : `training.data.scenes.Scene`
+    scene : `training.data.contamination.Scene`
         Its truth is False everywhere.
     expected : `numpy.ndarray` of bool
         Hot pixels: objects that touch one are not counted.
@@ -113,7 +113,7 @@ def lone_stars(beta=np.inf, widths=WIDTHS, seed=20226):
 
     Returns
     -------
-    scenes : list of `training.data.scenes.Scene`
+    scenes : list of `training.data.contamination.Scene`
         One for each width.
     stars : list of `numpy.ndarray`
         (n, 2): row and column, pixels.

@@ -83,7 +83,7 @@ def masks(path, scene, results, size=200):
     Parameters
     ----------
     path : path-like
-    scene : `training.data.scenes.Scene`
+    scene : `training.data.contamination.Scene`
     results : list of `training.evaluation.measure.Result`
         Their first masks are of that scene.
     size : int
@@ -109,7 +109,7 @@ def features(path, card, network, scene, size=256):
     path : path-like
     card, network
         From `crattn_stage.models.cards.load`.
-    scene : `training.data.scenes.Scene`
+    scene : `training.data.contamination.Scene`
     size : int
         Side of the corner, a multiple of 4.
     """

@@ -8,10 +8,10 @@ import numpy as np
 from scipy.ndimage import uniform_filter
 
 from crattn_stage.products.fill import FILLS, fill_holes
-from training.data.scenes import contaminate
-from training.evaluation.isolation import run_isolated
+from training.data.contamination import contaminate
+from training.evaluation.peer_process import run_isolated
 from training.evaluation.peer_runner import FILLERS
-from training.evaluation.scenes import clean_skies
+from training.evaluation.scene_sets import clean_skies
 from training.evaluation.tables import table
 
 #: Kind of scenes -> what is looked at in them.

@@ -12,7 +12,7 @@ from astropy.io import fits
 from scipy.ndimage import binary_dilation
 
 from crattn_stage.detection.preprocessing import sky_statistics
-from training.data.scenes import DILATION, Scene
+from training.data.contamination import DILATION, Scene
 from training.data.skies import Sky
 
 #: Telescope class in a file's name -> sigclip and objlim of Astro-SCRAPPY in the paper (Sec. 4).
@@ -28,7 +28,7 @@ def read_exposures(path):
 
     Returns
     -------
-    list of `training.data.scenes.Scene`
+    list of `training.data.contamination.Scene`
         One for each exposure; truth dilated 3x3, ignored pixels bad.
 
     Raises
@@ -72,7 +72,7 @@ def read_test_set(folder, most):
 
     Returns
     -------
-    dict of str to list of `training.data.scenes.Scene`
+    dict of str to list of `training.data.contamination.Scene`
         Telescope class, as in `FILTERS`, to the exposures.
     """
     sets = {}

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.ndimage import find_objects, label, maximum, maximum_filter, sum_labels
 
 from training.evaluation.metrics import at_rates, at_setting, bootstrap, operating_points, threshold_at
-from training.evaluation.scenes import lacking, make_scenes
+from training.evaluation.scene_sets import lacking, make_scenes
 
 #: Sky levels of the validation scenes on which thresholds are set, ADU.
 LEVELS = (30, 100, 300, 1000, 2000, 4000)
@@ -61,8 +61,8 @@ def visible(scenes):
 
     Parameters
     ----------
-    scenes : list of `training.data.scenes.Scene`
-        With the clean sky in `training.data.scenes.Scene.sky`.
+    scenes : list of `training.data.contamination.Scene`
+        With the clean sky in `training.data.contamination.Scene.sky`.
 
     Returns
     -------
@@ -158,7 +158,7 @@ def measure(name, scenes, peer, replicates=200):
     ----------
     name : str
         Of the scenes.
-    scenes : list of `training.data.scenes.Scene`
+    scenes : list of `training.data.contamination.Scene`
     peer : `training.evaluation.peers.Peer`
     replicates : int
         Draws for the intervals of the tables; none with 0.

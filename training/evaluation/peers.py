@@ -20,7 +20,7 @@ from crattn_stage.detection.preprocessing import measure_sky
 from crattn_stage.detection.stars import spare_stars
 from crattn_stage.models.cards import TILING, ModelCard
 from crattn_stage.models.released import import_released
-from training.evaluation.isolation import run_isolated
+from training.evaluation.peer_process import run_isolated
 from training.evaluation.peer_runner import METHODS, just_below, trace
 
 #: The authors' released checkpoints, by architecture.
@@ -40,7 +40,7 @@ class Peer:
     ----------
     name : str
     scores : callable
-        List of `training.data.scenes.Scene` -> list of float32 planes, and the seconds they took.
+        List of `training.data.contamination.Scene` -> list of float32 planes, and the seconds they took.
     threshold : float
         Its own setting: what scores above it is masked.
     model : str or None

@@ -8,8 +8,8 @@ from astropy.io import fits
 from scipy.ndimage import center_of_mass, find_objects, label
 
 from crattn_stage.quality.star_cores import star_cores
+from training.data.contamination import Scene
 from training.data.frames import read_skies
-from training.data.scenes import Scene
 from training.evaluation.tables import table
 
 #: What is looked at in the folder of real data.
@@ -36,7 +36,7 @@ def exposures(path):
 
     Returns
     -------
-    list of `training.data.scenes.Scene`
+    list of `training.data.contamination.Scene`
         One for each amplifier.
     """
     return [Scene(sky, sky.image, np.zeros(sky.image.shape, bool)) for sky in read_skies(path)]

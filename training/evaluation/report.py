@@ -13,7 +13,7 @@ from training.evaluation.empty import false_objects, lone_stars, masked_stars, n
 from training.evaluation.lco import FILTERS, read_test_set
 from training.evaluation.measure import flagged_stars, measure, visible
 from training.evaluation.real import CUTOUTS, FRAMES, describe, look, present
-from training.evaluation.scenes import lacking, make_scenes, star_scenes
+from training.evaluation.scene_sets import lacking, make_scenes, star_scenes
 from training.evaluation.spectra import tallies
 
 #: What sets of scenes are, for the titles of the tables.
@@ -37,7 +37,7 @@ def accuracy(chosen, sources=None, count=4, scene_sets=(), lco=None, output=None
     count : int
         Realisations of each scene, and files of each telescope class of the LCO CR data set.
     scene_sets : sequence of str, optional
-        As for `training.evaluation.scenes.make_scenes`; by default those of `DEFAULT_SETS`, and
+        As for `training.evaluation.scene_sets.make_scenes`; by default those of `DEFAULT_SETS`, and
         "frames", that can be made, else `SIMULATED_SETS`.
     lco : path-like, optional
         Test set of the LCO CR data set, scored by telescope class.

@@ -36,7 +36,7 @@ class Tally:
 
         Parameters
         ----------
-        scene : `training.data.scenes.Scene`
+        scene : `training.data.contamination.Scene`
             Of a spectrum.
         mask : `numpy.ndarray` of bool
         """
@@ -68,7 +68,7 @@ def tallies(scenes, results):
 
     Parameters
     ----------
-    scenes : list of `training.data.scenes.Scene`
+    scenes : list of `training.data.contamination.Scene`
         Of spectra.
     results : list of `training.evaluation.measure.Result`
         On them.

@@ -5,7 +5,7 @@ import itertools
 from training.evaluation.empty import NEAR, WIDTHS
 from training.evaluation.measure import CHARGES, FAINTEST, LENGTHS, MULTIPLES, PEAKS
 from training.evaluation.metrics import interval
-from training.evaluation.scenes import LEAST_SN, SEEINGS
+from training.evaluation.scene_sets import LEAST_SN, SEEINGS
 
 
 def table(title, columns, rows):
@@ -183,7 +183,7 @@ def stars(rows):
     Parameters
     ----------
     rows : dict of str to list of float
-        Method -> fraction for each of `training.evaluation.scenes.SEEINGS`.
+        Method -> fraction for each of `training.evaluation.scene_sets.SEEINGS`.
 
     Returns
     -------

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 CANDIDATES = tuple(name for name in ENGINES if name != REFERENCE)
 
 
-def choose(path, sha256, threads=None):
+def fastest_engine(path, sha256, threads=None):
     """Return the fastest engine for a model on this machine.
 
     Measure it once for each machine, number of threads, model and version, in a

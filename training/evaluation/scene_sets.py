@@ -8,7 +8,7 @@ import numpy as np
 from crattn_stage.detection.preprocessing import sky_statistics
 from crattn_stage.simulation.skies import expose, simulate_sky
 from crattn_stage.simulation.spectra import simulate_spectrum
-from training.data.scenes import Scene, contaminate
+from training.data.contamination import Scene, contaminate
 from training.data.skies import Sky, large_galaxy
 
 #: Hits per million pixels.
@@ -39,7 +39,7 @@ def make_scenes(skies, name, count, seed=0):
 
     Returns
     -------
-    list of `training.data.scenes.Scene`
+    list of `training.data.contamination.Scene`
 
     Raises
     ------
@@ -214,7 +214,7 @@ def star_scenes(size=400, seed=20224):
 
     Returns
     -------
-    scenes : list of `training.data.scenes.Scene`
+    scenes : list of `training.data.contamination.Scene`
     stars : list of `numpy.ndarray`
         (n, 2) int: row and column of the cores of stars of S/N above `LEAST_SN`.
     """

@@ -1,0 +1,419 @@
+"""Exposures of one field grade each other's masks: what only one of them has is a hit, what all have is none."""
+
+import base64
+import io
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from markupsafe import Markup
+from scipy.ndimage import binary_dilation
+
+from crattn_stage import __version__
+from crattn_stage.cameras.facts import charge_unit
+from crattn_stage.comparison import cut_stamp
+from crattn_stage.detection.saturation import saturated_stars
+from crattn_stage.errors import FrameError
+from crattn_stage.fits.atomic import replacing
+from crattn_stage.fits.frame import ObservationFrame
+from crattn_stage.fits.wcs import sky_wcs
+from crattn_stage.products.pages import templates
+from crattn_stage.products.preview import drawn
+from crattn_stage.quality import repeats
+from crattn_stage.quality.registration import aperture_fluxes, find_stars, register, seeing
+
+#: Most other exposures that one is compared with: those in which most of it lies.
+MOST_OTHERS = 6
+#: Most stamps of a kind.
+MOST_STAMPS = 6
+#: Values of the planes of labels.
+LABELS = {"not a hit": 0, "hit": 1, "unknown": 2}
+#: Cards that name a filter.
+_FILTER = re.compile(
+    r"(HIERARCH )?(ESO INS )?(FILTER\w*|FILT\d* NAME|FILTNAM\w?|FILT\d?|BAND|INSFILTE|INSFLNAM|WFFBAND)"
+)
+#: Less of an exposure than this in all others is no overlap.
+LEAST_OVERLAP = 0.01
+
+
+@dataclass
+class Graded:
+    """An exposure with the grade of its mask.
+
+    Attributes
+    ----------
+    path : str
+    grade : `crattn_stage.quality.repeats.Grade`
+    failure : str
+        Why it has none; "" if it has.
+    notes : list of str
+        What was odd.
+    fwhm : float or None
+        Of its stars, pixels; of the last detector.
+    stamps : dict of str to list of tuple
+        (S/N, title, image, mask, others) of the worst hits "missed" and "false" objects.
+    """
+
+    path: str
+    grade: repeats.Grade = field(default_factory=repeats.Grade)
+    failure: str = ""
+    notes: list = field(default_factory=list)
+    fwhm: float | None = None
+    stamps: dict = field(default_factory=lambda: {"missed": [], "false": []})
+
+
+def grade(paths, stage, labels=None):
+    """Grade the masks of exposures of one field by each other.
+
+    Parameters
+    ----------
+    paths : list of path-like
+        Two or more, of one camera and filter.
+    stage : `crattn_stage.stage.AttentionCRStage` or `crattn_stage.comparison.OwnMask`
+        What makes the masks.
+    labels : path-like, optional
+        Folder for a FITS file of each exposure that says which pixels are hits, and of which nothing is known.
+
+    Returns
+    -------
+    list of `Graded`
+        In the order of the paths.
+
+    Raises
+    ------
+    FrameError
+        If they are not two or more different exposures of one camera and filter.
+    """
+    if len(paths) < 2:
+        raise FrameError("one exposure has nothing to be graded by: give two or more of one field, camera and filter")
+    results, masks, planned = [Graded(str(path)) for path in paths], [], []
+    seen, first = {}, None
+    for path in paths:
+        try:
+            with ObservationFrame(path) as frame:
+                facts, digest = _facts(frame), frame.sha256()
+                if digest in seen:
+                    raise FrameError(f"the same exposure as {seen[digest]}")
+                seen[digest] = path
+                first = first or (path, facts)
+                _check_alike(*first, facts)
+                detections = stage.do_stage(frame).detections
+                planned.append([extension.name for extension in frame.extensions])
+                masks.append([d.pixels for d in detections])
+        except FrameError as error:
+            raise FrameError(f"{path}: {error}") from error
+    alone = all(len(names) == 1 for names in planned)
+    names = [planned[0][0]] if alone else sorted(set().union(*planned))
+    truths = [{} for _ in paths]
+    reasons = [[] for _ in paths]
+    for name in names:
+        members = [i for i, own in enumerate(planned) if alone or name in own]
+        numbers = [0 if alone else planned[i].index(name) for i in members]
+        _grade_detector(name, members, numbers, paths, masks, results, truths if labels else None, reasons)
+    for result, why in zip(results, reasons, strict=True):
+        if not result.grade.judged:
+            result.failure = why[0] if why else "nothing of it can be judged"
+        elif why:
+            result.notes += why
+    if labels:
+        for path, planes, result in zip(paths, truths, results, strict=True):
+            if not result.failure:
+                _write_labels(Path(labels), path, planes, [Path(p).name for p in paths if p != path])
+    return results
+
+
+def _facts(frame):
+    """Return what exposures of one field must have in common."""
+    exposure = frame.exposure
+    if exposure.calibration_type:
+        raise FrameError(f"{exposure.calibration_type} frame")
+    if exposure.is_spectrum:
+        raise FrameError("a spectrum: only images of the sky can be graded")
+    filters = {}
+    for keyword in frame.header:
+        if _FILTER.fullmatch(keyword):
+            filters[keyword] = str(frame.header[keyword]).strip()
+    return {"camera": (exposure.instrument, exposure.camera), "filter": filters}
+
+
+def _check_alike(path, facts, others):
+    if facts["camera"] != others["camera"]:
+        one, other = (" ".join(filter(None, f["camera"])) for f in (others, facts))
+        raise FrameError(f"of another camera, {one}, than {path}, {other}")
+    for keyword in sorted(facts["filter"].keys() & others["filter"].keys()):
+        one, other = others["filter"][keyword], facts["filter"][keyword]
+        if one != other:
+            raise FrameError(f"of another filter, {keyword} {one!r}, than {path}, {other!r}")
+
+
+def _grade_detector(name, members, numbers, paths, masks, results, truths, reasons):
+    """Grade a detector of all exposures that have it."""
+    exposures, seconds = [], []
+    for i, number in zip(members, numbers, strict=True):
+        with ObservationFrame(paths[i]) as frame:
+            extension = frame.extensions[number]
+            ccd, amplifiers = frame.read(extension), frame.amplifiers(extension)
+            bad = ~np.isfinite(ccd.data) | (False if ccd.mask is None else ccd.mask)
+            level = frame.saturation(extension)
+            saturated = saturated_stars(ccd.data, level)
+            if saturated.any():
+                bad |= binary_dilation(saturated, np.ones((3, 3)), iterations=2)
+            unit = charge_unit(extension.header, frame.profile)
+            gains = [a.electrons_per(unit) for a in amplifiers]
+            own = repeats.prepare(Path(paths[i]).name, ccd.data, bad, [a.section for a in amplifiers], gains)
+            own.wcs = sky_wcs(extension.header)
+            own.stars = find_stars(own.image, own.bad)
+            exposures.append(own)
+            seconds.append(frame.exposure.exposure_time)
+    pairs = _registered(exposures)
+    for own in range(len(exposures)):
+        common = [r.first for (a, _), r in pairs.items() if a == own and not isinstance(r, FrameError)]
+        chosen = np.unique(np.concatenate(common)).astype(int) if common else np.zeros(0, int)
+        exposures[own].fwhm = seeing(exposures[own].stars, chosen, exposures[own].image.shape)
+    for own, i in enumerate(members):
+        usable, failures = [], []
+        for other in range(len(exposures)):
+            if other == own:
+                continue
+            registration = pairs[own, other]
+            if isinstance(registration, FrameError):
+                failures.append(f"with {exposures[other].name}: {registration}")
+                continue
+            if registration.note:
+                _note(results[i], f"with {exposures[other].name}: {registration.note}")
+            usable.append((_overlap(registration.mapping, exposures[other]), other, registration))
+        usable = sorted((u for u in usable if u[0] > LEAST_OVERLAP), key=lambda u: -u[0])[:MOST_OTHERS]
+        if not usable:
+            reasons[i].append(f"{name}: {_said(failures)}" if name else _said(failures))
+            continue
+        for failure in failures:
+            _note(results[i], failure)
+        truth = _truth(own, usable, exposures, seconds, results[i])
+        mask = np.zeros(exposures[own].image.shape, bool)
+        mask.ravel()[masks[i][numbers[own]]] = True
+        marked = repeats.grade_mask(exposures[own], truth, mask)
+        results[i].grade += marked.grade
+        results[i].fwhm = exposures[own].fwhm
+        _keep_stamps(results[i], name, exposures[own], truth, mask, marked)
+        if truths is not None:
+            truths[i][name] = _labels(exposures[own], truth)
+
+
+def _said(failures):
+    return failures[0] if failures else "no other exposure overlaps with it"
+
+
+def _note(result, text):
+    if text not in result.notes:
+        result.notes.append(text)
+
+
+def _registered(exposures):
+    """Return the registration of each exposure in each other, or the error."""
+    pairs = {}
+    for a, one in enumerate(exposures):
+        for b, other in enumerate(exposures):
+            if a == b:
+                continue
+            try:
+                shapes = one.image.shape, other.image.shape
+                pairs[a, b] = register(one.stars, other.stars, shapes, (one.wcs, other.wcs))
+            except FrameError as error:
+                pairs[a, b] = error
+    return pairs
+
+
+def _overlap(mapping, other):
+    y, x = (g.ravel() for g in np.meshgrid(*(np.linspace(0, n - 1, 41) for n in mapping.shape), indexing="ij"))
+    x, y = mapping.at(x, y)
+    return float(((x >= 1) & (y >= 1) & (x < other.image.shape[1] - 1) & (y < other.image.shape[0] - 1)).mean())
+
+
+def _truth(own, usable, exposures, seconds, result):
+    """Return what the others say of an exposure."""
+    mine = exposures[own]
+    fwhm = mine.fwhm or 3.0
+    planes, noises, neighbours = [], [], []
+    for _, number, registration in usable:
+        other = exposures[number]
+        scale = _scale(mine, other, registration, seconds[own], seconds[number])
+        if scale is None:
+            _note(result, f"with {other.name}: neither stars nor exposure times tell how much deeper it is")
+            scale = 1.0
+        # A sharper exposure is blurred to the seeing of this one.
+        blur = np.sqrt(max(0.0, fwhm**2 - (other.fwhm or fwhm) ** 2)) / 2.355
+        plane = repeats.resample(other, registration.mapping, mine.image.shape, blur if blur > 0.3 else 0.0)
+        planes.append(plane * np.float32(scale))
+        noises.append(float(np.median(other.noise)) * scale)
+        neighbours.append((other, registration.mapping))
+    shifts = [_shift(m) for _, m in neighbours]
+    if max(shifts) < repeats.DITHERED:
+        _note(result, "not dithered: bad pixels of the detector look like sources of the sky")
+    others, count = repeats.combine(planes, noises)
+    return repeats.find_hits(mine, others, count, fwhm, neighbours)
+
+
+def _shift(mapping):
+    y, x = (np.array([0, n - 1]) for n in mapping.shape)
+    to_x, to_y = mapping.at(x, y)
+    return float(np.hypot(to_x - x, to_y - y).max())
+
+
+def _scale(own, other, registration, mine, theirs):
+    """Return how many times more light an exposure has than another, by the stars or the exposure times."""
+    fwhm = max(own.fwhm or 3.0, other.fwhm or 3.0)
+    if len(registration.first):
+        one = aperture_fluxes(own.image, own.stars, registration.first, fwhm)
+        two = aperture_fluxes(other.image, other.stars, registration.second, fwhm)
+        good = (one > 0) & (two > 0)
+        if good.sum() >= 3:
+            return float(np.median(one[good] / two[good]))
+    return mine / theirs if mine and theirs else None
+
+
+def _keep_stamps(result, name, own, truth, mask, marked):
+    """Keep stamps of the worst of each kind."""
+    for kind, found in (("missed", marked.missed), ("false", marked.false)):
+        for peak, row, column in sorted(found, reverse=True)[:MOST_STAMPS]:
+            title = f"{kind}: {own.name} {name} x {column + 1}, y {row + 1}, S/N {peak:.0f}"
+            planes = own.image / own.noise, mask, truth.others / own.noise
+            result.stamps[kind].append((peak, title, *(cut_stamp(plane, row, column) for plane in planes)))
+        result.stamps[kind] = sorted(result.stamps[kind], key=lambda stamp: -stamp[0])[:MOST_STAMPS]
+
+
+def _labels(own, truth):
+    plane = np.full(own.image.shape, LABELS["unknown"], np.uint8)
+    plane[truth.judged] = LABELS["not a hit"]
+    # Beside a hit, and under a source, it is not known where the hit ends.
+    hits = truth.objects > 0
+    plane[binary_dilation(hits, np.ones((3, 3))) & (truth.excess > truth.noise)] = LABELS["unknown"]
+    plane[truth.allowed > repeats.TOO_BRIGHT * truth.noise] = LABELS["unknown"]
+    plane[hits] = LABELS["hit"]
+    return plane
+
+
+def _write_labels(folder, path, planes, others):
+    """Write the labels of an exposure."""
+    from astropy.io import fits
+
+    hdus = fits.HDUList([fits.PrimaryHDU()])
+    header = hdus[0].header
+    header["ORIGIN"] = (f"crattn-stage {__version__}"[:68], "what made this file")
+    header["CRFRAME"] = (Path(path).name[:60].encode("ascii", "replace").decode(), "exposure")
+    for value, number in LABELS.items():
+        header[f"CRLAB{number}"] = (value, f"meaning of the value {number}")
+    for other in others:
+        header.add_history(f"graded by {other}".encode("ascii", "replace").decode())
+    for name, plane in planes.items():
+        hdus.append(fits.CompImageHDU(plane, name=re.sub(r"[^ -~]", "?", name), compression_type="RICE_1"))
+    stem = re.sub(r"\.(fits|fit|fts)(\.(fz|gz|bz2|xz))?$", "", Path(path).name, flags=re.IGNORECASE)
+    target = folder / f"{stem}-labels.fits.fz"
+    stream = io.BytesIO()
+    hdus.writeto(stream, checksum=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing([target], overwrite=True) as (out,):
+            out.write(stream.getvalue())
+    except OSError as error:
+        raise FrameError(f"{target}: {error.strerror}") from error
+
+
+def total(results):
+    """Return the grade of all exposures together.
+
+    Parameters
+    ----------
+    results : list of `Graded`
+
+    Returns
+    -------
+    `crattn_stage.quality.repeats.Grade`
+    """
+    return sum((result.grade for result in results), repeats.Grade())
+
+
+def figures(grade):
+    """Return the figures of a grade as a table of texts.
+
+    Parameters
+    ----------
+    grade : `crattn_stage.quality.repeats.Grade`
+
+    Returns
+    -------
+    list of (str, str)
+        What, and the figure with its 95% interval.
+    """
+
+    def fraction(kind):
+        value, low, high = grade.completeness(kind)
+        return "-" if value is None else f"{value:.1%} of {getattr(grade, kind)} ({low:.1%} to {high:.1%})"
+
+    rate, low, high = grade.false_rate
+    return [
+        ("hits found, S/N 5 to 10", fraction("faint")),
+        ("hits found, S/N above 10", fraction("bright")),
+        ("their pixels above 5 sigma masked", fraction("pixels")),
+        ("false objects per million pixels", "-" if rate is None else f"{rate:.1f} ({low:.1f} to {high:.1f})"),
+        ("objects masked", str(grade.objects)),
+        ("  hits", str(grade.hit)),
+        ("  false: the sky has it, or nothing there", str(grade.false)),
+        ("  bad pixels of the detector", str(grade.fixed)),
+        ("  cannot be judged", str(grade.unjudged)),
+        ("pixels judged", f"{grade.judged / 1e6:.2f} million of {grade.searched / 1e6:.2f}"),
+    ]
+
+
+def as_json(results, made_by):
+    """Return grades as a dict that JSON can hold.
+
+    Parameters
+    ----------
+    results : list of `Graded`
+    made_by : dict
+        What made the masks.
+
+    Returns
+    -------
+    dict
+    """
+
+    def one(grade):
+        found = asdict(grade)
+        for kind in ("faint", "bright", "pixels"):
+            found[f"{kind}_completeness"], *found[f"{kind}_interval"] = grade.completeness(kind)
+        found["false_per_megapixel"], *found["false_interval"] = grade.false_rate
+        return found
+
+    frames = [{"path": r.path, "failure": r.failure, "notes": r.notes, "fwhm": r.fwhm, **one(r.grade)} for r in results]
+    return {"version": __version__, "masks": made_by, "total": one(total(results)), "frames": frames}
+
+
+def page(results, name):
+    """Return grades as one HTML page that needs no other file.
+
+    Parameters
+    ----------
+    results : list of `Graded`
+    name : str
+        Of what made the masks.
+
+    Returns
+    -------
+    str
+    """
+    pictures = []
+    for result in results:
+        for stamps in result.stamps.values():
+            for _, title, image, mask, others in stamps:
+                picture = drawn([[(title, image, None), (name, image, mask), ("the others", others, None)]])
+                pictures.append((title, Markup(base64.b64encode(picture).decode())))
+    template = templates("crattn_stage.quality").get_template("grade.html")
+    return template.render(
+        name=name,
+        results=[(r, figures(r.grade)) for r in results],
+        total=figures(total(results)),
+        pictures=pictures,
+        version=__version__,
+    )

@@ -1,0 +1,191 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from click.testing import CliRunner
+from conftest import sky_image
+
+from benchmarks.grade import FIELDS, GAIN, exposure, measured
+from crattn_stage.cli import main
+from crattn_stage.errors import FrameError
+from crattn_stage.grade import LABELS, grade, page, total
+from crattn_stage.products.settings import MaskSettings
+from crattn_stage.quality.registration import Stars, register
+from crattn_stage.quality.summary import Detection, Summary
+from crattn_stage.stage import AttentionCRStage, RuntimeContext
+
+SIDE = 400
+
+
+class Known:
+    """A stage whose masks are given: by name of the file."""
+
+    def __init__(self, masks):
+        self.masks = masks
+
+    def do_stage(self, frame):
+        pixels = np.flatnonzero(self.masks[frame.path.name])
+        frame.detections = [Detection(frame.extensions[0].name, pixels, Summary())]
+        return frame
+
+
+def exposures(folder, field, seed=5, **header):
+    """Write the exposures of a field; return their paths and what is known of them."""
+    paths, known = [], []
+    for number in range(field.exposures):
+        image, *rest = exposure(field, number, SIDE, seed)
+        paths.append(folder / f"{number}.fits")
+        fits.writeto(paths[-1], image, fits.Header({"GAIN": GAIN, "FILTER": "r", **header}))
+        known.append((image, *rest))
+    return paths, known
+
+
+@pytest.fixture(scope="module")
+def triple(tmp_path_factory):
+    return exposures(tmp_path_factory.mktemp("triple"), replace(FIELDS["trail"], flipped=True))
+
+
+def test_a_known_mask_is_graded_as_it_is(triple, tmp_path):
+    paths, known = triple
+    masks, expected = {}, {"faint": [0, 0], "bright": [0, 0]}
+    stars = 0
+    for path, (image, hits, _, other, charge) in zip(paths, known, strict=True):
+        mask = np.zeros(image.shape, bool)
+        for number, (peak, pixels) in enumerate(hits):
+            # Every fourth hit is missed, and what may be noise.
+            is_found = number % 4 > 0 and peak > 7
+            if is_found:
+                mask.ravel()[pixels] = True
+            if peak >= 5:
+                kind = expected["faint" if peak < 10 else "bright"]
+                kind[0] += is_found
+                kind[1] += 1
+        # Stars that are masked.
+        clean = np.where((charge > 0) | other, 0, image)
+        clean[:40] = clean[-40:] = clean[:, :40] = clean[:, -40:] = 0
+        for _ in range(4):
+            y, x = np.unravel_index(np.argmax(clean), clean.shape)
+            clean[y - 9 : y + 10, x - 9 : x + 10] = 0
+            mask[y - 1 : y + 2, x - 1 : x + 2] = True
+            stars += 1
+        masks[path.name] = mask
+    results = grade(paths, Known(masks), tmp_path / "labels")
+    own = total(results)
+    assert not any(result.failure for result in results)
+    for kind, (found, of) in expected.items():
+        fraction, low, high = own.completeness(kind)
+        assert fraction == pytest.approx(found / of, abs=0.12 if kind == "faint" else 0.03)
+        assert low < found / of < high
+    assert stars <= own.false <= stars + 2
+    assert own.objects == own.hit + own.false + own.fixed + own.unjudged
+    html = page(results, "<b>mine</b>")
+    assert "&lt;b&gt;mine" in html and html.count("data:image/png") >= 6
+
+    image, hits, _, other, charge = known[0]
+    with fits.open(tmp_path / "labels" / "0-labels.fits.fz") as file:
+        labels = file[1].data
+        assert file[0].header["CRLAB1"] == "hit" and "1.fits" in str(file[0].header["HISTORY"])
+    assert labels.dtype == np.uint8 and labels.shape == image.shape
+    assert (labels[charge > 1000] == LABELS["hit"]).mean() > 0.9
+    # Neither the satellite nor the moving object nor a hot pixel is a hit.
+    only = other & (charge == 0)
+    assert (labels[only] == LABELS["hit"]).mean() < 0.02
+    assert (labels[(charge == 0) & ~other] == LABELS["hit"]).sum() < 20
+
+
+@pytest.mark.parametrize("name", ["narrow", "wide"])
+def test_masks_of_a_model_are_graded_as_they_are(name, tmp_path):
+    stage = AttentionCRStage(RuntimeContext("fast", engine="openvino", masks=MaskSettings(injections=0)))
+    result = measured(FIELDS[name], SIDE, 7, stage, tmp_path)
+    assert not result["failures"]
+    for kind, limit in (("faint", 0.09), ("bright", 0.03), ("pixels", 0.02)):
+        (found, of), (known, all_known) = result[kind]["graded"], result[kind]["true"]
+        assert found / of == pytest.approx(known / all_known, abs=limit), kind
+        assert of == pytest.approx(all_known, rel=0.25), kind
+    (false, area), (known, _) = result["false"]["graded"], result["false"]["true"]
+    assert area > 0.9 * 3 * SIDE**2 / 1e6 * 0.95 and abs(false - known) <= 3
+
+
+def run(*arguments):
+    result = CliRunner().invoke(main, ["grade", *map(str, arguments)])
+    return result.exit_code, result.output
+
+
+def test_the_command_reports(triple, tmp_path):
+    paths, _ = triple
+    kept = tmp_path / "g.json"
+    status, output = run(*paths, "--engine", "openvino", "--json", kept, "--html", tmp_path / "g.html")
+    assert status == 0 and output.count("hits found, S/N above 10") == 4
+    report = json.loads(kept.read_text())
+    assert report["masks"]["model"] == "fast" and len(report["masks"]["sha256"]) == 64
+    low, high = report["total"]["bright_interval"]
+    assert low < report["total"]["bright_completeness"] < high
+    assert "graded by 3 exposures" in (tmp_path / "g.html").read_text()
+    # Frames without a mask have none to be graded.
+    status, output = run(*paths, "--own-mask")
+    assert status == 1 and "has no mask of cosmic rays" in output and len(output.splitlines()) == 1
+    assert run(*paths, "--own-mask", "--model", "fast")[0] == 2
+
+
+def refused(*paths):
+    status, output = run(*paths, "--engine", "openvino")
+    assert status == 1 and "Traceback" not in output
+    return output
+
+
+def test_what_cannot_be_graded_is_refused_in_a_line(triple, tmp_path):
+    paths, known = triple
+    assert "give two or more" in refused(paths[0])
+    copy = tmp_path / "copy.fits"
+    copy.write_bytes(paths[0].read_bytes())
+    assert "the same exposure as" in refused(paths[0], copy)
+    for keyword, value, why in (("FILTER", "g", "another filter"), ("INSTRUME", "other", "another camera")):
+        other = tmp_path / f"{keyword}.fits"
+        fits.writeto(other, known[1][0], fits.Header({"GAIN": GAIN, "FILTER": "r", keyword: value}))
+        output = refused(paths[0], other)
+        assert why in output and len(output.splitlines()) == 1
+    for seed in (1, 2):
+        image = sky_image((SIDE, SIDE), seed=seed)
+        fits.writeto(tmp_path / f"empty{seed}.fits", image, fits.Header({"FILTER": "r"}))
+    output = refused(tmp_path / "empty1.fits", tmp_path / "empty2.fits")
+    assert "no WCS and too few stars in common" in output and "no exposure can be graded" in output
+    # Another field: the others are graded all the same.
+    image = exposure(FIELDS["pair"], 0, SIDE, 99)[0]
+    fits.writeto(tmp_path / "elsewhere.fits", image, fits.Header({"GAIN": GAIN, "FILTER": "r"}))
+    output = refused(*paths[:2], tmp_path / "elsewhere.fits")
+    assert output.count(": graded") == 2 and output.count("cannot be graded") == 1
+
+
+def wcs_header(x, y):
+    cards = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": 2.0, "CRPIX1": x, "CRPIX2": y}
+    return fits.Header({**cards, "CD1_1": -1e-4, "CD2_2": 1e-4, "CD1_2": 0.0, "CD2_1": 0.0})
+
+
+def test_a_wcs_is_checked_by_the_stars():
+    from crattn_stage.fits.wcs import sky_wcs
+
+    rng = np.random.default_rng(0)
+    place, flux = rng.uniform(0, 1000, (80, 2)), np.sort(rng.pareto(0.8, 80))[::-1]
+    shapes = (1000, 1000), (1000, 1000)
+
+    def stars(dx, dy):
+        return Stars(place[:, 0] + dx, place[:, 1] + dy, flux, flux)
+
+    def at(found):
+        return np.ravel(found.mapping.at(500.0, 500.0))
+
+    right = sky_wcs(wcs_header(500, 500)), sky_wcs(wcs_header(512, 493))
+    found = register(stars(0, 0), stars(12.3, -7.4), shapes, right)
+    assert found.how == "WCS" and at(found) == pytest.approx([512.3, 492.6], abs=0.01)
+    # It is off by a hundred pixels.
+    found = register(stars(0, 0), stars(112.3, -7.4), shapes, right)
+    assert found.how == "stars" and "disagrees" in found.note
+    assert at(found) == pytest.approx([612.3, 492.6], abs=0.01)
+    far = sky_wcs(wcs_header(500, 500)), sky_wcs(wcs_header(5000, 500))
+    other = Stars(*rng.uniform(0, 1000, (2, 80)), flux, flux)
+    with pytest.raises(FrameError, match="do not overlap"):
+        register(stars(0, 0), other, shapes, far)
+    few = Stars(place[:3, 0], place[:3, 1], flux[:3], flux[:3])
+    assert register(few, few, shapes, right).how == "WCS alone"
