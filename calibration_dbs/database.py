@@ -173,6 +173,8 @@ def connect(url):
             connection.execute("PRAGMA busy_timeout=60000")
             _use_wal(connection)
             connection.execute("PRAGMA foreign_keys=ON")
+            # KiB: the inner pages of the indexes of a million runs; with its 2 MB a request took half as long again.
+            connection.execute("PRAGMA cache_size=-65536")
 
         @event.listens_for(engine, "begin")
         def _begin(connection):

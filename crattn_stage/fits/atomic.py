@@ -93,7 +93,7 @@ def sha256(*paths):
 
 
 def check_targets(targets, overwrite=False, known=()):
-    """Raise an error if files exist that must not be replaced.
+    """Raise an error if files exist that must not be replaced; devices, pipes and folders never are.
 
     Parameters
     ----------
@@ -111,6 +111,9 @@ def check_targets(targets, overwrite=False, known=()):
     # One path may be known with several checksums: those of each time it was written.
     known, paths = set(known), {path for path, _ in known}
     for target in map(str, targets):
+        # Renaming a file over a device, /dev/null say, would take it from everyone.
+        if os.path.exists(target) and not os.path.isfile(target):
+            raise FrameError(f"{target} is no regular file, and is not replaced")
         if overwrite or not os.path.lexists(target):
             continue
         if target not in paths:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import asdict
+from datetime import datetime
 
 from calibration_dbs.provenance import Record
 from crattn_stage.errors import CrattnError, FrameError
@@ -67,13 +68,16 @@ def mask_in_subprocess(path, target, context, digest, record, known, before_rena
         raise FrameError(f"crashed the worker (exit status {status})")
     for name, value in answer["record"].items():
         setattr(record, name, value)
+    if observed := record.frame.get("observed"):
+        record.frame["observed"] = datetime.fromisoformat(observed)
     if "error" in answer:
         raise FrameError(answer["error"]) from (OSError(answer["errno"], "") if answer["errno"] else None)
     return Outcome(**answer["outcome"])
 
 
 def _say(message, stream):
-    stream.write(f"{json.dumps(message)}\n")
+    # Of a record, JSON cannot hold the time of the observation.
+    stream.write(f"{json.dumps(message, default=datetime.isoformat)}\n")
     stream.flush()
 
 

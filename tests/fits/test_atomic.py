@@ -201,3 +201,16 @@ def test_a_link_to_nowhere_is_named_as_the_target(tmp_path):
         FrameError, match=r"link\.fits: No such file or directory; overwrite=True .--overwrite. replaces it"
     ):
         check_targets([link], known=[(str(link), "0" * 64)])
+
+
+@pytest.mark.parametrize("through_a_link", [False, True])
+def test_devices_and_pipes_are_not_replaced(tmp_path, through_a_link):
+    pipe = target = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    if through_a_link:
+        target = tmp_path / "link"
+        target.symlink_to(pipe)
+    for overwrite in (False, True):
+        with pytest.raises(FrameError, match="no regular file"), replacing([target], overwrite):
+            pass
+    assert pipe.is_fifo() and target.is_symlink() == through_a_link

@@ -114,8 +114,8 @@ def lacosmic(contrast=1.0, fraction=0.1):
     try:
         from lacosmic import remove_cosmics
     except ImportError:
-        # Its name before 1.4.
-        from lacosmic import lacosmic as remove_cosmics
+        # Its name and place before 1.4.
+        from lacosmic.core import lacosmic as remove_cosmics
 
     def find(image, bad, gain, read_noise, level):
         electrons = image.astype(float) * gain

@@ -263,7 +263,7 @@ function night() {
     added(row, "td", frame.model, "text");
   });
   const lead = element("lead"), line = added(lead, "p");
-  line.append(page.byTime ? "Against UTC. " : "Against the order of the frames: the database does not know when all of them were observed. ");
+  line.append(page.byTime ? "Against UTC. " : "In the order of the frames: when they were observed is not known of all, or not in one night. ");
   line.append(frames.some((frame) => frame.link) ? "A click on a point opens its frame, where the command view has written a page; " : "A click on a point leads to its row; the command view writes pages of frames beside them; ");
   if (page.pictures) linked(line, "pictures and comparisons of this night", page.pictures);
   else { line.append("pictures, and comparisons with other nights: "); added(line, "code", page.command); line.append(", in the uppermost folder of these pages"); }
