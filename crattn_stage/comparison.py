@@ -65,8 +65,8 @@ class Comparison:
     names : tuple of str
         Of the first and the second.
     models : list of dict
-        What made the masks of the first and the second: ``model``, and of a stage ``sha256`` and ``threshold``, None
-        for the model's own.
+        What made the masks of the first and the second: ``model``, and of a stage ``sha256``, ``card`` (as from
+        `card_digest`) and ``threshold``, None for the model's own.
     frames : list of str
         Their paths.
     inputs : list of dict
@@ -154,7 +154,24 @@ def _identity(stage):
     if isinstance(stage, OwnMask):
         return {"model": "own"}
     card = stage.model.card
-    return {"model": card.name, "sha256": card.sha256, "threshold": stage.runtime_context.threshold}
+    given = stage.runtime_context.threshold
+    return {"model": card.name, "sha256": card.sha256, "card": card_digest(card), "threshold": given}
+
+
+def card_digest(card):
+    """Return the sha256 of what a card says but the name: the same weights with another scaling are another model.
+
+    Parameters
+    ----------
+    card : `crattn_stage.models.cards.ModelCard`
+
+    Returns
+    -------
+    str
+        Hexadecimal, 64 digits.
+    """
+    text = json.dumps({**asdict(card), "name": ""}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _compare(result, path, first, second):
@@ -383,17 +400,17 @@ def page(comparison, worse):
     )
 
 
-def passed(path, sha256, trusted, needed):
+def passed(path, card, trusted, needed):
     """Return the record of a comparison that a model has passed.
 
     Parameters
     ----------
     path : path-like
         What ``compare --json`` wrote.
-    sha256 : str
+    card : `crattn_stage.models.cards.ModelCard`
         Of the model, which must be the second.
     trusted : collection of str
-        Sha256 of the models with which it may be compared.
+        Sha256 of weights, or of cards as from `card_digest`, of the models with which it may be compared.
     needed : int
         Fewest different frames.
 
@@ -424,9 +441,9 @@ def passed(path, sha256, trusted, needed):
         raise FrameError(
             f"{path}: not a comparison that `crattn-stage compare --json` of this version wrote"
         ) from error
-    if second.get("sha256") != sha256:
-        raise FrameError(f"{path}: compares {names[0]} with {names[1]}, not with the model {sha256[:16]}")
-    if first.get("sha256") not in trusted:
+    if (second.get("sha256"), second.get("card")) != (card.sha256, card_digest(card)):
+        raise FrameError(f"{path}: compares {names[0]} with {names[1]}, not with the model {card.sha256[:16]} as it is")
+    if first.get("sha256") not in trusted and first.get("card") not in trusted:
         raise FrameError(f"{path}: {names[0]}, which it was compared with, is neither shipped nor registered")
     if any(threshold is not None for threshold in thresholds):
         raise FrameError(f"{path}: the models were not compared at their own thresholds")

@@ -155,15 +155,15 @@ def register_model(model, url, new_instrument, comparison, without_comparison, f
             database = opened(url)
             if validity["instrument"] and not new_instrument:
                 _check_instrument(registry.known_instruments(database), validity["instrument"])
-            record = {"without": without_comparison} if not comparison else _passed(database, description)
+            record = {"without": without_comparison} if not comparison else _passed(database)
             return registry.register(database, description, comparison=record, **validity)
 
-        def _passed(database, description):
-            from crattn_stage.comparison import passed
+        def _passed(database):
+            from crattn_stage.comparison import card_digest, passed
             from crattn_stage.models.cards import read_card, shipped
 
-            trusted = {read_card(name).sha256 for name in shipped()} | registry.registered(database)
-            return passed(comparison, description["sha256"], trusted, frames_needed)
+            trusted = {card_digest(read_card(name)) for name in shipped()} | registry.registered(database)
+            return passed(comparison, read_card(model), trusted, frames_needed)
 
         name = with_database(url, register)
         say(f"{name} {description['sha256'][:16]} is registered")
