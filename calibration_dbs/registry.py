@@ -31,7 +31,15 @@ def model_row(session, model):
 
 
 def register(
-    database, model, instrument=None, first_night=None, last_night=None, supersedes=None, reason=None, clear_bad=False
+    database,
+    model,
+    instrument=None,
+    first_night=None,
+    last_night=None,
+    supersedes=None,
+    reason=None,
+    clear_bad=False,
+    comparison=None,
 ):
     """Make a model a candidate for the frames of an instrument and a range of nights.
 
@@ -49,6 +57,8 @@ def register(
     reason : str, optional
     clear_bad : bool
         Accept a model that was retired as bad, and trust its masks again.
+    comparison : dict, optional
+        The comparison that it has passed, or why there is none, for the history; JSON can hold it.
 
     Returns
     -------
@@ -77,7 +87,7 @@ def register(
         }
         for same in session.scalars(select(Validity).filter_by(model=row, retired=None, **validity)):
             same.retired, same.retired_reason = database_time(session), "registered again"
-        session.add(Validity(model=row, reason=reason, **validity))
+        session.add(Validity(model=row, reason=reason, comparison=comparison, **validity))
         if supersedes is not None:
             old = find_model(session, supersedes)
             if old is row:
@@ -207,6 +217,23 @@ def history(database):
         return [
             tuple(row) for row in session.execute(select(Validity, Model).join(Validity.model).order_by(Validity.id))
         ]
+
+
+def registered(database):
+    """Return the models that are registered now, for any instrument and night.
+
+    Parameters
+    ----------
+    database : `sqlalchemy.Engine`
+
+    Returns
+    -------
+    set of str
+        Their sha256; those retired as bad are left out.
+    """
+    query = select(Model.sha256).join(Validity.model).where(Validity.retired.is_(None), Model.is_bad.is_(False))
+    with reading(database) as session:
+        return set(session.scalars(query))
 
 
 def known_instruments(database):

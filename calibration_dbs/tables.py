@@ -84,6 +84,8 @@ class Validity(Base):
     #: Why it was registered, and why it was retired.
     reason: Mapped[str | None] = mapped_column(Text)
     retired_reason: Mapped[str | None] = mapped_column(Text)
+    #: The comparison that the model had passed, or why there was none; None before there were comparisons.
+    comparison: Mapped[dict | None] = mapped_column(JSON)
     model: Mapped[Model] = relationship(back_populates="validities")
 
 

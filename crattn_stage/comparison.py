@@ -1,6 +1,8 @@
 """Two ways to mask the same frames, compared: what is gained and lost, and whether the second is worse."""
 
 import base64
+import hashlib
+import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,6 +26,8 @@ RANGES = (("S/N below 5", 5.0), ("S/N 5 to 10", 10.0), ("S/N above 10", np.inf))
 HALF, MOST_STAMPS = 16, 6
 #: Differences must be this many standard deviations from chance.
 SIGNIFICANT = 2.0
+#: No real frame has hits on more of its pixels than this; where they are masked, no hits can be added.
+EVERYTHING = 0.05
 #: Fewer bright hits than this cannot tell a loss of a few percent.
 FEWEST = 50
 
@@ -60,8 +64,13 @@ class Comparison:
     ----------
     names : tuple of str
         Of the first and the second.
+    models : list of dict
+        What made the masks of the first and the second: ``model``, and of a stage ``sha256``, ``card`` (as from
+        `card_digest`) and ``threshold``, None for the model's own.
     frames : list of str
         Their paths.
+    inputs : list of dict
+        Of each of them ``path``, ``sha256`` and ``camera``, a list of its family and name.
     first, second : `crattn_stage.quality.summary.Summary`
     common, lost, gained : `collections.Counter`
         Objects by range of S/N: masked by both, only by the first, only by the second.
@@ -72,6 +81,8 @@ class Comparison:
     """
 
     names: tuple
+    models: list = field(default_factory=list)
+    inputs: list = field(default_factory=list)
     frames: list = field(default_factory=list)
     first: Summary = field(default_factory=lambda: Summary(area=0.0))
     second: Summary = field(default_factory=lambda: Summary(area=0.0))
@@ -128,7 +139,7 @@ def compare(paths, first, second, names):
     `Comparison`
         A frame that cannot be masked is a failure, and the others go on.
     """
-    result = Comparison(tuple(names))
+    result = Comparison(tuple(names), [_identity(stage) for stage in (first, second)])
     for path in paths:
         try:
             _compare(result, path, first, second)
@@ -137,6 +148,30 @@ def compare(paths, first, second, names):
         else:
             result.frames.append(str(path))
     return result
+
+
+def _identity(stage):
+    if isinstance(stage, OwnMask):
+        return {"model": "own"}
+    card = stage.model.card
+    given = stage.runtime_context.threshold
+    return {"model": card.name, "sha256": card.sha256, "card": card_digest(card), "threshold": given}
+
+
+def card_digest(card):
+    """Return the sha256 of what a card says but the name: the same weights with another scaling are another model.
+
+    Parameters
+    ----------
+    card : `crattn_stage.models.cards.ModelCard`
+
+    Returns
+    -------
+    str
+        Hexadecimal, 64 digits.
+    """
+    text = json.dumps({**asdict(card), "name": ""}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _compare(result, path, first, second):
@@ -156,6 +191,9 @@ def _compare(result, path, first, second):
             good = _good(ccd)
             scaled = significance(ccd.data, sections, measure_sky(ccd.data, ~good, sections))
             _count(result, f"{Path(path).name} {extension.name}".strip(), scaled, *masks)
+        exposure = frame.exposure
+        source = {"path": str(path), "sha256": frame.sha256(), "camera": [exposure.instrument, exposure.camera]}
+    result.inputs.append(source)
     result.first = total([result.first, *(d.summary for d in detections[0])])
     result.second = total([result.second, *(d.summary for d in detections[1])])
 
@@ -233,6 +271,8 @@ def reasons(comparison, limits):
         if injected
         else comparison.common[RANGES[2][0]] + comparison.lost[RANGES[2][0]]
     )
+    if second.fraction > max(EVERYTHING, 2 * first.fraction):
+        return [f"masks {second.fraction:.1%} of all pixels, not {first.fraction:.1%}"]
     if compared < FEWEST:
         what = "added" if injected else "masked"
         raise FrameError(
@@ -307,7 +347,7 @@ def figures(comparison):
     return rows
 
 
-def as_json(comparison, worse):
+def as_json(comparison, worse, limits):
     """Return a comparison as a dict that JSON can hold.
 
     Parameters
@@ -315,12 +355,16 @@ def as_json(comparison, worse):
     comparison : `Comparison`
     worse : list of str
         From `reasons`.
+    limits : `Limits`
+        That they are by.
 
     Returns
     -------
     dict
     """
-    kept = {name: getattr(comparison, name) for name in ("names", "frames", "common", "lost", "gained", "failures")}
+    kept_as_they_are = ("names", "models", "frames", "inputs", "common", "lost", "gained", "failures")
+    kept = {name: getattr(comparison, name) for name in kept_as_they_are}
+    kept["limits"] = asdict(limits)
     kept.update(first=asdict(comparison.first), second=asdict(comparison.second))
     return {"version": __version__, "worse": worse, **kept}
 
@@ -354,3 +398,65 @@ def page(comparison, worse):
         pictures=pictures,
         version=__version__,
     )
+
+
+def passed(path, card, trusted, needed):
+    """Return the record of a comparison that a model has passed.
+
+    Parameters
+    ----------
+    path : path-like
+        What ``compare --json`` wrote.
+    card : `crattn_stage.models.cards.ModelCard`
+        Of the model, which must be the second.
+    trusted : collection of str
+        Sha256 of weights, or of cards as from `card_digest`, of the models with which it may be compared.
+    needed : int
+        Fewest different frames.
+
+    Returns
+    -------
+    dict
+        For the history: ``file`` and its ``sha256``, ``first``, ``frames`` (how many) and ``cameras``.
+
+    Raises
+    ------
+    FrameError
+        If it is no comparison of this model with a trusted one, at their own thresholds and the usual limits; if the
+        model is worse, or the frames are too few.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise FrameError(f"{path}: {error.strerror}") from error
+    try:
+        found = json.loads(content)
+        (first, second), worse, limits = found["models"], list(found["worse"]), Limits(**found["limits"])
+        digests = {str(source["sha256"]) for source in found["inputs"]}
+        cameras = sorted({" ".join(filter(None, source["camera"])) for source in found["inputs"]})
+        names = [str(side["model"]) for side in (first, second)]
+        thresholds = [side.get("threshold") for side in (first, second)]
+        looser = [name for name, most in asdict(Limits()).items() if not asdict(limits)[name] <= most]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise FrameError(
+            f"{path}: not a comparison that `crattn-stage compare --json` of this version wrote"
+        ) from error
+    if (second.get("sha256"), second.get("card")) != (card.sha256, card_digest(card)):
+        raise FrameError(f"{path}: compares {names[0]} with {names[1]}, not with the model {card.sha256[:16]} as it is")
+    if first.get("sha256") not in trusted and first.get("card") not in trusted:
+        raise FrameError(f"{path}: {names[0]}, which it was compared with, is neither shipped nor registered")
+    if any(threshold is not None for threshold in thresholds):
+        raise FrameError(f"{path}: the models were not compared at their own thresholds")
+    if worse:
+        raise FrameError(f"{path}: {names[1]} is worse than {names[0]}: it {'; it '.join(map(str, worse))}")
+    if looser:
+        raise FrameError(f"{path}: the limit of --{looser[0]} is looser than usual")
+    if len(digests) < needed:
+        raise FrameError(f"{path}: it has {len(digests)} different frames, {needed} are needed (--frames-needed)")
+    return {
+        "file": str(path),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "first": names[0],
+        "frames": len(digests),
+        "cameras": cameras,
+    }

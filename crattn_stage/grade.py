@@ -29,10 +29,6 @@ MOST_OTHERS = 6
 MOST_STAMPS = 6
 #: Values of the planes of labels.
 LABELS = {"not a hit": 0, "hit": 1, "unknown": 2}
-#: Cards that name a filter.
-_FILTER = re.compile(
-    r"(HIERARCH )?(ESO INS )?(FILTER\w*|FILT\d* NAME|FILTNAM\w?|FILT\d?|BAND|INSFILTE|INSFLNAM|WFFBAND)"
-)
 #: Less of an exposure than this in all others is no overlap.
 LEAST_OVERLAP = 0.01
 
@@ -130,21 +126,15 @@ def _facts(frame):
         raise FrameError(f"{exposure.calibration_type} frame")
     if exposure.is_spectrum:
         raise FrameError("a spectrum: only images of the sky can be graded")
-    filters = {}
-    for keyword in frame.header:
-        if _FILTER.fullmatch(keyword):
-            filters[keyword] = str(frame.header[keyword]).strip()
-    return {"camera": (exposure.instrument, exposure.camera), "filter": filters}
+    return {"camera": (exposure.instrument, exposure.camera), "filter": exposure.filter}
 
 
 def _check_alike(path, facts, others):
     if facts["camera"] != others["camera"]:
         one, other = (" ".join(filter(None, f["camera"])) for f in (others, facts))
         raise FrameError(f"of another camera, {one}, than {path}, {other}")
-    for keyword in sorted(facts["filter"].keys() & others["filter"].keys()):
-        one, other = others["filter"][keyword], facts["filter"][keyword]
-        if one != other:
-            raise FrameError(f"of another filter, {keyword} {one!r}, than {path}, {other!r}")
+    if None not in (facts["filter"], others["filter"]) and facts["filter"] != others["filter"]:
+        raise FrameError(f"of another filter, {others['filter']!r}, than {path}, {facts['filter']!r}")
 
 
 def _grade_detector(name, members, numbers, paths, masks, results, truths, reasons):

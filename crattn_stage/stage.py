@@ -23,8 +23,8 @@ from crattn_stage.products.protect import protected_pixels, read_areas
 from crattn_stage.products.settings import DEFAULT, MaskSettings
 from crattn_stage.quality.cards import header_cards
 from crattn_stage.quality.injection import measure
-from crattn_stage.quality.star_cores import star_cores
-from crattn_stage.quality.summary import BORDER, Detection, Summary, count_hits, total
+from crattn_stage.quality.star_cores import judge_stars
+from crattn_stage.quality.summary import BORDER, Appearance, Detection, Summary, count_hits, total
 
 logger = logging.getLogger(__name__)
 
@@ -468,8 +468,10 @@ def judge(detector):
         return Summary(int(np.count_nonzero(hit)), count, count_hits(hit), area, protected=spared)
 
     summary = summarise(np.s_[:, :])
-    if not detector.is_spectrum:
-        summary.stars, summary.stars_flagged = star_cores(
+    if detector.is_spectrum:
+        summary.appearance = Appearance(spectra=1)
+    else:
+        summary.stars, summary.stars_flagged, summary.appearance = judge_stars(
             detector.image, found, ~searched, detector.sections, detector.sky
         )
     by_amplifier = {a.name: summarise(a.section) for a in detector.amplifiers}

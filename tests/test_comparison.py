@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from conftest import sky_image
 from crattn_stage.cli import main
 from crattn_stage.comparison import Comparison, Limits, reasons
 from crattn_stage.errors import FrameError
+from crattn_stage.models.cards import load, save
 from crattn_stage.quality.summary import Injected, Summary
 from crattn_stage.simulation.hits import scatter_hits, simulate_hit
 
@@ -76,3 +78,73 @@ def test_stars_and_chance():
     assert why == "masks 20.0% of star cores, not 0.5%"
     with pytest.raises(FrameError, match="too few"):
         reasons(Comparison(("a", "b")), Limits())
+
+
+def spoiled(folder, name, change, **card):
+    """Save the shipped att-deepcr with changed weights or card; return its path."""
+    content, tensors = load("att-deepcr")
+    columns = {**asdict(content), "name": name, **card}
+    del columns["sha256"]
+    save({key: change(key, value) for key, value in tensors.items()}, columns, folder)
+    return str(folder / f"{name}.safetensors")
+
+
+def registered(model, *options):
+    result = CliRunner().invoke(main, ["models", "register", model, *map(str, options)])
+    assert "Traceback" not in result.output
+    return result.exit_code, result.output
+
+
+def test_a_worse_model_fails_and_cannot_be_registered(frames, tmp_path):
+    rng = np.random.default_rng(1)
+
+    def shuffled(name, value):
+        return rng.permutation(value.ravel()).reshape(value.shape)
+
+    untrained = spoiled(tmp_path, "untrained", shuffled)
+    raw = spoiled(tmp_path, "raw", lambda name, value: value, scaling="none")
+    kept = tmp_path / "c.json"
+    status, output = compared("fast", untrained, *frames, *MODEL)
+    assert status == 1 and "is worse" in output
+    assert compared("fast", raw, *frames, *MODEL, "--injections", "192", "--json", str(kept))[0] == 1
+    status, output = registered(raw, "--comparison", kept, "--frames-needed", 1)
+    assert status == 1 and "raw is worse than fast" in output and len(output.splitlines()) == 1
+    # It is not worse than itself, which proves nothing.
+    found = json.loads(kept.read_text())
+    kept.write_text(json.dumps({**found, "worse": [], "models": [found["models"][1]] * 2}))
+    status, output = registered(raw, "--comparison", kept, "--frames-needed", 1)
+    assert status == 1 and "neither shipped nor registered" in output
+    for threshold in ("0.01", "0.999"):
+        status, _ = compared("fast", f"fast@{threshold}", *frames, *MODEL, "--json", str(kept))
+        assert status == 1
+        status, output = registered("fast", "--comparison", kept, "--frames-needed", 1)
+        assert status == 1 and "not compared at their own thresholds" in output
+
+
+def test_a_model_that_passed_is_registered_and_its_comparison_is_kept(frames, tmp_path):
+    kept, looser = tmp_path / "c.json", tmp_path / "looser.json"
+    assert compared("att-deepcr", "fast", *frames, *MODEL, "--json", str(kept))[0] == 0
+    found = json.loads(kept.read_text())
+    (source,) = found["inputs"]
+    assert len(source["sha256"]) == 64 and source["camera"][0] == "generic"
+    assert [len(side["sha256"]) for side in found["models"]] == [64, 64]
+    status, output = registered("fast", "--comparison", kept)
+    assert status == 1 and "it has 1 different frames, 3 are needed" in output
+    status, output = registered("fast")
+    assert status == 1 and "--comparison FILE" in output and "--without-comparison REASON" in output
+    assert len(output.splitlines()) == 1
+    assert registered("fast", "--comparison", kept, "--without-comparison", "x")[0] == 2
+    status, output = registered("att-deepcr", "--comparison", kept, "--frames-needed", 1)
+    assert status == 1 and "compares att-deepcr with fast, not with the model" in output
+    looser.write_text(json.dumps({**found, "limits": asdict(replace(Limits(), faint=0.5))}))
+    status, output = registered("fast", "--comparison", looser, "--frames-needed", 1)
+    assert status == 1 and "--faint is looser" in output
+    for text in ("", "[1]", "{}", json.dumps({**found, "models": "xy"}), json.dumps({**found, "inputs": [1]})):
+        looser.write_text(text)
+        status, output = registered("fast", "--comparison", looser)
+        assert status == 1 and "not a comparison" in output and len(output.splitlines()) == 1
+    assert registered("fast", "--comparison", kept, "--frames-needed", 1)[0] == 0
+    assert registered("att-deepcr", "--without-comparison", "trusted")[0] == 0
+    history = CliRunner().invoke(main, ["models", "history"]).output
+    assert "not worse than att-deepcr on 1 frames of generic" in history
+    assert "without comparison: trusted" in history

@@ -39,7 +39,12 @@ OWN = "own"
     show_default=True,
     help="Largest allowed fraction of objects above S/N 10 lost, for `own`.",
 )
-@click.option("--json", "json_path", type=click.Path(dir_okay=False), help="Also write the result as JSON.")
+@click.option(
+    "--json",
+    "json_path",
+    type=click.Path(dir_okay=False),
+    help="Also write the result as JSON, which `models register` asks for.",
+)
 @click.option("--html", "html_path", type=click.Path(dir_okay=False), help="Also write a page with stamps.")
 @engine_option
 @database_option
@@ -66,9 +71,10 @@ def compare(first, second, files, night, injections, json_path, html_path, engin
         say(f"{'':36}{first[:20]:>22}{second[:20]:>22}")
         for what, one, other in rows:
             say(f"{what:36}{one:>22}{other:>22}")
-        worse = comparison.reasons(result, comparison.Limits(**limits))
+        limits = comparison.Limits(**limits)
+        worse = comparison.reasons(result, limits)
         if json_path:
-            write_text(json_path, json.dumps(comparison.as_json(result, worse), indent=2))
+            write_text(json_path, json.dumps(comparison.as_json(result, worse, limits), indent=2))
         if html_path:
             write_text(html_path, comparison.page(result, worse))
     say(f"{second} is worse: it {'; it '.join(worse)}" if worse else f"{second} is not worse than {first}")

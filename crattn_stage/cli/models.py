@@ -114,16 +114,36 @@ def import_model(file, architecture, name, output_dir, overwrite):
 @click.option("--until", "last_night", type=Night(), help="Last night it is valid for.")
 @click.option("--supersedes", metavar="MODEL", help="A model that this one replaces wherever it is valid.")
 @click.option("--reason", help="For the history.")
+@click.option(
+    "--comparison",
+    type=click.Path(exists=True, dir_okay=False),
+    help="What `compare A MODEL FILE... --json` wrote: MODEL must not be worse than A, a shipped or registered model.",
+)
+@click.option("--without-comparison", metavar="REASON", help="Register without a comparison; kept in the history.")
+@click.option(
+    "--frames-needed",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="Fewest frames of the comparison.",
+)
 @click.option("--clear-bad", is_flag=True, help="Accept a model that was retired as bad.")
 @click.option("--new-instrument", is_flag=True, help="Accept an instrument with no known frames.")
 @database_option
-def register_model(model, url, new_instrument, **validity):
+def register_model(model, url, new_instrument, comparison, without_comparison, frames_needed, **validity):
     """Make MODEL the choice of `reprocess` for an instrument and a range of nights.
 
     A model registered for this instrument takes precedence over a general one;
-    after that, the one registered last.
+    after that, the one registered last.  It takes a comparison that MODEL has passed, or the reason to do without.
     """
+    if comparison and without_comparison is not None:
+        raise click.UsageError("give either --comparison or --without-comparison")
     with explained():
+        if not comparison and not (without_comparison or "").strip():
+            raise CrattnError(
+                f"{model}: give --comparison FILE, from `crattn-stage compare fast {model} FRAME... --json FILE`, "
+                "or --without-comparison REASON"
+            )
         from calibration_dbs import registry
         from crattn_stage.models.cards import load
         from crattn_stage.nights.plan import describe_model
@@ -135,7 +155,15 @@ def register_model(model, url, new_instrument, **validity):
             database = opened(url)
             if validity["instrument"] and not new_instrument:
                 _check_instrument(registry.known_instruments(database), validity["instrument"])
-            return registry.register(database, description, **validity)
+            record = {"without": without_comparison} if not comparison else _passed(database)
+            return registry.register(database, description, comparison=record, **validity)
+
+        def _passed(database):
+            from crattn_stage.comparison import card_digest, passed
+            from crattn_stage.models.cards import read_card, shipped
+
+            trusted = {card_digest(read_card(name)) for name in shipped()} | registry.registered(database)
+            return passed(comparison, read_card(model), trusted, frames_needed)
 
         name = with_database(url, register)
         say(f"{name} {description['sha256'][:16]} is registered")
@@ -177,11 +205,22 @@ def model_history(url):
             nights = f"{validity.first_night or '...'}-{validity.last_night or '...'}"
             until = f"{validity.retired:%Y-%m-%d %H:%M}" if validity.retired else "now"
             retired = validity.retired_reason and f"retired: {validity.retired_reason}"
-            notes = ", ".join(filter(None, [validity.reason, retired, "bad" if model.is_bad else None]))
+            said = [validity.reason, _said(validity.comparison), retired, "bad" if model.is_bad else None]
+            notes = ", ".join(filter(None, said))
             say(
                 f"{validity.registered:%Y-%m-%d %H:%M} to {until:16}  {model.name:20} {model.sha256[:16]}  "
                 f"{validity.instrument or 'any':10} {nights}  {notes}".rstrip()
             )
+
+
+def _said(comparison):
+    """Return a few words on the comparison with which a model was registered."""
+    if not comparison:
+        return None
+    if "without" in comparison:
+        return f"without comparison: {comparison['without']}"
+    cameras = ", ".join(comparison["cameras"])
+    return f"not worse than {comparison['first']} on {comparison['frames']} frames of {cameras}"
 
 
 @models.command("frames")

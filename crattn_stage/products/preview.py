@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 
 from crattn_stage.detection.model import enclosing
 from crattn_stage.detection.preprocessing import sky_statistics, sky_subtracted
@@ -61,6 +62,33 @@ def drawn(rows):
     return picture.getvalue()
 
 
+def layers(image, mask, panel=PANEL):
+    """Draw an image and its mask as two PNGs of one size, to be laid over each other.
+
+    Parameters
+    ----------
+    image : `numpy.ndarray`, 2-D
+    mask : `numpy.ndarray` of bool
+    panel : int
+        Largest width and height in pixels; a larger image is binned, keeping the brightest pixel.
+
+    Returns
+    -------
+    image, mask : bytes
+        The mask is transparent where it is False.
+    """
+    level, sigma = sky_statistics(image) if np.isfinite(image).any() else (0.0, 1.0)
+    shade = np.arcsinh((_shrunk(image, panel) - level) / (2 * sigma))
+    # As in `drawn`, in steps as coarse as a thumbnail's may be, which compress better.
+    steps = np.rint(np.clip(np.nan_to_num((shade + 1.5) / 6), 0, 1) * 31) / 31
+    pictures = []
+    for array, colours in ((steps, "gray"), (_shrunk(mask, panel).astype(float), _OVERLAY)):
+        stream = io.BytesIO()
+        imsave(stream, array, format="png", cmap=colours, vmin=0, vmax=1, origin="lower")
+        pictures.append(stream.getvalue())
+    return tuple(pictures)
+
+
 def side_by_side(path, rows):
     """Write rows of panels, all on the same scale, as a PNG.
 
@@ -88,9 +116,9 @@ def side_by_side(path, rows):
     return path
 
 
-def _shrunk(image):
-    """Bin an image to at most `PANEL` pixels a side, keeping the brightest pixel: no hit is lost."""
-    factor = -(-max(image.shape) // PANEL)
+def _shrunk(image, panel=PANEL):
+    """Bin an image to at most so many pixels a side, keeping the brightest pixel: no hit is lost."""
+    factor = -(-max(image.shape) // panel)
     if factor == 1:
         return image
     height, width = (n - n % factor for n in image.shape)

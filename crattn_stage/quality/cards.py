@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from crattn_stage.quality.domain import unlike
 from crattn_stage.quality.rules import verdict
 
 
@@ -171,6 +172,23 @@ CARDS = (
         "Objects found per million pixels of sky mirrored about its level, where there are no hits: how many objects "
         "of the mask are noise; empty if not measured.",
         lambda s, t, p: _rounded(s.injected.noise_objects, 1),
+        is_checked=False,
+    ),
+    HeaderCard(
+        "CRDOMAIN",
+        "in what it is unlike known frames",
+        "string",
+        "In what the frame is unlike those on which the models were measured: stars too narrow or out of focus, "
+        "correlated noise, no sky, a spectrum; empty if nothing is unusual, or too little to tell.",
+        lambda s, t, p: ", ".join(unlike(s.appearance)) or None,
+        is_checked=False,
+    ),
+    HeaderCard(
+        "CRFWHM",
+        "[pix] mean FWHM of its stars",
+        "pixels",
+        "Mean full width at half maximum of the stars that are not masked; empty without any.",
+        lambda s, t, p: _rounded(s.appearance.fwhm, 2),
         is_checked=False,
     ),
     HeaderCard(

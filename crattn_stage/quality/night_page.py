@@ -1,8 +1,10 @@
 """The page on a night: one HTML file with plots and pictures that needs no other file."""
 
 import base64
+import hashlib
 import io
 import os
+from datetime import datetime, timedelta
 from urllib.parse import quote
 
 import numpy as np
@@ -10,13 +12,18 @@ import numpy as np
 from crattn_stage import __version__
 from crattn_stage.errors import CrattnError
 from crattn_stage.fits.names import view_path
+from crattn_stage.quality.night_report import are_of_one_night, ranked
+from crattn_stage.quality.period_report import camera_name
 from crattn_stage.quality.rules import LEVELS
 
-#: Frames shown with a picture.
-WORST = 8
+#: Frames that are not PASS shown with a picture, and cameras with plots and pictures.
+WORST, MOST_CAMERAS = 8, 6
+#: Largest width and height of a picture in pixels.
+PICTURE = 480
 _COLOURS = dict(zip(LEVELS, ("#2a9d5c", "#e09f1f", "#c8102e"), strict=True))
 _PANELS = {
-    "rate": "hits per cm$^2$ per minute",
+    "rate": "hits per cm² per minute",
+    "bright_completeness": "completeness, S/N above 10",
     "fraction": "fraction of pixels masked",
     "star_fraction": "fraction of star cores masked",
 }
@@ -40,24 +47,56 @@ def report_html(report, folder="."):
 
     from crattn_stage.products.pages import templates
 
-    def encoded(png):
-        # Of a type that `finalize` leaves alone: there is a lot of it.
-        return Markup(base64.b64encode(png).decode())
-
-    pictures = []
-    for frame in report.worst()[:WORST]:
-        try:
-            pictures.append((frame, encoded(thumbnail(frame.output)) if frame.output else None, ""))
-        except (CrattnError, OSError) as error:
-            pictures.append((frame, None, str(error)))
-    template = templates("crattn_stage.quality").get_template("night.html")
-    return template.render(
+    cameras = report.cameras()
+    shown = list(cameras)[:MOST_CAMERAS]
+    escaped = templates("crattn_stage.quality")
+    script = escaped.loader.get_source(escaped, "night.js")[0]
+    return escaped.get_template("night.html").render(
         report=report,
-        pictures=pictures,
-        plots=encoded(_plots(report)) if report.frames else None,
+        cameras=[
+            {
+                "name": camera_name(*place),
+                "plots": _plots(cameras[place]),
+                "by_time": _times(cameras[place]) is not None,
+                "pictures": [(said, frame, *_picture(frame)) for said, frame in _examples(cameras[place])],
+            }
+            for place in shown
+        ],
+        not_shown=[camera_name(*place) for place in list(cameras)[MOST_CAMERAS:]],
+        odd=[(frame.verdict, frame, *_picture(frame)) for frame in report.worst()[:WORST]],
         views=_views(report, folder),
+        script=Markup(script),
+        # A browser runs the script of this digest, and no other.
+        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         version=__version__,
     )
+
+
+def _encoded(png):
+    from markupsafe import Markup
+
+    # Of a type that `finalize` leaves alone: there is a lot of it.
+    return Markup(base64.b64encode(png).decode())
+
+
+def _examples(frames):
+    """Return the best, the median and the worst of some frames, as pairs of what they are and the frame."""
+    order = ranked(frames)
+    if len(order) < 3:
+        return list(zip(("best", "worst"), order, strict=False)) if len(order) > 1 else [("only", f) for f in order]
+    return [("best", order[0]), ("median", order[len(order) // 2]), ("worst", order[-1])]
+
+
+def _picture(frame):
+    """Return image and mask of a frame, encoded, and why there is none, if so."""
+    if not frame.output:
+        return None, None, ""
+    try:
+        return *map(_encoded, thumbnail(frame.output, frame.most_masked)), ""
+    except FileNotFoundError:
+        return None, None, "the masked file is no longer there"
+    except (CrattnError, OSError) as error:
+        return None, None, str(error)
 
 
 def _views(report, folder):
@@ -66,55 +105,94 @@ def _views(report, folder):
     return {path: quote(os.path.relpath(page, folder)) for path, page in pages.items() if page.exists()}
 
 
-def _plots(report):
-    """Draw rates and fractions by frame, as a PNG."""
+def _times(frames):
+    """Return when frames were observed in hours from a midnight, UTC, or None where that is not known of all."""
+    moments = [frame.observed and datetime.fromisoformat(frame.observed) for frame in frames]
+    if not are_of_one_night(moments):
+        return None
+    midnight = datetime.combine(min(moments), datetime.min.time())
+    return [(moment - midnight) / timedelta(hours=1) for moment in moments]
+
+
+def _plots(frames):
+    """Draw what was measured against time, or else by frame; return pairs of what it is and a PNG."""
+    times = _times(frames)
+    drawn = []
+    for name, title in _PANELS.items():
+        values = [getattr(frame, name) for frame in frames]
+        if any(value is not None for value in values):
+            drawn.append((title, _encoded(_plot(frames, values, times, name))))
+    return drawn
+
+
+def _plot(frames, values, times, name):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    figure = Figure(figsize=(5.4, 2.5), layout="constrained")
     FigureCanvasAgg(figure)
-    for axis, (name, title) in zip(figure.subplots(1, len(_PANELS)), _PANELS.items(), strict=True):
-        for level in LEVELS:
-            values = ((i, getattr(frame, name)) for i, frame in enumerate(report.frames) if frame.verdict == level)
-            points = [(i, value) for i, value in values if value is not None]
-            if points:
-                axis.plot(*zip(*points, strict=True), "o", ms=4, color=_COLOURS[level], label=level)
-        usual = [frame.usual_rate for frame in report.frames if frame.usual_rate is not None]
-        if name == "rate" and usual:
+    axis = figure.subplots()
+    points = list(zip(times or range(1, len(frames) + 1), values, frames, strict=True))
+    for level in LEVELS:
+        own = [(place, value) for place, value, frame in points if frame.verdict == level and value is not None]
+        if own:
+            axis.plot(*zip(*own, strict=True), "o", ms=4, color=_COLOURS[level], label=level)
+    if name == "rate":
+        usual = [frame.usual_rate for frame in frames if frame.usual_rate is not None]
+        if usual:
             axis.axhline(np.median(usual), color="#888888", lw=1, label="usual")
-        axis.set_title(title, fontsize=10)
-        axis.set_xlabel("frame", fontsize=9)
-        axis.set_ylim(bottom=0)
-        axis.tick_params(labelsize=8)
-    if figure.axes[0].get_legend_handles_labels()[0]:
-        figure.axes[0].legend(fontsize=8)
+        axis.legend(fontsize=8)
+    else:
+        axis.yaxis.set_major_formatter(PercentFormatter(1))
+    # Completeness is near 1, and the rest is above 0.
+    axis.set_ylim(**({"top": 1.01} if name == "bright_completeness" else {"bottom": 0}))
+    axis.set_xlabel("UTC" if times else "frame", fontsize=9)
+    axis.tick_params(labelsize=8)
+    if times:
+        axis.xaxis.set_major_formatter(lambda hours, _: _clock(round(hours * 60)))
+    else:
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.set_xlim(0.5, len(frames) + 0.5)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=110)
     return stream.getvalue()
 
 
-def thumbnail(path):
-    """Draw the detector of a masked frame that has the largest fraction of its pixels masked.
+def _clock(minutes):
+    return f"{minutes // 60 % 24:02}:{minutes % 60:02}"
+
+
+def thumbnail(path, name=None):
+    """Draw a detector of a masked frame, and its mask.
 
     Parameters
     ----------
     path : path-like
         Of a masked frame.
+    name : str, optional
+        Of the detector; by default the one with the largest fraction of its pixels masked, for which all are read.
 
     Returns
     -------
-    bytes
-        A PNG.
+    image, mask : bytes
+        PNGs of one size.
 
     Raises
     ------
     crattn_stage.errors.FrameError
         If the frame cannot be read.
+    FileNotFoundError
+        If it is no longer there.
     """
     from crattn_stage.fits.frame import ObservationFrame
-    from crattn_stage.products.preview import display_image, drawn
+    from crattn_stage.products.preview import display_image, layers
 
+    if not os.path.exists(path):
+        raise FileNotFoundError(path)
     with ObservationFrame(path) as frame:
+        named = [extension for extension in frame.extensions if extension.name == name]
+        frame.extensions = named or frame.extensions
         worst = None
         for extension, ccd in frame.ccds():
             found = frame.masked(extension)
@@ -126,5 +204,4 @@ def thumbnail(path):
         _, extension, ccd, found = worst
         image, window = display_image(ccd, frame.amplifiers(extension))
         mask = np.zeros(image.shape, bool) if found is None else found[window]
-        rows = [[(extension.name, image, None), ("masked", image, mask)]]
-        return drawn(rows)
+        return layers(image, mask, PICTURE)

@@ -3,6 +3,7 @@
 import statistics
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, timedelta
 
 from calibration_dbs.database import reading
 from calibration_dbs.provenance import hit_rates, runs_of_night
@@ -21,7 +22,9 @@ class Judged:
     Attributes
     ----------
     path, output : str
-    camera, site : str or None
+    camera, site, filter : str or None
+    observed : str or None
+        Start of the exposure, UTC, YYYY-MM-DD HH:MM:SS.
     status : str
         Of its last run.
     verdict : {"PASS", "WARN", "FAIL"}
@@ -33,6 +36,8 @@ class Judged:
         As in the header; the rate in hits per cm2 per minute.
     faint_completeness, bright_completeness, noise_objects : float or None
         Of hits that were added to the frame, and objects per million pixels of its mirrored sky.
+    most_masked : str or None
+        The detector of which the largest fraction was masked; None if none is recorded.
     usual_rate : float or None
         Median of the camera's other nights, or of this one where they are few.
     attempts : int
@@ -42,6 +47,8 @@ class Judged:
     output: str | None
     camera: str | None
     site: str | None
+    filter: str | None
+    observed: str | None
     status: str
     verdict: str
     reasons: list
@@ -58,6 +65,7 @@ class Judged:
     faint_completeness: float | None
     bright_completeness: float | None
     noise_objects: float | None
+    most_masked: str | None
     usual_rate: float | None
     attempts: int
 
@@ -89,6 +97,38 @@ class NightReport:
         """Return the frames that are not PASS, the worst first."""
         odd = [frame for frame in self.frames if frame.verdict != "PASS"]
         return sorted(odd, key=lambda frame: (-LEVELS.index(frame.verdict), -(frame.fraction or 0), frame.path))
+
+    def cameras(self):
+        """Return the frames of each camera at a site, in the order of the frames.
+
+        Returns
+        -------
+        dict
+            (site, camera) -> list of `Judged`.
+        """
+        found = {}
+        for frame in self.frames:
+            found.setdefault((frame.site, frame.camera), []).append(frame)
+        return found
+
+
+def ranked(frames):
+    """Return the frames that were masked, the best first: by verdict, then completeness, then fraction masked.
+
+    Parameters
+    ----------
+    frames : list of `Judged`
+
+    Returns
+    -------
+    list of `Judged`
+    """
+
+    def order(frame):
+        missed = 1 - (frame.bright_completeness or 0)
+        return LEVELS.index(frame.verdict), missed, frame.fraction or 0, frame.path
+
+    return sorted((frame for frame in frames if frame.status == "succeeded" and frame.output), key=order)
 
 
 def judge_night(database, night):
@@ -128,6 +168,48 @@ def _usual_rate(session, night, camera, site):
     return None
 
 
+def utc_text(moment):
+    """Return a time of the database as a text.
+
+    Parameters
+    ----------
+    moment : `datetime.datetime` or None
+        UTC where it has no time zone, as from SQLite.
+
+    Returns
+    -------
+    str or None
+        YYYY-MM-DD HH:MM:SS, UTC.
+    """
+    if moment is None:
+        return None
+    return f"{moment if moment.tzinfo is None else moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def are_of_one_night(moments):
+    """Tell whether times may be those of one night.
+
+    Parameters
+    ----------
+    moments : list of `datetime.datetime` or None
+
+    Returns
+    -------
+    bool
+        False where one is not known, or where they span more than two days, as those of damaged headers do.
+    """
+    return all(moments) and max(moments) - min(moments) < timedelta(days=2)
+
+
+def _most_masked(amplifiers):
+    """Return the detector of which the largest fraction was masked, or None."""
+    masked = {}
+    for amplifier in amplifiers:
+        pixels, searched = masked.get(amplifier.extension, (0, 0))
+        masked[amplifier.extension] = pixels + amplifier.pixels, searched + amplifier.searched
+    return max(masked, key=lambda name: masked[name][0] / max(1, masked[name][1]), default=None)
+
+
 def _judged(run, usual):
     reasons = []
     if run.status == "failed":
@@ -161,6 +243,9 @@ def _judged(run, usual):
         output=run.output_path,
         camera=run.frame.camera,
         site=run.frame.site,
+        filter=run.frame.filter,
+        observed=utc_text(run.frame.observed),
+        most_masked=_most_masked(run.amplifiers),
         verdict=verdict,
         reasons=[why for _, why in reasons],
         model=run.model.name,

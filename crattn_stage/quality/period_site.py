@@ -9,7 +9,7 @@ import os
 import re
 from bisect import bisect_right
 from collections import defaultdict
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 from urllib.parse import quote
@@ -22,6 +22,7 @@ from crattn_stage.errors import CrattnError, printable
 from crattn_stage.fits.atomic import replacing
 from crattn_stage.fits.names import view_path
 from crattn_stage.quality.change_points import AMPLIFIER_RATE, SERIES_RATE, SHORTEST, change_points
+from crattn_stage.quality.night_report import are_of_one_night, utc_text
 from crattn_stage.quality.period_report import MOST_NIGHTS, QUANTITIES, camera_name
 
 #: Fewest hits that an amplifier is expected to have in a night, or a month, for its balance to be shown.
@@ -183,7 +184,7 @@ class _Site:
     def write_night(self, camera, night, frames):
         """Write the page on a night of a camera."""
         month = f"{night[:4]}-{night[4:6]}"
-        by_time = all(frame.observed for frame in frames)
+        by_time = are_of_one_night([frame.observed for frame in frames])
         names = sorted({frame.filter for frame in frames}, key=lambda name: name or "")
         page = {
             "kind": "night",
@@ -203,7 +204,7 @@ class _Site:
             "path": _text(path),
             "link": self._view(frame.output_path, camera.folder),
             "filter": names.index(frame.filter),
-            "time": _utc(frame.observed) if by_time else None,
+            "time": utc_text(frame.observed) if by_time else None,
             "verdict": frame.verdict,
             "why": _text(frame.why),
             "model": _text(f"{frame.model} {frame.sha256[:8]}"),
@@ -476,8 +477,3 @@ def _number(value):
 
 def _text(value):
     return None if value is None else value if value.isprintable() else printable(value)
-
-
-def _utc(moment):
-    moment = moment if moment.tzinfo is None else moment.astimezone(UTC)
-    return moment.strftime("%Y-%m-%d %H:%M:%S")

@@ -1,7 +1,10 @@
 """The rules by which a mask is judged: one function each, in one list."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from crattn_stage.quality.domain import unlike
 
 #: From good to bad.
 LEVELS = ("PASS", "WARN", "FAIL")
@@ -9,6 +12,8 @@ LEVELS = ("PASS", "WARN", "FAIL")
 SIGNIFICANT = 5.0
 #: With fewer stars than this, over-masking is not judged.
 FEWEST_STARS = 20
+#: How the phrase of a frame, not of its mask, begins.
+UNLIKE = "unlike what the models were measured on: "
 
 RULES = []
 
@@ -99,6 +104,13 @@ def noise(summary, seconds):
     return least, f"noise, some {injected.noise_objects:.0f} objects per million pixels"
 
 
+@rule("CRDOMAIN", warn=0, fail=math.inf)
+def oddities(summary, seconds):
+    """Figures hold for frames like those on which the models were measured. The limit is of what is unlike them."""
+    found = unlike(summary.appearance)
+    return len(found), UNLIKE + ", ".join(found)
+
+
 def verdict(summary, seconds=None, limits=None):
     """Judge a mask by all rules.
 
@@ -133,4 +145,6 @@ def verdict(summary, seconds=None, limits=None):
             reasons.append(("FAIL" if judged[0] > fail else "WARN", judged[1]))
     if not reasons:
         return "PASS", ""
-    return min(level for level, _ in reasons), "masked " + ", ".join(why for _, why in reasons)
+    masked = ", ".join(why for _, why in reasons if not why.startswith(UNLIKE))
+    other = [why for _, why in reasons if why.startswith(UNLIKE)]
+    return min(level for level, _ in reasons), "; ".join([f"masked {masked}"] * bool(masked) + other)

@@ -1,12 +1,20 @@
-"""Star cores in a mask: what a mask of cosmic rays should leave alone."""
+"""Star cores in a mask, what a mask of cosmic rays should leave alone; and what the stars and the sky look like."""
 
 import numpy as np
+from scipy.ndimage import binary_dilation
 
 from crattn_stage.detection.preprocessing import sky_subtracted
 from crattn_stage.detection.sources import TooCrowded, extract, inside, stamps
+from crattn_stage.quality.summary import Appearance
 
 #: How many FWHM from a peak a ring may be, and how many of the eight directions from the peak it must be in.
 NEAR, DIRECTIONS = 1.5, 6
+#: Square of what sampling by pixels adds to the width of a star, pixels.
+PIXEL = 0.72
+#: A star is hollow if its centre is below this fraction of its peak.
+HOLLOW = 0.6
+#: Side of the middle of a detector in which the texture of the noise is measured, and how far from sources; pixels.
+SAMPLE, APART = 1024, 4
 
 
 def star_cores(image, cosmic_rays, bad=None, sections=None, sky=None):
@@ -41,19 +49,38 @@ def star_cores(image, cosmic_rays, bad=None, sections=None, sky=None):
     stars, flagged : int
         Stars found, and those of them with a masked peak or ring.  Zero in a field too crowded for `sep`.
     """
+    stars, flagged, _ = judge_stars(image, cosmic_rays, bad, sections, sky)
+    return stars, flagged
+
+
+def judge_stars(image, cosmic_rays, bad=None, sections=None, sky=None):
+    """Count stars as `star_cores` does, and measure what they and the sky look like.
+
+    Parameters
+    ----------
+    image, cosmic_rays, bad, sections, sky
+        As for `star_cores`.
+
+    Returns
+    -------
+    stars, flagged : int
+    appearance : `crattn_stage.quality.summary.Appearance`
+    """
     bad = ~np.isfinite(image) if bad is None else bad | ~np.isfinite(image)
     image = sky_subtracted(image, sections or [np.s_[:, :]], ~bad, sky)
     # Outside the amplifiers, too.
-    image[bad | np.isnan(image)] = 0
+    bad |= np.isnan(image)
+    image[bad] = 0
     try:
         sigma, sources = extract(image, bad, 5)
     except TooCrowded:
-        return 0, 0
+        return 0, 0, Appearance(crowded=1)
+    look = _texture(image, bad | cosmic_rays, sigma)
     row, column = sources["ypeak"], sources["xpeak"]
     bright = sources["flux"] > 20 * sigma * np.sqrt(sources["npix"])
     sources = sources[bright & inside(image.shape, row, column, 1)]
     if not len(sources):
-        return 0, 0
+        return 0, 0, look
     row, column = sources["ypeak"], sources["xpeak"]
     flagged = cosmic_rays[row, column]
     # Isophotal widths grow with brightness; the ratio of flux to peak does not.
@@ -71,7 +98,32 @@ def star_cores(image, cosmic_rays, bad=None, sections=None, sky=None):
         stars &= darkest + 3 * sigma / peak > np.median(darkest[stars]) / 2
     # The width of a Gaussian is 1.064 FWHM.
     flagged |= _ringed(cosmic_rays, row, column, NEAR * typical / 1.064)
-    return int(stars.sum()), int((stars & flagged).sum())
+    left = stars & ~flagged
+    look.stars = int(left.sum())
+    look.widths = float(np.sqrt(np.maximum((width[left] / 1.064) ** 2 - PIXEL, 0)).sum())
+    centre = image[np.rint(sources["y"]).astype(int), np.rint(sources["x"]).astype(int)]
+    look.hollow = int((left & (centre < HOLLOW * sources["peak"])).sum())
+    return int(stars.sum()), int((stars & flagged).sum()), look
+
+
+def _texture(image, bad, sigma):
+    """Measure, on the sky in the middle of an image, how alike the noise of neighbouring pixels is."""
+    middle = tuple(slice(max(0, (n - SAMPLE) // 2), (n + SAMPLE) // 2) for n in image.shape)
+    image, bad = image[middle], bad[middle]
+    sky = ~bad & ~binary_dilation(np.abs(image) > 3 * sigma, np.ones((3, 3)), APART // 2)
+    look = Appearance(good=int(np.count_nonzero(~bad)), sky=int(np.count_nonzero(sky)))
+    for axis in (0, 1):
+        squares = []
+        # Light that varies slowly is in the difference of near and of distant pixels alike.
+        for step in (1, 5):
+            (a, b), (both, also) = (
+                (np.moveaxis(p, axis, 0)[step:], np.moveaxis(p, axis, 0)[:-step]) for p in (image, sky)
+            )
+            use = both & also
+            squares.append(np.square(a[use] - b[use], dtype=np.float64).mean() if use.any() else 0.0)
+        if squares[1] > 0:
+            look.correlated += float(1 - squares[0] / squares[1]) * look.sky / 2
+    return look
 
 
 def _ringed(mask, row, column, radius):

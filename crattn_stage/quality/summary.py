@@ -65,7 +65,7 @@ class Injected:
     mirrored_objects: int = 0
 
     def __add__(self, other):
-        return Injected(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Injected)))
+        return _added(self, other)
 
     def completeness(self, kind):
         """Return the fraction that was found.
@@ -104,6 +104,48 @@ class Injected:
 
 
 @dataclass
+class Appearance:
+    """What the stars and the sky of a detector look like; sums, so that those of detectors can be added.
+
+    Attributes
+    ----------
+    stars : int
+        Stars that are not masked.
+    widths : float
+        Sum of their FWHM, pixels.
+    hollow : int
+        Those of them that are darker in the middle.
+    good, sky : int
+        Good pixels that were looked at, and those of them away from all sources.
+    correlated : float
+        Correlation of the noise of neighbouring pixels, times `sky`.
+    crowded, spectra : int
+        Detectors with too many sources to look at, and those masked as two-dimensional spectra.
+    """
+
+    stars: int = 0
+    widths: float = 0.0
+    hollow: int = 0
+    good: int = 0
+    sky: int = 0
+    correlated: float = 0.0
+    crowded: int = 0
+    spectra: int = 0
+
+    def __add__(self, other):
+        return _added(self, other)
+
+    @property
+    def fwhm(self):
+        """Mean FWHM of the stars, pixels, or None without any."""
+        return self.widths / self.stars if self.stars else None
+
+
+def _added(first, second):
+    return type(first)(*(getattr(first, f.name) + getattr(second, f.name) for f in fields(first)))
+
+
+@dataclass
 class Summary:
     """What was found on a detector, an amplifier or a whole frame.
 
@@ -124,6 +166,7 @@ class Summary:
     border_pixels, border_searched : int
         Of `pixels` and `searched`, those within `BORDER` pixels of the amplifier's border.
     injected : `Injected`
+    appearance : `Appearance`
     """
 
     pixels: int = 0
@@ -136,6 +179,7 @@ class Summary:
     border_pixels: int = 0
     border_searched: int = 0
     injected: Injected = field(default_factory=Injected)
+    appearance: Appearance = field(default_factory=Appearance)
 
     @property
     def fraction(self):
@@ -218,9 +262,10 @@ def total(summaries):
     """
     summaries = list(summaries)
     areas = [s.area for s in summaries]
-    counts = [f.name for f in fields(Summary) if f.name not in ("area", "injected")]
+    counts = [f.name for f in fields(Summary) if f.name not in ("area", "injected", "appearance")]
     return Summary(
         area=None if None in areas else sum(areas),
         injected=sum((s.injected for s in summaries), Injected()),
+        appearance=sum((s.appearance for s in summaries), Appearance()),
         **{name: sum(getattr(s, name) for s in summaries) for name in counts},
     )

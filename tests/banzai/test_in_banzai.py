@@ -88,7 +88,7 @@ def test_slots_find_the_same_hits_of_a_real_frame(real, sqlite, tmp_path):
     # They differ in pixels at the border of a hit; what only one slot finds is a faint object at the limit.
     both = masks["amplifiers"] & masks["mosaic"]
     lone, _ = label(different & ~binary_dilation(both, np.ones((3, 3)), iterations=3), np.ones((3, 3)))
-    assert lone.max() < 3 and np.bincount(lone.ravel())[1:].max(initial=0) < 4
+    assert lone.max() < 3 and np.bincount(lone.ravel())[1:].max(initial=0) < 6
 
 
 @pytest.mark.parametrize("packed", [True, False])

@@ -44,15 +44,17 @@ def test_a_peer_runs_in_a_python_of_its_own():
         absent.scores(scenes)
 
 
-@pytest.mark.parametrize("function", ["remove_cosmics", "lacosmic"])
-def test_lacosmic_runs_by_its_new_name_and_its_old_one(function, monkeypatch):
+@pytest.mark.parametrize(("module", "function"), [("lacosmic", "remove_cosmics"), ("lacosmic.core", "lacosmic")])
+def test_lacosmic_runs_by_its_new_name_and_its_old_one(module, function, monkeypatch):
     given = {}
 
     def find(image, contrast, threshold, neighbour, **settings):
         given.update(settings, threshold=threshold)
         return image, image > threshold
 
-    monkeypatch.setitem(sys.modules, "lacosmic", types.SimpleNamespace(**{function: find}))
+    for name in ("lacosmic", module):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    setattr(sys.modules[module], function, find)
     image = np.array([[0.0, 4.0]], np.float32)
     found = METHODS["lacosmic"].load()(image, image < 0, 2.0, 7.0, 5.0)
     assert found.tolist() == [[False, True]] and given["threshold"] == 5.0 and given["readnoise"] == 7.0

@@ -186,7 +186,7 @@ function hits() {
       heat(under, title, own.names, own.months, own[name], scale, { values, template }, (point) => `${point.x.slice(0, 7)}.html`);
     } else {
       const trace = { type: "bar", x: own.names.map((_, i) => i), y: own[name].map((line) => line[0]), marker: { color: "#4a6a8a" }, customdata: values.map((line) => line[0]), hovertemplate: `%{customdata[0]}<br>%{y:${style}}<br>of %{customdata[1]} hits<extra></extra>` };
-      const every = Math.ceil(own.names.length / 16), ticks = own.names.map((_, i) => i).filter((i) => i % every === 0);
+      const every = Math.ceil(own.names.length / (IS_NARROW ? 6 : 16)), ticks = own.names.map((_, i) => i).filter((i) => i % every === 0);
       plot(under, title, [trace], layout({ xaxis: { tickvals: ticks, ticktext: ticks.map((i) => escaped(own.names[i])) }, yaxis: { tickformat: style.endsWith("%") ? ",~%" : "~s" } }), { share: false });
     }
   }
@@ -263,7 +263,7 @@ function night() {
     added(row, "td", frame.model, "text");
   });
   const lead = element("lead"), line = added(lead, "p");
-  line.append(page.byTime ? "Against UTC. " : "Against the order of the frames: the database does not know when all of them were observed. ");
+  line.append(page.byTime ? "Against UTC. " : "In the order of the frames: when they were observed is not known of all, or not in one night. ");
   line.append(frames.some((frame) => frame.link) ? "A click on a point opens its frame, where the command view has written a page; " : "A click on a point leads to its row; the command view writes pages of frames beside them; ");
   if (page.pictures) linked(line, "pictures and comparisons of this night", page.pictures);
   else { line.append("pictures, and comparisons with other nights: "); added(line, "code", page.command); line.append(", in the uppermost folder of these pages"); }

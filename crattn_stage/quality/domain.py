@@ -1,0 +1,48 @@
+"""Whether a frame looks like those on which the models were measured."""
+
+#: FWHM of stars on which the models were measured, pixels, and fewest stars that tell.
+NARROWEST, WIDEST, FEWEST_STARS = 1.35, 10.0, 20
+#: Largest fraction of hollow stars; larger: out of focus.
+HOLLOW = 0.3
+#: Largest correlation of the noise of neighbouring pixels, and fewest pixels of sky that tell; resampling and stacking
+#: raise it.
+CORRELATION, FEWEST_PIXELS = 0.085, 20_000
+#: Smallest fraction of the good pixels that is sky.
+SKY = 0.2
+
+
+def unlike(appearance):
+    """Say in what a frame is unlike those on which the models were measured.
+
+    The limits hold for all models of the package: stars from those as narrow as hits to twice as wide as the widest
+    of the training skies, noise that is independent from pixel to pixel, and sky between the sources.
+
+    Parameters
+    ----------
+    appearance : `crattn_stage.quality.summary.Appearance`
+
+    Returns
+    -------
+    list of str
+        Empty if there is nothing unusual, or too little to tell.
+
+    Examples
+    --------
+    >>> from crattn_stage.quality.summary import Appearance
+    >>> unlike(Appearance(stars=100, widths=105.0))
+    ['stars are undersampled, FWHM 1.1 pixels']
+    """
+    found, stars = [], appearance.stars
+    if appearance.spectra:
+        found.append("a two-dimensional spectrum")
+    if stars >= FEWEST_STARS and appearance.hollow > HOLLOW * stars:
+        found.append("stars are hollow, out of focus")
+    elif stars >= FEWEST_STARS and not NARROWEST <= appearance.fwhm <= WIDEST:
+        kind = "undersampled" if appearance.fwhm < NARROWEST else "very wide"
+        found.append(f"stars are {kind}, FWHM {appearance.fwhm:.1f} pixels")
+    if appearance.sky >= FEWEST_PIXELS and appearance.correlated > CORRELATION * appearance.sky:
+        correlation = appearance.correlated / appearance.sky
+        found.append(f"noise of neighbouring pixels is correlated by {correlation:.2f}, resampled or stacked")
+    if appearance.crowded or (appearance.good >= FEWEST_PIXELS and appearance.sky < SKY * appearance.good):
+        found.append("sources nearly everywhere")
+    return found

@@ -1,0 +1,65 @@
+"""Frames unlike those on which the models were measured get a warning that says why."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import shift
+
+from crattn_stage.quality.cards import header_cards
+from crattn_stage.quality.domain import unlike
+from crattn_stage.quality.rules import verdict
+from crattn_stage.quality.star_cores import judge_stars
+from crattn_stage.quality.summary import Appearance, Summary, total
+from crattn_stage.simulation.skies import expose, simulate_sky
+
+
+def field(fwhm, stars=1500, **psf):
+    rng = np.random.default_rng(3)
+    scene, _ = simulate_sky((400, 400), rng, fwhm=fwhm, stars=stars, galaxies=0, faintest=4000, **psf)
+    return scene, expose(scene, 1100, 7, 4, rng)
+
+
+def look(image):
+    return judge_stars(image, np.zeros(image.shape, bool))[2]
+
+
+@pytest.mark.parametrize("fwhm", [1.5, 2.5, 4.5, 7.0])
+def test_ordinary_seeing_is_no_reason(fwhm):
+    found = look(field(fwhm)[1])
+    assert found.stars > 30 and unlike(found) == []
+    assert found.fwhm == pytest.approx(fwhm, rel=0.25)
+
+
+def test_undersampled_stars():
+    (reason,) = unlike(look(field(1.1, beta=np.inf)[1]))
+    assert "undersampled" in reason
+
+
+def test_stars_out_of_focus():
+    turns = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    ring = tuple((8 * np.sin(t), 8 * np.cos(t)) for t in turns)
+    (reason,) = unlike(look(field(1.5, stars=1000, motion=ring)[1]))
+    assert "hollow" in reason
+
+
+@pytest.mark.parametrize("order", [1, 3])
+def test_a_resampled_coadd(order):
+    rng = np.random.default_rng(1)
+    scene, _ = field(4)
+    exposures = [shift(expose(scene, 1100, 7, 4, rng), rng.uniform(-0.5, 0.5, 2), order=order) for _ in range(5)]
+    (reason,) = unlike(look(np.mean(exposures, 0)))
+    assert "correlated" in reason
+
+
+def test_no_sky_and_too_little_to_tell():
+    assert unlike(Appearance(good=100_000, sky=5_000)) == ["sources nearly everywhere"]
+    assert unlike(Appearance(good=1_000, sky=10, stars=3, widths=1.5)) == unlike(Appearance()) == []
+
+
+def test_the_verdict_warns_and_keeps_what_is_worse():
+    spectrum = Summary(pixels=10, searched=10_000, appearance=Appearance(spectra=1))
+    why = "unlike what the models were measured on: a two-dimensional spectrum"
+    assert verdict(spectrum) == ("WARN", why)
+    both = total([spectrum, Summary(pixels=1990, searched=10_000)])
+    assert verdict(both) == ("FAIL", f"masked 10.0% of pixels; {why}")
+    provenance = {"model": "m", "sha256": "ab" * 32, "threshold": 0.5, "engine": "e", "version": "0"}
+    assert header_cards(both, None, provenance)["CRDOMAIN"][0] == "a two-dimensional spectrum"
