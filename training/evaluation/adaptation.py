@@ -22,7 +22,7 @@ FALSE_POSITIVE_RATE = 1e-4
 COUNT, SIDE, DENSITY = 6, 512, 160
 #: Sets of generic scenes, and FWHM of stars in pixels, with which nothing may have become worse.
 GENERIC, WIDTHS = ("sky:100", "sky:1000", "stars:2.5", "galaxies"), (1.5, 2.5, 4.0)
-#: How much completeness may fall on the camera (twice its standard error) and on generic scenes; how much the
+#: How much completeness may fall on the camera and on generic scenes; how much the
 #: fraction of stars masked may rise; and by what factor, and by how many a megapixel, false objects on generic
 #: scenes may: 20 are fewer than a hundredth of their stars.
 LESS_ON_CAMERA, LESS_ELSEWHERE, MORE_STARS, MORE_FACTOR, MORE_OBJECTS = 0.02, 0.03, 0.01, 1.25, 20.0
