@@ -10,7 +10,7 @@ import pytest
 from astropy.io import fits
 from browser import Browser, chromium
 from click.testing import CliRunner
-from conftest import need
+from conftest import need, sky_image, with_track
 from matplotlib import image as pictures
 from sqlalchemy.orm import Session
 
@@ -18,6 +18,8 @@ from calibration_dbs.database import get_or_add, open_database
 from calibration_dbs.provenance import recorded_run
 from calibration_dbs.tables import Frame, Model
 from crattn_stage.cli import main
+from crattn_stage.products.preview import layers
+from crattn_stage.quality import night_page
 from crattn_stage.quality.night_page import report_html
 from crattn_stage.quality.night_report import judge_night, ranked
 
@@ -220,8 +222,8 @@ def test_image_and_mask_are_laid_over_each_other(masked):
         ("rp", f"2013-01-06 0{number}:30:00") for number in (1, 2, 3)
     ]
     assert "In the order of the frames" not in page and page.count('class="layers"') >= 3
-    layers = re.search(r'<div class="layers"><img.*?base64,(.*?)"><img.*?base64,(.*?)"></div>', page).groups()
-    image, mask = (pictures.imread(io.BytesIO(base64.b64decode(layer))) for layer in layers)
+    drawn = re.search(r'<div class="layers"><img.*?base64,(.*?)"><img.*?base64,(.*?)"></div>', page).groups()
+    image, mask = (pictures.imread(io.BytesIO(base64.b64decode(layer))) for layer in drawn)
     best = ranked(judge_night(open_database_of(folder), "20130105").frames)[0]
     # Row 0 of a picture is on top.
     assert np.array_equal(mask[::-1, :, 3] > 0, fits.getdata(best.output, "MASK") > 0)
@@ -236,13 +238,15 @@ def open_database_of(folder):
     return open_database(f"sqlite:///{folder / 'provenance.sqlite'}")
 
 
-def test_masks_blink_in_a_browser(masked):
+def test_masks_blink_in_a_browser(history, tmp_path, monkeypatch):
     need(chromium(), "needs Chromium or Chrome; CRATTN_CHROMIUM names it")
-    folder, judge = masked
-    judge()
+    drawn = layers(*with_track(sky_image()))
+    monkeypatch.setattr(night_page, "thumbnail", lambda path, name: drawn)
+    record(history, 1, "20130105", 100, output_path="/1.fits")
+    (tmp_path / "night.html").write_text(report_html(judge_night(history, "20130105")))
     visible = "getComputedStyle(document.querySelector('.mask')).visibility"
     with Browser(800, 800) as browser:
-        browser.open(folder / "night.html")
+        browser.open(tmp_path / "night.html")
         browser.wait("document.readyState === 'complete' && document.querySelector('footer') !== null")
         assert browser.evaluate(visible) == "visible"
         browser.click("button[data-does=mask]")

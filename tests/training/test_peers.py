@@ -52,8 +52,9 @@ def test_lacosmic_runs_by_its_new_name_and_its_old_one(module, function, monkeyp
         given.update(settings, threshold=threshold)
         return image, image > threshold
 
-    monkeypatch.setitem(sys.modules, "lacosmic", types.SimpleNamespace(__path__=[]))
-    monkeypatch.setitem(sys.modules, module, types.SimpleNamespace(**{function: find}))
+    for name in ("lacosmic", module):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    setattr(sys.modules[module], function, find)
     image = np.array([[0.0, 4.0]], np.float32)
     found = METHODS["lacosmic"].load()(image, image < 0, 2.0, 7.0, 5.0)
     assert found.tolist() == [[False, True]] and given["threshold"] == 5.0 and given["readnoise"] == 7.0

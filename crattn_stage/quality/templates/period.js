@@ -186,7 +186,7 @@ function hits() {
       heat(under, title, own.names, own.months, own[name], scale, { values, template }, (point) => `${point.x.slice(0, 7)}.html`);
     } else {
       const trace = { type: "bar", x: own.names.map((_, i) => i), y: own[name].map((line) => line[0]), marker: { color: "#4a6a8a" }, customdata: values.map((line) => line[0]), hovertemplate: `%{customdata[0]}<br>%{y:${style}}<br>of %{customdata[1]} hits<extra></extra>` };
-      const every = Math.ceil(own.names.length / 16), ticks = own.names.map((_, i) => i).filter((i) => i % every === 0);
+      const every = Math.ceil(own.names.length / (IS_NARROW ? 6 : 16)), ticks = own.names.map((_, i) => i).filter((i) => i % every === 0);
       plot(under, title, [trace], layout({ xaxis: { tickvals: ticks, ticktext: ticks.map((i) => escaped(own.names[i])) }, yaxis: { tickformat: style.endsWith("%") ? ",~%" : "~s" } }), { share: false });
     }
   }
