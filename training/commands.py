@@ -9,8 +9,10 @@ import logging
 
 import click
 
+from crattn_stage.errors import printable
 from crattn_stage.models.architectures import ARCHITECTURES
 
+FOLDER_TO_BE = click.Path(file_okay=False)
 FOLDER = click.Path(exists=True, file_okay=False)
 FILE = click.Path(exists=True, dir_okay=False)
 
@@ -107,6 +109,50 @@ def build(files, output, gain):
         stamps += hits_of_darks(stack.images, stack.bad, gain or stack.gain)
     write_footprints(output, stamps)
     click.echo(f"{output}: {len(stamps)} hits")
+
+
+class Lists(click.Command):
+    """A command whose options of files take all that follow, up to the next option: ``--darks *.fits``."""
+
+    def parse_args(self, context, arguments):
+        """Repeat such an option before each of its values."""
+        lists = {name for option in self.params if option.multiple for name in option.opts if name.startswith("--")}
+        result, current = [], None
+        for argument in arguments:
+            if argument.startswith("-"):
+                current = argument if argument in lists else None
+                result += [] if current else [argument]
+            else:
+                result += [current, argument] if current else [argument]
+        return super().parse_args(context, result)
+
+
+@main.command(cls=Lists)
+@explained
+@click.argument("name")
+@click.option("--darks", multiple=True, metavar="FILE...", help="Darks, the longer the better; three or more.")
+@click.option("--frames", multiple=True, metavar="FILE...", help="Frames of the sky, as they are to be masked.")
+@click.option("--flats", multiple=True, metavar="FILE...", help="Flats, for bad columns.")
+@click.option("--from", "start", metavar="MODEL", default="fast", show_default=True, help="The model to start from.")
+@click.option("--minutes", default=30.0, show_default=True, type=click.FloatRange(0.01), help="Time limit in all.")
+@click.option("--gain", type=click.FloatRange(0, min_open=True), help="Gain in electron/ADU (default: the headers').")
+@click.option("--output", default=".", show_default=True, type=FOLDER_TO_BE, help="Where its folder goes.")
+@click.option("--overwrite", is_flag=True, help="Replace a model of that name.")
+@click.option("--threads", type=int, help="CPU threads.")
+def adapt(name, threads, output, **options):
+    """Make NAME, a model of your camera's own, from its darks and frames.
+
+    A shipped model is trained on with the hits of the darks, on the frames and on skies simulated like them. It is
+    accepted if it is better on held-out hits and frames and not worse elsewhere; the exit status is 1 if not. The
+    same command goes on where an interrupted one stood.
+    """
+    import torch
+
+    from training.adapt import adapt as run
+
+    if threads:
+        torch.set_num_threads(threads)
+    run(name, output, tell=lambda text: click.echo("\n".join(map(printable, text.split("\n")))), **options)
 
 
 @main.command()

@@ -125,7 +125,7 @@ def _figures(model, threshold, skies, count):
     }
 
 
-def input_ranges(network, sources=None):
+def input_ranges(network, sources=None, skies=None, size=cards.TILING["tile"]):
     """Find the range of the inputs of a network's convolutions, on validation patches.
 
     Parameters
@@ -134,6 +134,10 @@ def input_ranges(network, sources=None):
         From `crattn_stage.models.networks.build`, of a model with scaled input.
     sources : dict, optional
         Arguments of `training.data.library.Skies`.
+    skies : optional
+        As for `training.data.patches.Patches`, in place of the validation skies of `sources`.
+    size : int
+        Side of the patches, pixels.
 
     Returns
     -------
@@ -155,7 +159,8 @@ def input_ranges(network, sources=None):
     for name, module in network.named_modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and name not in ("encoder1.0", "head"):
             module.register_forward_pre_hook(look(name))
-    patches = Patches(Skies("validation", **(sources or {})), cards.TILING["tile"], RANGE_PATCHES, seed=0)
+    skies = Skies("validation", **(sources or {})) if skies is None else skies
+    patches = Patches(skies, size, RANGE_PATCHES, seed=0)
     with torch.inference_mode():
         for i in range(RANGE_PATCHES):
             network(torch.from_numpy(patches[i][0])[None])

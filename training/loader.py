@@ -9,7 +9,7 @@ from training.data.patches import Patches
 VALIDATION_FRACTION = 9
 
 
-def batches(configuration, split, sources, first=0, count=None, workers=0):
+def batches(configuration, split, sources, first=0, count=None, workers=0, skies=None):
     """Return the batches of a split, in an order that depends on the configuration alone.
 
     Parameters
@@ -24,6 +24,8 @@ def batches(configuration, split, sources, first=0, count=None, workers=0):
         Batches in all; the configuration's steps by default.
     workers : int
         Processes that make patches; 0 makes them in this one.
+    skies : optional
+        As for `training.data.patches.Patches`, in place of those of the split and the sources.
 
     Returns
     -------
@@ -32,7 +34,7 @@ def batches(configuration, split, sources, first=0, count=None, workers=0):
     """
     count = configuration.steps if count is None else count
     patches = Patches(
-        Skies(split, hard=configuration.hard, **sources),
+        Skies(split, hard=configuration.hard, **sources) if skies is None else skies,
         configuration.patch,
         count * configuration.batch,
         configuration.seed,

@@ -101,7 +101,8 @@ _INNER = (slice(MARGIN, SIDE - MARGIN),) * 2
 
 
 @cache
-def _catalogue():
+def catalogue():
+    """Return the stamps of `CATALOGUE`, charge in electrons."""
     with np.load(CATALOGUE) as kept:
         ends = np.cumsum(kept["shapes"].prod(1))
         return [p.reshape(s) for p, s in zip(np.split(kept["charge"], ends[:-1]), kept["shapes"], strict=True)]
@@ -141,7 +142,7 @@ class _Cut:
         """Add a hit to each quarter where one fits; return peak S/N, whether it is on a source, and its pixels."""
         hits = []
         for top, left in ((MARGIN + QUARTER * i, MARGIN + QUARTER * j) for i in (0, 1) for j in (0, 1)):
-            stamp = turned(_catalogue()[rng.integers(len(_catalogue()))], rng)
+            stamp = turned(catalogue()[rng.integers(len(catalogue()))], rng)
             scaled, peak = rng.random() < 0.5 or not self.gain, rng.uniform(FAINT, BRIGHT)
             row, column = (start + rng.integers(QUARTER - n) for start, n in zip((top, left), stamp.shape, strict=True))
             where = slice(row, row + stamp.shape[0]), slice(column, column + stamp.shape[1])

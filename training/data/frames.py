@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 
 import numpy as np
+from scipy.ndimage import label
 
 from crattn_stage.detection.preprocessing import sky_statistics
 from crattn_stage.detection.saturation import saturated_stars
@@ -16,7 +17,7 @@ log = logging.getLogger(__name__)
 READ_NOISE = 7.0
 
 
-def read_skies(path, calibrations=False):
+def read_skies(path, calibrations=False, gain=None):
     """Read a real frame as skies, one for each amplifier, without overscan.
 
     Parameters
@@ -24,12 +25,14 @@ def read_skies(path, calibrations=False):
     path : path-like
     calibrations : bool
         Read darks and flats, too.
+    gain : float, optional
+        Electrons per ADU where the header has none, NaN to be told so.  By default it is 1, and a warning is logged.
 
     Returns
     -------
     list of `training.data.skies.Sky`
-        Bad where the frame's mask says so and where stars saturate.  Without a gain in the
-        header it is 1 electron per ADU, and a warning is logged; without a read noise, `READ_NOISE`.
+        Bad where the frame's mask says so and where stars saturate.  Without a read noise in the header it is
+        `READ_NOISE`.
 
     Raises
     ------
@@ -47,15 +50,15 @@ def read_skies(path, calibrations=False):
                 image = np.ascontiguousarray(ccd.data[amplifier.section], np.float32)
                 where = bad[amplifier.section]
                 level, sigma = sky_statistics(image, ~where)
-                gain = 1.0 if ccd.unit == "electron" else amplifier.gain
-                if not gain:
+                known = 1.0 if ccd.unit == "electron" else amplifier.gain
+                if not known and gain is None:
                     log.warning("%s: no gain in the header; 1 electron per ADU is assumed", path)
                 read_noise = amplifier.read_noise or READ_NOISE
-                skies.append(Sky(image, where, level, sigma, gain or 1.0, read_noise=read_noise))
+                skies.append(Sky(image, where, level, sigma, known or gain or 1.0, read_noise=read_noise))
     return skies
 
 
-def cleaned(sky, model):
+def cleaned(sky, model, kept=None):
     """Remove the cosmic rays of a real sky.
 
     As in the paper (Sec. 2) a masked pixel becomes the median of the others in the 5x5 around
@@ -66,6 +69,8 @@ def cleaned(sky, model):
     ----------
     sky : `training.data.skies.Sky`
     model : `crattn_stage.detection.model.CosmicRayModel`
+    kept : `numpy.ndarray` of bool, optional
+        True on pixels that are not of a cosmic ray, such as hot ones: objects of the mask that touch one are left.
 
     Returns
     -------
@@ -75,6 +80,9 @@ def cleaned(sky, model):
         return sky
     # Not dilated: our models mask the dilated hit.
     found = model.detect(sky.image, sky.bad)
+    if kept is not None:
+        numbers, _ = label(found, np.ones((3, 3)))
+        found &= ~np.isin(numbers, numbers[kept & found])
     holes = np.pad(np.where(found | sky.bad, np.nan, sky.image), 2, constant_values=np.nan)
     around = np.lib.stride_tricks.sliding_window_view(holes, (5, 5))[found].reshape(-1, 25)
     seen = np.isfinite(around).any(1)

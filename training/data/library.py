@@ -34,8 +34,8 @@ THIN_FOOTPRINTS = tuple(f"cr_footprints_sbig_{camera}.fits.gz" for camera in ("s
 DECAM_BAD = ~32
 #: ADU of a 90 s exposure for one count of the coadd (from zero point 30, to about 20%).
 COADD_TO_ADU = 1.0
-#: Simulated skies of a split.
-PLANES = 480
+#: Simulated skies of a split, and simulated hits where there are no others.
+PLANES, SIMULATED_HITS = 480, 3000
 #: How often each kind of sky is drawn, relative to the others that there are.
 KINDS = {"ccd": 0.25, "coadd": 0.3, "simulated": 0.45}
 
@@ -149,6 +149,8 @@ class Skies:
         Further real frames, `training.data.frames.cleaned`; the split takes its part of their rows.
     hard : float
         Fraction of skies from `training.data.hard_skies`, half of them with hits of thin CCDs.
+    planes : int, optional
+        Number of simulated skies; `PLANES` by default.  Each takes a tenth of a second.
 
     Attributes
     ----------
@@ -166,17 +168,17 @@ class Skies:
         This split's columns of the deep coadd, counts.
     """
 
-    def __init__(self, split, data=None, hits=(), frames=(), hard=0.0):
-        self.split, self.hard = SPLITS.index(split), hard
+    def __init__(self, split, data=None, hits=(), frames=(), hard=0.0, planes=None):
+        self.split, self.hard, self._planes = SPLITS.index(split), hard, planes
         self.sources = Sources.find(data, hits, frames)
         rng = np.random.default_rng([self.split, 20221])
         self.hits = [stamp for path in self.sources.hits for stamp in read_footprints(path, split)]
         if not self.hits or split == "train":
-            self.hits += simulated_hits(len(self.hits) // 2 or 3000, rng.integers(2**31))
+            self.hits += simulated_hits(len(self.hits) // 2 or SIMULATED_HITS, rng.integers(2**31))
         self.thin_hits = [stamp for path in self.sources.thin for stamp in read_footprints(path, split)]
         edges = SPLIT_EDGES[split]
         self.frames = _clean_frames(self.sources.frames, edges)
-        self.ccd = _rows(_read_decam_ccd(self.sources.ccd), *edges) if self.sources.ccd else None
+        self.ccd = rows_of(_read_decam_ccd(self.sources.ccd), *edges) if self.sources.ccd else None
         self.coadd, self.coadd_noise = None, 0.0
         if self.sources.coadd:
             self.coadd = _read_coadd(self.sources.coadd, *edges)
@@ -189,12 +191,17 @@ class Skies:
     @cached_property
     def simulated(self):
         """Noiseless simulated skies in electrons, each with the FWHM of its seeing."""
-        return [star_field(np.random.default_rng([self.split, number])) for number in range(PLANES)]
+        count = self._planes or PLANES
+        return [star_field(np.random.default_rng([self.split, number])) for number in range(count)]
 
     @cached_property
     def psfs(self):
         """Point spread functions of the hard skies, each with its FWHM."""
         return [draw_psf(np.random.default_rng([self.split, number, 20])) for number in range(PSFS)]
+
+    def prepare(self):
+        """Simulate now what is otherwise simulated when it is first needed, as before a fork."""
+        _ = self.simulated, self.psfs if self.hard else None
 
     def draw(self, rng, size):
         """Draw a clean sky, and the hits that go on such skies.
@@ -297,7 +304,7 @@ def _clean_frames(paths, edges):
     from crattn_stage.api import load_model
 
     model = load_model(engine="float32")
-    return [_rows(cleaned(sky, model), *edges) for path in paths for sky in read_skies(path)]
+    return [rows_of(cleaned(sky, model), *edges) for path in paths for sky in read_skies(path)]
 
 
 def _read_decam_ccd(path):
@@ -315,7 +322,8 @@ def _read_coadd(path, low, high):
     return coadd[:, int(low * coadd.shape[1]) : int(high * coadd.shape[1])]
 
 
-def _rows(sky, low, high):
+def rows_of(sky, low, high):
+    """Return the rows of a sky between two fractions of its height, as a `training.data.skies.Sky`."""
     rows = slice(*(int(edge * len(sky.image)) for edge in (low, high)))
     return replace(sky, image=sky.image[rows], bad=sky.bad[rows])
 

@@ -15,7 +15,7 @@ class Patches:
 
     Parameters
     ----------
-    skies : `training.data.library.Skies`
+    skies : `training.data.library.Skies` or `training.data.camera_skies.CameraSkies`
     size : int
         Patch side in pixels.
     count : int
@@ -29,7 +29,7 @@ class Patches:
         self.skies, self.size, self.count, self.seed, self.scaling = skies, size, count, seed, scaling
         self.contaminate = CONTAMINATIONS[contamination]
         # Made before workers fork, so that they share them.
-        _ = skies.simulated, skies.psfs if skies.hard else None
+        skies.prepare()
 
     def __len__(self):
         return self.count
@@ -39,7 +39,7 @@ class Patches:
         rng = np.random.default_rng([self.seed, index])
         sky, library = self.skies.draw(rng, self.size)
         # More hits than in any exposure; fewer in undersampled skies: how common hits are is learnt, too.
-        most = 3 if sky.fwhm < UNDERSAMPLED else 9
+        most = sky.most_hits or (3 if sky.fwhm < UNDERSAMPLED else 9)
         hits = rng.integers(0, most * self.size**2 // 128**2 + 1)
         stamps = [library[i] for i in rng.integers(0, len(library), hits)]
         scene = self.contaminate(sky, stamps, rng)

@@ -38,6 +38,8 @@ class Sky:
         True on the lines and traces of a spectrum.
     kind : str
         Of a spectrum, as in `crattn_stage.simulation.spectra.KINDS`.
+    most_hits : int or None
+        Most hits in 128 x 128 pixels of a training patch; None for as many as are usual on such a sky.
     """
 
     image: np.ndarray
@@ -49,6 +51,7 @@ class Sky:
     read_noise: float = 7.0
     sharp: np.ndarray | None = None
     kind: str = ""
+    most_hits: int | None = None
 
 
 def star_field(rng):

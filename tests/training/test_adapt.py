@@ -1,0 +1,357 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from astropy.io import fits
+from click.testing import CliRunner
+from conftest import ROOT
+from scipy.ndimage import maximum_filter
+from scipy.stats import t as student
+
+from benchmarks import adapt as bench
+from crattn_stage import load_model
+from crattn_stage.models import cards
+from crattn_stage.simulation.skies import moffat_psf
+from training import adapt as adapting
+from training.commands import main
+from training.data.camera import NOISE_LEVELS, Camera, measure, read_exposures, width_of
+from training.data.camera_skies import HELD_OUT, CameraSkies
+from training.data.hits import read_footprints
+from training.data.skies import Sky
+from training.evaluation import adaptation
+from training.evaluation.adaptation import Looked, OwnScenes, compare
+
+#: Makes everything small; also for the process that is killed.
+SMALL = {
+    "benchmarks.adapt.SHAPE": (224, 256),
+    "benchmarks.adapt.HITS_OF_A_DARK": 12,
+    "benchmarks.adapt.HITS_OF_A_FRAME": 6,
+    "training.data.library.PSFS": 3,
+    "training.data.library.SIMULATED_HITS": 60,
+    "training.evaluation.adaptation.DRAWN": (0.9, 0.3),
+    "training.data.camera_skies.PLANES": 3,
+    "training.data.camera_skies.PSFS": 3,
+    "training.data.camera_skies.FILLERS": 20,
+    "training.evaluation.adaptation.COUNT": 2,
+    "training.evaluation.adaptation.SIDE": 192,
+    "training.evaluation.adaptation.GENERIC": ("sky:1000",),
+    "training.evaluation.adaptation.WIDTHS": (2.5,),
+    "training.evaluation.scene_sets.SIDE": 192,
+    "training.evaluation.empty.STARS": 16,
+    "training.export.RANGE_PATCHES": 2,
+    "training.adapt.KEEPS": (0.0,),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small():
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in SMALL.items():
+            patch.setattr(name, value)
+        yield
+
+
+@pytest.fixture(scope="module", name="files")
+def files_fixture(_small, tmp_path_factory):
+    """Darks and frames of the simulated camera, and the camera."""
+    return bench.write(tmp_path_factory.mktemp("camera"), darks=4, frames=4)
+
+
+@pytest.fixture(scope="module", name="model")
+def model_fixture():
+    return load_model("fast", "torch")
+
+
+@pytest.fixture(scope="module", name="camera")
+def camera_fixture(files, model):
+    lines = []
+    darks, frames = (read_exposures(files[i], kind, lines.append) for i, kind in ((0, "dark"), (1, "frame")))
+    assert not lines
+    return measure(darks, frames, [], model, lines.append), lines
+
+
+def test_a_camera_is_measured_on_its_darks_and_frames(files, camera):
+    (measured, lines), hot = camera, files[2].hot
+    # 12 hits in each of four darks; some of them are cut by an edge, some lie on each other or are too faint.
+    assert 30 <= len(measured.hits) <= 48
+    assert abs(measured.hot_fraction / (hot > 0).mean() - 1) < 0.05
+    assert ((measured.hot[0] > 0) == (hot > 0)).mean() > 0.9998
+    assert abs(measured.fwhm - bench.FWHM) < 0.15
+    # Sigma is a robust one; the tail of one pixel in a thousand is that of Student's t.
+    scale = student(bench.TAILS)
+    expected = scale.ppf(1 - 0.5e-3) / (scale.ppf(0.75) * 1.4826)
+    noise = np.interp(1 - 1e-3, NOISE_LEVELS, measured.noise)
+    assert abs(noise / expected - 1) < 0.15
+    assert measured.step == 1 and len(measured.train) == 2 and len(measured.test) == 1
+    text = "\n".join(lines)
+    assert "hits in the darks: charge" in text and "held out: light2.fits (threshold) and light3.fits" in text
+
+
+def test_hits_of_a_split_are_in_no_other_and_frames_neither(camera):
+    measured, _ = camera
+    skies = {split: CameraSkies(measured, split, generic=0) for split in ("train", "validation", "test")}
+    for split, own in skies.items():
+        numbers = [n for n in range(len(measured.hits)) if HELD_OUT.get(n % 5, "train") == split]
+        assert len(own.own) == len(numbers) > 0
+        assert all(one is measured.hits[n] for one, n in zip(own.own, numbers, strict=True))
+    assert skies["test"].hits == skies["test"].own and len(skies["train"].hits) > len(skies["train"].own)
+    assert "dark" in skies["train"].kinds and "dark" not in skies["test"].kinds
+    assert skies["train"].skies["frame"][0] is measured.train[0]
+
+
+def test_simulated_and_mirrored_skies_are_as_noisy_and_hot_as_the_camera(files, camera):
+    measured, _ = camera
+    skies = CameraSkies(replace(measured, density=0.0), "test", generic=0)
+    plane = skies.simulate(np.random.default_rng(1), 256)
+    assert abs(plane.sigma / np.median([numbers[1] for numbers in measured.levels]) - 1) < 0.25
+    lone = plane.image - maximum_filter(plane.image, footprint=np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]]))
+    assert 0.3 < (lone > 6 * plane.sigma).mean() / measured.hot_fraction < 2
+    (mirrored,) = skies.skies["mirrored"]
+    hot = (files[2].hot > 10) & ~mirrored.bad
+    assert hot.sum() > 20 and ((mirrored.image - mirrored.level)[hot] > 3 * mirrored.sigma).mean() > 0.9
+    # No star is left, none is a hole.
+    assert ((mirrored.image - mirrored.level < -12 * mirrored.sigma) & ~mirrored.bad).sum() == 0
+    mixed = CameraSkies(measured, "train", generic=0.5)
+    drawn = [mixed.draw(np.random.default_rng(n), 64) for n in range(12)]
+    assert {sky.most_hits for sky, _ in drawn} == {None, 8} and all(sky.image.shape == (64, 64) for sky, _ in drawn)
+
+
+def test_the_width_of_stars_follows_from_their_peaks():
+    for fwhm in (1.2, 2.0, 4.0):
+        assert abs(width_of(np.median(moffat_psf(fwhm, 4.0, 4).max((2, 3)))) / fwhm - 1) < 0.03
+
+
+def test_what_cannot_be_used_is_left_out_with_a_line_each(files, tmp_path):
+    darks, frames, _ = files
+    content = darks[0].read_bytes()
+    (tmp_path / "cut.fits").write_bytes(content[: len(content) // 2])
+    (tmp_path / "junk.fits").write_bytes(b"SIMPLE  =" + bytes(range(256)) * 20)
+    fits.PrimaryHDU(np.full((224, 256), 65535, np.uint16)).writeto(tmp_path / "full.fits")
+    noise = np.random.default_rng(0).normal(100, 5, (300, 400)).astype(np.float32)
+    fits.PrimaryHDU(noise).writeto(tmp_path / "large.fits")
+    fits.PrimaryHDU(noise[:50, :50].copy()).writeto(tmp_path / "small.fits")
+    # A frame of the sky that says that it is a dark, and one that says what it is.
+    with fits.open(frames[3]) as hdus:
+        hdus[0].header.update(IMAGETYP="Dark Frame", EXPTIME=1200.0)
+        hdus.writeto(tmp_path / "light.fits")
+    odd = [tmp_path / f"{name}.fits" for name in ("cut", "junk", "full", "large", "small", "light", "none\x1b")]
+    lines = []
+    kept = read_exposures([*darks, *odd, frames[1], darks[0]], "dark", lines.append)
+    assert [exposure.path for exposure in kept] == darks
+    assert len(lines) == 9 and all(line.count("\n") == 0 and ": left out: " in line for line in lines)
+    said = dict(line.split(": left out: ") for line in lines)
+    assert "stars per megapixel" in said[str(tmp_path / "light.fits")]
+    assert "saturated" in said[str(tmp_path / "full.fits")]
+    assert "smaller than" in said[str(tmp_path / "small.fits")]
+    assert said[str(tmp_path / "large.fits")] == "400x300 pixels, others have 256x224"
+    assert said[str(frames[1])].startswith("not a dark") and "same file" in said[str(darks[0])]
+    lines.clear()
+    with pytest.raises(ValueError, match="none of the 2 files given as frames can be used"):
+        read_exposures([darks[0], tmp_path / "junk.fits"], "frame", lines.append)
+    assert lines[0].endswith("left out: not a frame of the sky: dark frame")
+
+
+def test_subtracted_darks_are_noticed_and_hot_pixels_found_in_frames_alone(files, model, tmp_path):
+    darks, frames, camera = files
+    clean = []
+    for number, path in enumerate(frames):
+        with fits.open(path) as hdus:
+            noise = np.sqrt(bench.SKY + bench.READ_NOISE**2) / bench.GAIN
+            image = hdus[0].data.astype(np.float32) - camera.hot * noise
+            fits.PrimaryHDU(image.astype(np.float32), hdus[0].header).writeto(tmp_path / f"{number}.fits")
+            clean.append(tmp_path / f"{number}.fits")
+    lines = []
+    found = [read_exposures(paths, "frame", lines.append) for paths in (clean, frames)]
+    measured = measure(read_exposures(darks, "dark", lines.append), found[0], [], model, lines.append)
+    assert measured.hot_fraction < 1e-4 and any("darks seem to be subtracted" in line for line in lines)
+    alone = measure([], found[1], [], model, lines.append)
+    hot = camera.hot > 8
+    assert (alone.hot[0][hot] > 0).mean() > 0.9 and (alone.hot[0][camera.hot == 0] > 0).mean() < 5e-4
+    assert not alone.hits and len(CameraSkies(alone, "test", generic=0).own) > 5
+
+
+def test_darks_alone_and_two_frames_alone_are_enough_and_flats_show_bad_columns(files, model, tmp_path):
+    darks, frames, _ = files
+    lines = []
+    measured = measure(read_exposures(darks, "dark", lines.append), [], [], model, lines.append)
+    assert measured.of_darks and measured.fwhm is None and any(line.startswith("no frames") for line in lines)
+    sky, _ = CameraSkies(measured, "train", generic=0).draw(np.random.default_rng(3), 64)
+    assert np.isfinite(sky.image[~sky.bad]).all() and sky.sigma > 0
+    flat = np.random.default_rng(2).normal(20000, 100, (224, 256)).astype(np.float32)
+    flat[40:, 90] *= 0.6
+    for number in range(2):
+        hdu = fits.PrimaryHDU(flat + number)
+        hdu.header["IMAGETYP"] = "Flat Field"
+        hdu.writeto(tmp_path / f"flat{number}.fits")
+    flats = read_exposures(sorted(tmp_path.glob("flat*.fits")), "flat", lines.append)
+    measured = measure([], read_exposures(frames[:2], "frame", lines.append), flats, model, lines.append)
+    assert measured.bad[0][50:, 90].mean() > 0.9 and measured.bad[0].mean() < 0.02
+    assert any("last rows are held out" in line for line in lines)
+    assert [len(measured.train[0].image), len(measured.test[0].image)] == [140, 56]
+
+
+class Fake:
+    """A model whose probability is a given function of the image."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def predict(self, image, bad):
+        return np.where(bad, 0, self.function(image)).astype(np.float32)
+
+
+def own_scenes(seed=0):
+    camera = Camera(hits=[np.full((2, 3), 900, np.float32)] * 10, levels=[(100.0, 5.0, 1.5, 7.0)])
+    camera.noise = np.linspace(0, 4, 159).astype(np.float32)
+    camera.density, camera.charges = 1.0, np.full(30, 100.0)
+    skies = CameraSkies(camera, "test", generic=0)
+    empty = np.random.default_rng(seed).normal(100, 5, (200, 200)).astype(np.float32)
+    empty[10:190:20, 10:190:20] += 300
+    skies.skies["mirrored"] = [Sky(empty, np.zeros(empty.shape, bool), 100.0, 5.0, 1.5)]
+    return OwnScenes.of(skies, 5)
+
+
+def test_a_threshold_is_for_a_rate_or_for_the_hits_if_that_is_lower():
+    own = own_scenes()
+    # The hits are 700 ADU above the sky, what is no hit 300.
+    good = Looked(Fake(lambda image: 1 / (1 + np.exp(-(image - 300) / 60))), own)
+    assert 0.5 < good.threshold(0.5, 0) <= adaptation.HIGHEST
+    complete, false, rate = good.at(0.95)
+    assert complete > 0.9 and false == pytest.approx(0, abs=60) and rate < 1e-3
+    assert good.at(0.2)[1] > 500
+    # Where false objects may remain, it goes lower.
+    assert good.threshold(0.5, 1e4) == pytest.approx(adaptation.LOWEST, rel=0.2)
+    # One that cannot tell them apart must go down to the hits.
+    poor = Looked(Fake(lambda image: np.where(image > 200, 0.3, 0.001)), own)
+    assert poor.threshold(0.9, 0) < 0.3 < good.threshold(0.9, 0)
+
+
+def test_a_model_is_accepted_if_it_is_better_here_and_not_worse_elsewhere():
+    own = own_scenes()
+    before = Looked(Fake(lambda image: (image > 200) * 0.9), own)
+    after = Looked(Fake(lambda image: (image > 450) * 0.9), own)
+    same = {"sky:1000": (0.9, 20.0), ("Gaussian", 2.5): 0.0}
+    rows, worse = compare(before, after, same, same, (0.5, 0.5))
+    assert not worse and rows[1].before > 500 and rows[1].after < 0.1 * rows[1].before
+    _, worse = compare(before, after, same, same | {("Gaussian", 2.5): 0.04}, (0.5, 0.5))
+    assert worse == ["stars masked, Gaussian, FWHM 2.5 0, now 0.04"]
+    _, worse = compare(before, after, same, same | {"sky:1000": (0.8, 20.0)}, (0.5, 0.5))
+    assert worse == ["completeness, generic sky:1000 0.9, now 0.8"]
+    _, worse = compare(before, before, same, same, (0.5, 0.5))
+    assert len(worse) == 1 and worse[0].startswith("not better on this camera: completeness 1, now 1")
+    blind = Looked(Fake(lambda image: (image > 1e6) * 0.9), own)
+    assert compare(before, blind, same, same, (0.5, 0.5))[1][0].startswith("completeness, this camera 1, now 0")
+
+
+@pytest.fixture(name="short")
+def short_fixture(monkeypatch):
+    """Train on small patches, for some steps."""
+    read = adapting.read_configuration
+    monkeypatch.setattr(adapting, "read_configuration", lambda *a, **k: read(*a, **k, patch=32, batch=2, steps=3))
+
+
+def test_a_model_that_is_better_is_written_with_all_that_it_was_made_from(files, short, monkeypatch, tmp_path):
+    darks, frames, _ = files
+    monkeypatch.setattr(adapting, "compare", lambda *_: ([adaptation.Row("false objects", 9.0, 2.0, 9.0, True)], []))
+    options = ["--frames", *map(str, frames), "--output", str(tmp_path), "--minutes", "0.3"]
+    done = CliRunner().invoke(main, ["adapt", "mine", "--darks", *map(str, darks), *options], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    weights = tmp_path / "mine" / "mine.safetensors"
+    card, _ = cards.load(weights)
+    files_of = card.training["files"]
+    assert [len(files_of[kind]) for kind in ("dark", "frame", "flat")] == [4, 4, 0]
+    assert card.training["adapted_from"]["sha256"] == cards.read_card("fast").sha256
+    assert card.trained_on.startswith("adapted from fast: ") and "hits of its darks" in card.trained_on
+    assert card.training["steps"] == 3 and card.input_ranges and card.metrics["before_and_after"]
+    report = (tmp_path / "mine" / "mine.txt").read_text()
+    assert "accepted" in report and files_of["dark"]["dark0.fits"][:16] in report
+    assert (tmp_path / "mine" / "mine.png").read_bytes().startswith(b"\x89PNG")
+    assert len(read_footprints(tmp_path / "mine" / "mine-hits.fits", "train")) > 20
+    assert f"crattn-stage run --model {weights} " in done.output
+    assert f"models register {weights} --comparison" in done.output and "--instrument Thincam" in done.output
+    assert "estimate: " in done.output
+    load_model(weights, "openvino")
+    done = CliRunner().invoke(main, ["adapt", "mine", *options])
+    assert done.exit_code == 1 and "mine.safetensors exists; --overwrite replaces it" in done.output
+
+
+def test_a_model_that_is_not_better_is_rejected_in_one_line(files, short, tmp_path):
+    darks = []
+    for path in files[0][:3]:
+        with fits.open(path) as hdus:
+            del hdus[0].header["EGAIN"], hdus[0].header["EXPTIME"]
+            hdus.writeto(tmp_path / path.name)
+            darks.append(str(tmp_path / path.name))
+    options = ["--output", str(tmp_path), "--minutes", "0.3"]
+    done = CliRunner().invoke(main, ["adapt", "mine", *options, "--darks", *darks], catch_exceptions=False)
+    assert done.exit_code == 1
+    last = done.output.strip().splitlines()[-1]
+    assert last.startswith("Error: mine is rejected, and kept as ") and "mine-rejected.safetensors: " in last
+    assert "no gain in the headers: 1 electron per ADU" in done.output and "no exposure time" in done.output
+    assert not (tmp_path / "mine" / "mine.safetensors").exists()
+    assert cards.read_card(tmp_path / "mine" / "mine-rejected.safetensors").metrics["worse"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mine"], "neither darks nor frames are given"),
+        (["../mine", "--darks", "x"], "not a name"),
+        (["fast", "--darks", "x"], "a shipped model"),
+        (["mine", "--from", "nobody", "--darks", "x"], "unknown model 'nobody'"),
+        (["mine", "--darks", "x", "y"], "none of the 2 files given as darks can be used"),
+    ],
+)
+def test_what_is_wrong_is_said(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["adapt", *arguments])
+    assert done.exit_code == 1 and message in done.output.splitlines()[-1]
+
+
+SCRIPT = f"""
+import sys
+from importlib import import_module
+for name, value in {SMALL!r}.items():
+    module, _, attribute = name.rpartition(".")
+    setattr(import_module(module), attribute, value)
+from training import adapt, loop
+read = adapt.read_configuration
+adapt.read_configuration = lambda *a, **k: read(*a, **k, patch=32, batch=2, steps=int(sys.argv[3]))
+loop.train.__defaults__ = tuple(0.0 if value == loop.CHECKPOINT_SECONDS else value for value in loop.train.__defaults__)
+adapt.adapt("mine", sys.argv[1], frames=sys.argv[4:], minutes=float(sys.argv[2]))
+"""
+
+
+def test_an_interrupted_run_goes_on_and_one_with_other_files_does_not(files, short, monkeypatch, tmp_path):
+    frames = [*map(str, files[1][:2])]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path), "2", "100000", *frames]
+    running = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    run = tmp_path / "mine" / "run"
+    while not (run / "checkpoint.pt").exists() and running.poll() is None:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGKILL)
+    output, _ = running.communicate()
+    assert running.returncode == -signal.SIGKILL, output
+    done_before = torch.load(run / "checkpoint.pt", weights_only=True)["step"]
+    noted = json.loads((run / "inputs.json").read_text())
+    assert done_before >= 1 and noted["minutes"] > 0 and list(noted["files"]["frame"]) == ["light0.fits", "light1.fits"]
+    with pytest.raises(ValueError, match="an interrupted run with other files; give the same, or remove the folder"):
+        adapting.adapt("mine", tmp_path, frames=frames[:1])
+    read = adapting.read_configuration
+    monkeypatch.setattr(adapting, "read_configuration", lambda *a, **k: replace(read(*a, **k), steps=done_before + 2))
+    lines = []
+    # After so few steps it is better by chance only.
+    with suppress(adapting.Rejected):
+        adapting.adapt("mine", tmp_path, frames=frames, minutes=2, tell=lines.append)
+    assert f"going on with the run in {run}" in lines
+    assert torch.load(run / "checkpoint.pt", weights_only=True)["step"] == done_before + 2
+    assert json.loads((run / "inputs.json").read_text()) == noted

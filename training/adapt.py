@@ -1,0 +1,354 @@
+"""``crattn-stage adapt``: a model of your camera's own, from its darks and frames, in a time limit."""
+
+import copy
+import datetime
+import json
+import math
+import re
+import shlex
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from crattn_stage import __version__
+from crattn_stage.detection.model import CosmicRayModel
+from crattn_stage.errors import CrattnError, printable
+from crattn_stage.fits.atomic import replacing
+from crattn_stage.models import cards
+from crattn_stage.models.architectures import ARCHITECTURES
+from crattn_stage.models.networks import restore, tensors_of
+from training import checkpoints
+from training.configuration import SHAPES, read_configuration
+from training.data.camera import measure, name_of, read_exposures
+from training.data.camera_skies import CameraSkies
+from training.data.hits import write_footprints
+from training.data.library import Skies
+from training.data.patches import Patches
+from training.evaluation.adaptation import (
+    FALSE_POSITIVE_RATE,
+    LESS_ON_CAMERA,
+    REMAINING,
+    Elsewhere,
+    Looked,
+    OwnScenes,
+    compare,
+    draw,
+)
+from training.export import input_ranges
+from training.loop import SUMMARY, Trainer, follow, train
+
+#: Weights of the old model in the means that are tried, the new one alone first.
+KEEPS = (0.0, 0.3, 0.5)
+#: Fraction of the time that is left for training at least, and its shortest duration, seconds.
+LEAST_TRAINING = 0.4
+#: File in the folder of the run that says what it is made from, and names of a model.
+INPUTS, NAME = "inputs.json", re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,50}")
+
+
+class Rejected(CrattnError):
+    """A model that was adapted, and is worse."""
+
+
+def adapt(
+    name,
+    folder,
+    darks=(),
+    frames=(),
+    flats=(),
+    start=cards.DEFAULT,
+    minutes=30.0,
+    gain=None,
+    overwrite=False,
+    tell=print,
+):
+    """Fine-tune a model on the hits and skies of a camera, and accept it if it is better there and not worse elsewhere.
+
+    The same call goes on where an interrupted one stood.
+
+    Parameters
+    ----------
+    name : str
+        Of the new model.
+    folder : path-like
+        A folder `name` in it gets weights, card, hits, figure and report.
+    darks, frames, flats : sequence of path-like
+        Of one camera.  Either darks or frames are enough; at least three of each are best.  Long darks hold the
+        hits; frames are as they are masked later, raw or reduced.
+    start : str or path-like
+        The model to start from, as for `crattn_stage.models.cards.find`.
+    minutes : float
+        Time limit of all of it.  Half an hour of one core is usual for ``fast``.
+    gain : float, optional
+        Electrons per ADU; the headers' by default.
+    overwrite : bool
+        Replace a model that is there.
+    tell : callable
+        Called with lines on what is done.
+
+    Returns
+    -------
+    `crattn_stage.models.cards.ModelCard`
+
+    Raises
+    ------
+    ValueError
+        If the name is none, no file can be used, or the interrupted run is another one.
+    Rejected
+        If the model is worse, naming what is; it is written under a name that says so.
+    crattn_stage.errors.CrattnError
+        If the model to start from is unknown, or the new one exists.
+    """
+    began = time.monotonic()
+    folder, run = _folders(name, folder, overwrite)
+    if not darks and not frames:
+        raise ValueError("neither darks nor frames are given; there is nothing to adapt to")
+    card, tensors = cards.load(start)
+    given = {"dark": darks, "frame": frames, "flat": flats}
+    found = {kind: read_exposures(paths, kind, tell, gain) for kind, paths in given.items()}
+    _set_gains([exposure for some in found.values() for exposure in some], tell)
+    files = {kind: {printable(e.path.name): e.sha256 for e in some} for kind, some in found.items()}
+    _same_inputs(run, {"files": files, "model": card.sha256, "gain": gain}, tell)
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    old = CosmicRayModel(card, tensors, "cuda" if device.type == "cuda" else "torch")
+    camera = measure(found["dark"], found["frame"], found["flat"], old, tell)
+    if camera.hits:
+        write_footprints(folder / f"{name}-hits.fits", camera.hits)
+    else:
+        tell("no hits of this camera: those of the shipped catalogue, and simulated ones, take their place")
+    configuration = _configuration(card, start)
+    pixel = next((e.pixel for some in found.values() for e in some if e.pixel), None)
+    skies = CameraSkies(camera, "train", pixel=pixel, size=configuration.patch)
+    skies.prepare()
+
+    looking = time.monotonic()
+    validation = OwnScenes.of(CameraSkies(camera, "validation", generic=0, pixel=pixel), 1)
+    test = OwnScenes.of(CameraSkies(camera, "test", generic=0, pixel=pixel), 2)
+    elsewhere = Elsewhere(Skies("test"), camera.fwhm)
+    before, figures = Looked(old, test), elsewhere.figures(old, card.threshold)
+    complete, false, rate = before.at(card.threshold)
+    aim = Looked(old, validation).at(card.threshold)
+    looking = time.monotonic() - looking
+    tell(
+        f"{card.name} on held-out skies of this camera: finds {complete:.1%} of the hits, masks {false:.0f} false "
+        f"objects per megapixel and {rate:.1e} of the clean pixels"
+    )
+
+    # A half more, since a mean with the old weights may have to be tried.
+    left = 60 * minutes - (time.monotonic() - began) - 1.5 * looking
+    training_minutes = max(left, 60 * LEAST_TRAINING * minutes) / 60
+    training_minutes = _remembered(run, training_minutes)
+    configuration = replace(configuration, minutes=training_minutes)
+    _estimate(configuration, skies, device, looking, tell)
+    mean = train(configuration, run, skies=skies).cpu()
+
+    own_skies = CameraSkies(camera, "validation", pixel=pixel, size=configuration.patch)
+    verdict = None
+    for keep in KEEPS:
+        network = copy.deepcopy(mean)
+        if keep:
+            tell(f"worse: {verdict['worse'][0]}; trying a mean in which the old weights weigh {keep:g}")
+            follow(network, restore(card, tensors), 1 - keep)
+        verdict = _judged(network, card, old.engine, validation, test, elsewhere, before, figures, aim)
+        if not verdict["worse"]:
+            break
+    accepted = not verdict["worse"]
+    verdict |= {"keep": keep, "ranges": _ranges(network, card, own_skies, configuration.patch)}
+    made = _write(
+        name if accepted else f"{name}-rejected",
+        folder,
+        verdict,
+        network,
+        (card, json.loads((run / SUMMARY).read_text()), files, camera),
+    )
+    weights = folder / f"{made.name}.safetensors"
+    thresholds = card.threshold, made.threshold
+    draw(folder / f"{made.name}.png", before, verdict["after"], thresholds, (card.name, made.name))
+    report = _report(made, card, verdict, files, time.monotonic() - began)
+    with replacing([folder / f"{made.name}.txt"], overwrite=True) as (stream,):
+        stream.write(f"{report}\n".encode())
+    tell(report)
+    if not accepted:
+        raise Rejected(f"{name} is rejected, and kept as {weights}: {verdict['worse'][0]}")
+    tell(_how_to_use(weights, start, name_of([e for some in found.values() for e in some]), found["frame"]))
+    return made
+
+
+def _folders(name, folder, overwrite):
+    """Return the folder of the model, and that of its training."""
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{name!r}: not a name of up to 51 letters, digits and _.+-")
+    if name in cards.shipped():
+        raise ValueError(f"{name!r} is a shipped model; take another name")
+    folder = Path(folder) / name
+    if (folder / f"{name}.safetensors").exists() and not overwrite:
+        raise CrattnError(f"{folder / name}.safetensors exists; --overwrite replaces it")
+    run = folder / "run"
+    run.mkdir(parents=True, exist_ok=True)
+    return folder, run
+
+
+def _set_gains(exposures, tell):
+    """Set the gain of exposures without one to 1, and say so once."""
+    unknown = [sky for exposure in exposures for sky in exposure.skies if math.isnan(sky.gain)]
+    for sky in unknown:
+        sky.gain = 1.0
+    if unknown:
+        tell("no gain in the headers: 1 electron per ADU is assumed, so charges are in ADU; --gain sets it")
+    if any(math.isnan(exposure.seconds) for exposure in exposures):
+        tell("no exposure time in some headers: darks without one are taken to be equally long")
+
+
+def _same_inputs(run, inputs, tell):
+    """Check that an interrupted run has the same inputs, or note them."""
+    path = run / INPUTS
+    try:
+        before = json.loads(path.read_text())
+    except FileNotFoundError:
+        before = None
+    except ValueError as error:
+        raise ValueError(f"{path}: not readable; remove the folder {run} to begin anew") from error
+    if before is None:
+        _note(path, inputs)
+        return
+    for key, value in inputs.items():
+        if before.get(key) != value:
+            raise ValueError(f"{run}: an interrupted run with other {key}; give the same, or remove the folder")
+    if (run / checkpoints.CHECKPOINT).exists():
+        tell(f"going on with the run in {run}")
+
+
+def _note(path, inputs):
+    with replacing([path], overwrite=True) as (stream,):
+        stream.write((json.dumps(inputs, indent=2) + "\n").encode())
+
+
+def _remembered(run, minutes):
+    """Return the minutes of training that the run was begun with."""
+    inputs = json.loads((run / INPUTS).read_text())
+    if "minutes" not in inputs or not (run / checkpoints.CHECKPOINT).exists():
+        inputs["minutes"] = minutes
+        _note(run / INPUTS, inputs)
+    return inputs["minutes"]
+
+
+def _configuration(card, start):
+    recipe = read_configuration(
+        "adapt",
+        architecture=card.architecture,
+        channels=card.channels,
+        scaling=card.scaling,
+        start_from=str(start),
+    )
+    if ARCHITECTURES[card.architecture][0] == "group":
+        # A group-norm network is trained at the tile size it runs at.
+        recipe = replace(recipe, patch=SHAPES["group"][0], batch=SHAPES["group"][1])
+    return recipe
+
+
+def _estimate(configuration, skies, device, looking, tell):
+    """Say how long everything will take, by a trial step on weights that are not kept."""
+    trainer = Trainer(configuration, device)
+    patches = Patches(skies, configuration.patch, 2 * configuration.batch, 1, configuration.scaling)
+    for first in (0, configuration.batch):
+        began = time.monotonic()
+        arrays = zip(*(patches[first + i] for i in range(configuration.batch)), strict=True)
+        trainer.advance(*(torch.stack([torch.from_numpy(a) for a in some]) for some in arrays), 1.0)
+        seconds = time.monotonic() - began
+    tell(
+        f"estimate: {configuration.minutes:.1f} minutes of training, about {60 * configuration.minutes / seconds:.0f} "
+        f"steps of {configuration.batch} patches ({'bfloat16' if trainer.bfloat16 else 'float32'}, {device.type}), "
+        f"then {looking / 60:.1f} to {1.5 * looking / 60:.1f} minutes of measuring"
+    )
+
+
+def _judged(network, card, engine, validation, test, elsewhere, before, figures, aim):
+    """Set the threshold of a network, and compare it with the model that it was adapted from."""
+    network = network.eval()
+    plain = replace(card, input_ranges={})
+    model = CosmicRayModel(plain, tensors_of(network), "cuda" if engine.startswith("cuda") else "torch")
+    # Half of what may be lost; and of the gain in false objects something is given for completeness.
+    complete, false, _ = aim
+    threshold = Looked(model, validation).threshold(complete - LESS_ON_CAMERA / 2, REMAINING * false)
+    after = Looked(model, test)
+    thresholds = card.threshold, threshold
+    rows, worse = compare(before, after, figures, elsewhere.figures(model, threshold), thresholds)
+    return {"rows": rows, "worse": worse, "threshold": threshold, "after": after, "rate": after.at(threshold)[2]}
+
+
+def _ranges(network, card, skies, size):
+    return {} if card.scaling == "none" else input_ranges(network, skies=skies, size=size)
+
+
+def _write(name, folder, verdict, network, made_of):
+    card, training, files, camera = made_of
+    own = f"{len(camera.hits)} hits of its darks" if camera.hits else "the shipped catalogue of hits"
+    seen = "frames" if not camera.of_darks else "darks"
+    training.pop("trained_on", None)
+    training |= {
+        "files": files,
+        "adapted_from": {"name": card.name, "sha256": card.sha256, "trained_on": card.trained_on},
+    }
+    if verdict["keep"]:
+        training["blended"] = f"mean of the weights with those that it started from, which weigh {verdict['keep']:g}"
+    content = {
+        "name": name,
+        "architecture": card.architecture,
+        "channels": card.channels,
+        "scaling": card.scaling,
+        "threshold": verdict["threshold"],
+        "false_positive_rate": verdict["rate"],
+        "input_ranges": verdict["ranges"],
+        "tile": card.tile,
+        "halo": card.halo,
+        "receptive_radius": card.receptive_radius,
+        "trained_on": (
+            f"adapted from {card.name}: {own}, its {seen}, and skies simulated like them, with simulated hits; "
+            "and generic simulated skies and hits"
+        ),
+        "training": training,
+        "metrics": {
+            "command": "crattn-stage adapt",
+            "scenes": "held-out hits and frames of the camera; generic scenes are simulated",
+            "before_and_after": {row.what: [row.before, row.after] for row in verdict["rows"]},
+            "worse": verdict["worse"],
+        },
+        "code_version": __version__,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "licence": card.licence,
+    }
+    return cards.save(tensors_of(network), content, folder)
+
+
+def _report(made, card, verdict, files, seconds):
+    lines = [
+        f"{made.name}, adapted from {card.name} ({card.sha256[:16]}) in {seconds / 60:.1f} minutes, "
+        f"{made.training['steps']} steps",
+        f"threshold {made.threshold:.3f}: masks {made.false_positive_rate:.1e} of the clean pixels of held-out "
+        f"skies of the camera (aim: {FALSE_POSITIVE_RATE:.0e}, or more where completeness would fall)",
+        "",
+        f"{'':52} {card.name[:10]:>10} {made.name[:10]:>10}   limit",
+        *map(str, verdict["rows"]),
+        "",
+        "accepted" if not verdict["worse"] else "rejected: " + "; ".join(verdict["worse"]),
+        "",
+        "made from",
+        *(f"  {kind:6} {digest[:16]}  {path}" for kind, some in files.items() for path, digest in some.items()),
+    ]
+    if verdict["keep"]:
+        lines.insert(1, made.training["blended"])
+    return "\n".join(lines)
+
+
+def _how_to_use(weights, old, instrument, frames):
+    """Return the commands that mask with a model, compare it, and register it with that comparison."""
+    some = " ".join(shlex.quote(printable(exposure.path)) for exposure in frames[-3:]) or "FRAME..."
+    where = f" --instrument {shlex.quote(instrument)} --new-instrument" if instrument else ""
+    made, comparison = (shlex.quote(str(path)) for path in (weights, weights.with_name("comparison.json")))
+    return (
+        f"to mask with it:      crattn-stage run --model {made} {some}\n"
+        f"to compare the masks: crattn-stage compare {shlex.quote(str(old))} {made} {some} --json {comparison}\n"
+        f"for whole nights:     crattn-stage models register {made} --comparison {comparison}{where}"
+    )
