@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from astropy.io import fits
 from click.testing import CliRunner
 from conftest import need
 from night import NIGHT, copy_real_frames, folder_of, write_bad_frames, write_frame
@@ -220,6 +221,18 @@ def test_a_frame_asked_for_twice_is_done_once(tmp_path, redis, observatory):
     night.start_worker(concurrency=2)
     assert first.wait(120) == 0 and second.wait(120) == 0
     check(night, good, {})
+
+
+def test_products_are_made_by_workers(tmp_path, redis, observatory):
+    night = observatory(redis)
+    path = write_frame(night.root, 1)
+    night.start_worker()
+    options = ("--celery", "--clean", "--hits", "--hits-format", "ecsv", "--regions", "--probability", "--grow", "1")
+    assert night.reprocess(*options).wait(timeout=120) == 0
+    made = {p.name.removeprefix(path.stem) for p in folder_of(night.root).iterdir()} - {".fits"}
+    assert made == {"-crmask.fits", "-crmask-clean.fits", "-crmask-hits.ecsv", "-crmask.reg"}
+    with fits.open(folder_of(night.root) / f"{path.stem}-crmask.fits") as masked:
+        assert masked[0].header["CRGROW"] == 1 and "CRPROB" in [hdu.name for hdu in masked]
 
 
 def test_the_time_limits(redis, observatory, deadly):

@@ -100,7 +100,7 @@ def test_masks_of_a_model_are_graded_as_they_are(name, tmp_path):
     stage = AttentionCRStage(RuntimeContext("fast", engine="openvino", masks=MaskSettings(injections=0)))
     result = measured(FIELDS[name], SIDE, 7, stage, tmp_path)
     assert not result["failures"]
-    for kind, limit in (("faint", 0.09), ("bright", 0.03), ("pixels", 0.02)):
+    for kind, limit in (("faint", 0.13), ("bright", 0.03), ("pixels", 0.02)):
         (found, of), (known, all_known) = result[kind]["graded"], result[kind]["true"]
         assert found / of == pytest.approx(known / all_known, abs=limit), kind
         assert of == pytest.approx(all_known, rel=0.25), kind

@@ -29,7 +29,7 @@ BAND = 256
 STRONG, WEAK = 5.0, 3.0
 #: A hit may have this peak if pixels around it together are above the first.  As many fainter hits scatter above it as
 #: brighter ones below, so that the completeness measured is that of hits with a true peak above 5.
-PEAK = 4.0
+PEAK = 4.25
 #: Pieces of a hit may be twice this many pixels apart.
 GAP = 2
 #: A masked object with a pixel above the first, in it or as near as the last, is a hit too faint to count; above the
