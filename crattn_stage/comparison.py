@@ -437,13 +437,14 @@ def passed(path, card, trusted, needed):
         names = [str(side["model"]) for side in (first, second)]
         thresholds = [side.get("threshold") for side in (first, second)]
         looser = [name for name, most in asdict(Limits()).items() if not asdict(limits)[name] <= most]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        is_trusted = not {first.get("sha256"), first.get("card")}.isdisjoint(trusted)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise FrameError(
             f"{path}: not a comparison that `crattn-stage compare --json` of this version wrote"
         ) from error
     if (second.get("sha256"), second.get("card")) != (card.sha256, card_digest(card)):
         raise FrameError(f"{path}: compares {names[0]} with {names[1]}, not with the model {card.sha256[:16]} as it is")
-    if first.get("sha256") not in trusted and first.get("card") not in trusted:
+    if not is_trusted:
         raise FrameError(f"{path}: {names[0]}, which it was compared with, is neither shipped nor registered")
     if any(threshold is not None for threshold in thresholds):
         raise FrameError(f"{path}: the models were not compared at their own thresholds")

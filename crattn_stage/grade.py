@@ -69,7 +69,8 @@ def grade(paths, stage, labels=None):
     stage : `crattn_stage.stage.AttentionCRStage` or `crattn_stage.comparison.OwnMask`
         What makes the masks.
     labels : path-like, optional
-        Folder for a FITS file of each exposure that says which pixels are hits, and of which nothing is known.
+        Folder for a FITS file of each exposure that says which pixels are hits, and of which nothing is known.  Their
+        names are those of the exposures, which must differ.
 
     Returns
     -------
@@ -79,10 +80,11 @@ def grade(paths, stage, labels=None):
     Raises
     ------
     FrameError
-        If they are not two or more different exposures of one camera and filter.
+        If they are not two or more different exposures of one camera and filter, or two would have the same labels.
     """
     if len(paths) < 2:
         raise FrameError("one exposure has nothing to be graded by: give two or more of one field, camera and filter")
+    targets = _label_files(labels, paths) if labels else {}
     results, masks, planned = [Graded(str(path)) for path in paths], [], []
     seen, first = {}, None
     for path in paths:
@@ -115,7 +117,7 @@ def grade(paths, stage, labels=None):
     if labels:
         for path, planes, result in zip(paths, truths, results, strict=True):
             if not result.failure:
-                _write_labels(Path(labels), path, planes, [Path(p).name for p in paths if p != path])
+                _write_labels(targets[path], path, planes, [Path(p).name for p in paths if p != path])
     return results
 
 
@@ -283,30 +285,46 @@ def _labels(own, truth):
     return plane
 
 
-def _write_labels(folder, path, planes, others):
+def _label_files(folder, paths):
+    """Return where the labels of each exposure go."""
+    targets = {}
+    for path in paths:
+        stem = re.sub(r"\.(fits|fit|fts)(\.(fz|gz|bz2|xz))?$", "", Path(path).name, flags=re.IGNORECASE)
+        target = Path(folder) / f"{stem}-labels.fits.fz"
+        for other, taken in targets.items():
+            if taken == target and other != path:
+                raise FrameError(f"{other} and {path} would both have the labels {target}: give them different names")
+        targets[path] = target
+    return targets
+
+
+def _write_labels(target, path, planes, others):
     """Write the labels of an exposure."""
     from astropy.io import fits
 
     hdus = fits.HDUList([fits.PrimaryHDU()])
     header = hdus[0].header
     header["ORIGIN"] = (f"crattn-stage {__version__}"[:68], "what made this file")
-    header["CRFRAME"] = (Path(path).name[:60].encode("ascii", "replace").decode(), "exposure")
+    header["CRFRAME"] = (_fits_text(Path(path).name[:60]), "exposure")
     for value, number in LABELS.items():
         header[f"CRLAB{number}"] = (value, f"meaning of the value {number}")
     for other in others:
-        header.add_history(f"graded by {other}".encode("ascii", "replace").decode())
+        header.add_history(_fits_text(f"graded by {other}"))
     for name, plane in planes.items():
-        hdus.append(fits.CompImageHDU(plane, name=re.sub(r"[^ -~]", "?", name), compression_type="RICE_1"))
-    stem = re.sub(r"\.(fits|fit|fts)(\.(fz|gz|bz2|xz))?$", "", Path(path).name, flags=re.IGNORECASE)
-    target = folder / f"{stem}-labels.fits.fz"
+        hdus.append(fits.CompImageHDU(plane, name=_fits_text(name), compression_type="RICE_1"))
     stream = io.BytesIO()
     hdus.writeto(stream, checksum=True)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         with replacing([target], overwrite=True) as (out,):
             out.write(stream.getvalue())
     except OSError as error:
         raise FrameError(f"{target}: {error.strerror}") from error
+
+
+def _fits_text(text):
+    """Return a text as a header may hold it."""
+    return re.sub(r"[^ -~]", "?", text)
 
 
 def total(results):

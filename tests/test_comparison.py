@@ -134,12 +134,15 @@ def test_a_model_that_passed_is_registered_and_its_comparison_is_kept(frames, tm
     assert status == 1 and "--comparison FILE" in output and "--without-comparison REASON" in output
     assert len(output.splitlines()) == 1
     assert registered("fast", "--comparison", kept, "--without-comparison", "x")[0] == 2
+    assert compared("att-deepcr", "fast", *frames, "--noise", "nan")[0] == 2
     status, output = registered("att-deepcr", "--comparison", kept, "--frames-needed", 1)
     assert status == 1 and "compares att-deepcr with fast, not with the model" in output
     looser.write_text(json.dumps({**found, "limits": asdict(replace(Limits(), faint=0.5))}))
     status, output = registered("fast", "--comparison", looser, "--frames-needed", 1)
     assert status == 1 and "--faint is looser" in output
-    for text in ("", "[1]", "{}", json.dumps({**found, "models": "xy"}), json.dumps({**found, "inputs": [1]})):
+    unhashable = [{**found["models"][0], "sha256": []}, found["models"][1]]
+    changed = {"models": "xy"}, {"models": unhashable}, {"inputs": [1]}
+    for text in ("", "[1]", "{}", 100_000 * "[", *(json.dumps(found | change) for change in changed)):
         looser.write_text(text)
         status, output = registered("fast", "--comparison", looser)
         assert status == 1 and "not a comparison" in output and len(output.splitlines()) == 1

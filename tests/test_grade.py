@@ -158,6 +158,24 @@ def test_what_cannot_be_graded_is_refused_in_a_line(triple, tmp_path):
     assert output.count(": graded") == 2 and output.count("cannot be graded") == 1
 
 
+def test_labels_are_those_of_one_exposure_each(triple, tmp_path):
+    _, known = triple
+    paths, masks = [], {}
+    for number, (image, *_) in enumerate(known[:2]):
+        paths.append(tmp_path / str(number) / "odd\n\x1b[2Jname.fits")
+        paths[-1].parent.mkdir()
+        fits.writeto(paths[-1], image, fits.Header({"GAIN": GAIN, "FILTER": "r"}))
+        masks[paths[-1].name] = np.zeros(image.shape, bool)
+    with pytest.raises(FrameError, match="would both have the labels"):
+        grade(paths, Known(masks), tmp_path / "labels")
+    paths[1] = paths[1].rename(paths[1].with_name("plain.fits"))
+    masks["plain.fits"] = masks[paths[0].name]
+    grade(paths, Known(masks), tmp_path / "labels")
+    found = sorted((tmp_path / "labels").iterdir())
+    assert len(found) == 2 and found[1].name == "plain-labels.fits.fz"
+    assert fits.getval(found[0], "CRFRAME") == "odd??[2Jname.fits"
+
+
 def wcs_header(x, y):
     cards = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 150.0, "CRVAL2": 2.0, "CRPIX1": x, "CRPIX2": y}
     return fits.Header({**cards, "CD1_1": -1e-4, "CD2_2": 1e-4, "CD1_2": 0.0, "CD2_1": 0.0})

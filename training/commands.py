@@ -6,6 +6,7 @@ Heavy imports wait until a command needs them.
 import functools
 import json
 import logging
+import math
 
 import click
 
@@ -72,7 +73,7 @@ def sources(command):
 @click.option("--channels", type=int, help="Channels at full resolution (default: the recipe's).")
 @click.option("--start-from", metavar="MODEL", help="Shipped name or path of a model to fine-tune.")
 @click.option("--workers", default=0, show_default=True, help="Processes that generate patches.")
-@click.option("--threads", type=int, help="CPU threads of the network.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads of the network.")
 @click.option("--tensorboard", is_flag=True, help="Also log for TensorBoard (extra `train`).")
 def train(output, sources, recipe, threads, workers, tensorboard, **changes):
     """Train ARCHITECTURE, or resume it from its checkpoint."""
@@ -111,6 +112,13 @@ def build(files, output, gain):
     click.echo(f"{output}: {len(stamps)} hits")
 
 
+def _finite(context, parameter, value):
+    # A range lets nan pass.
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number")
+    return value
+
+
 class Lists(click.Command):
     """A command whose options of files take all that follow, up to the next option: ``--darks *.fits``."""
 
@@ -134,11 +142,23 @@ class Lists(click.Command):
 @click.option("--frames", multiple=True, metavar="FILE...", help="Frames of the sky, as they are to be masked.")
 @click.option("--flats", multiple=True, metavar="FILE...", help="Flats, for bad columns.")
 @click.option("--from", "start", metavar="MODEL", default="fast", show_default=True, help="The model to start from.")
-@click.option("--minutes", default=30.0, show_default=True, type=click.FloatRange(0.01), help="Time limit in all.")
-@click.option("--gain", type=click.FloatRange(0, min_open=True), help="Gain in electron/ADU (default: the headers').")
+@click.option(
+    "--minutes",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(0.01),
+    callback=_finite,
+    help="Time limit in all.",
+)
+@click.option(
+    "--gain",
+    type=click.FloatRange(0, min_open=True),
+    callback=_finite,
+    help="Gain in electron/ADU (default: the headers').",
+)
 @click.option("--output", default=".", show_default=True, type=FOLDER_TO_BE, help="Where its folder goes.")
 @click.option("--overwrite", is_flag=True, help="Replace a model of that name.")
-@click.option("--threads", type=int, help="CPU threads.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
 def adapt(name, threads, output, **options):
     """Make NAME, a model of your camera's own, from its darks and frames.
 

@@ -1,6 +1,7 @@
 """``compare``: two models on the same frames, before one replaces the other."""
 
 import json
+import math
 import sys
 
 import click
@@ -57,6 +58,10 @@ def compare(first, second, files, night, injections, json_path, html_path, engin
     """
     if bool(files) == bool(night):
         raise click.UsageError("give either --night or FILE")
+    for name, limit in limits.items():
+        # Nothing is worse by more than that.
+        if math.isnan(limit):
+            raise click.UsageError(f"--{name} nan is no limit")
     with explained():
         from crattn_stage import comparison
 

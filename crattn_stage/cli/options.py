@@ -116,7 +116,8 @@ class Night(click.ParamType):
 
     def convert(self, value, parameter, context):
         try:
-            return datetime.strptime(value.replace("-", ""), "%Y%m%d").strftime("%Y%m%d")
+            # strftime would drop the zeros of the year 1.
+            return str(datetime.strptime(value.replace("-", ""), "%Y%m%d").date()).replace("-", "")
         except ValueError:
             self.fail(f"{value!r} is not a date YYYYMMDD", parameter, context)
 

@@ -64,7 +64,7 @@ def write_site(database, first, last, folder):
             "hits": statistics.hit_totals(session, first, last),
             "models": statistics.models_in_use(session, first, last),
         }.items():
-            for row in filter(site.is_dated, rows):
+            for row in filter(site.is_month if name in ("months", "hits") else site.is_dated, rows):
                 getattr(by_place[row.site, row.camera], name).append(row)
         cameras = {place: camera for place, camera in by_place.items() if camera.series}
         for place in sorted(cameras, key=lambda place: tuple(text or "" for text in place)):
@@ -106,6 +106,7 @@ class _Site:
         self.template = escaped.get_template("period.html")
         self.days = _days(first, last)
         self._days, self._undated = set(self.days), set()
+        self._months = {day[:7].replace("-", "") for day in self.days}
         self._folders, self._listed, self._made = set(), {}, set()
         for name, text in ((_PLOTLY, get_plotlyjs()), (_SCRIPT, escaped.loader.get_source(escaped, _SCRIPT)[0])):
             self._write(folder / name, text)
@@ -113,10 +114,14 @@ class _Site:
     def is_dated(self, row):
         """Tell whether the night of a row is a date; a damaged header may say anything."""
         night = getattr(row, "night", None) or row.period
-        dated = len(night) == 6 or _iso(night) in self._days
+        dated = _iso(night) in self._days
         if not dated:
             self._undated.add(_text(night))
         return dated
+
+    def is_month(self, row):
+        """Tell whether the month of a row is one; that of a night such as 20131305 is none."""
+        return row.period in self._months
 
     def name_folder(self, site, camera):
         """Return the name of a camera and that of its folder, which no other camera has."""

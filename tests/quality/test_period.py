@@ -174,6 +174,7 @@ def test_a_range_without_frames_says_what_there_is(database, tmp_path):
         (["--from", "20130101", "--until", "20130201", "--night", "20130101"], "give either"),
         (["--from", "20130101", "--until", "20130201", "--html", __file__], "not a folder"),
         (["--night", "20130101", "--html", "/tmp"], "a folder"),
+        (["--from", "00020101", "--until", "00010101"], "--from 00020101 is later than --until 00010101"),
     ],
 )
 def test_what_cannot_be_asked(options, said):
@@ -233,9 +234,10 @@ def test_gaps_models_changes_amplifiers_and_hits(database, tmp_path):
 
 def test_a_night_that_is_no_date_is_named(database, tmp_path):
     record(database, "/1.fits", "20130105")
-    record(database, "/2.fits", "20130199")
-    assert write_site(database, "20130101", "20130201", tmp_path) == 4
-    assert page_of(tmp_path / "index.html")["undated"] == ["20130199"]
+    for night in ("20130199", "20131305"):
+        record(database, f"/{night}.fits", night, kept=[(500.0, 30.0, "track")])
+    assert write_site(database, "20130101", "20140201", tmp_path) == 4
+    assert page_of(tmp_path / "index.html")["undated"] == ["20130199", "20131305"]
 
 
 def test_a_browser_leads_from_months_to_frames(tmp_path):

@@ -316,6 +316,12 @@ def test_what_is_wrong_is_said(arguments, message, tmp_path, monkeypatch):
     assert done.exit_code == 1 and message in done.output.splitlines()[-1]
 
 
+@pytest.mark.parametrize("option", ["--minutes=nan", "--minutes=inf", "--gain=nan", "--threads=-1"])
+def test_numbers_that_are_none_are_wrong_usage(option):
+    done = CliRunner().invoke(main, ["adapt", "mine", "--darks", "x", option])
+    assert done.exit_code == 2 and "Invalid value" in done.output
+
+
 SCRIPT = f"""
 import sys
 from importlib import import_module
