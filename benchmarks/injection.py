@@ -13,7 +13,8 @@ from crattn_stage.simulation.hits import scatter_hits, simulate_hit
 from crattn_stage.simulation.skies import expose, simulate_sky
 
 SHAPE = (512, 512)
-KINDS = ("faint", "bright", "pixels")
+#: Not pixels, which come by hits: no interval is stated for them.
+KINDS = ("faint", "bright")
 
 
 def measured(model, seed, hits, fwhm):

@@ -105,7 +105,7 @@ def noise(summary, seconds):
 
 
 @rule("CRDOMAIN", warn=0, fail=math.inf)
-def oddities(summary, seconds):
+def domain(summary, seconds):
     """Figures hold for frames like those on which the models were measured. The limit is of what is unlike them."""
     found = unlike(summary.appearance)
     return len(found), UNLIKE + ", ".join(found)

@@ -34,7 +34,7 @@ def test_commands_of_other_packages_join_the_command_line(joined):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["train", "deepcr", "--output", "x", "--recipe", "theirs"], 1, "neither a shipped recipe (fine-tune-"),
+        (["train", "deepcr", "--output", "x", "--recipe", "theirs"], 1, "neither a shipped recipe (adapt, fine-tune-"),
         (["export", ".", "--output", "x"], 1, "no checkpoint.pt in it"),
         (["evaluate", "--model", "fast", "--peer", "nobody"], 2, "unknown peer 'nobody'"),
         (["evaluate", "--model", "nobody"], 1, "unknown model 'nobody'"),

@@ -541,7 +541,7 @@ def width_of(peak_fraction):
     Examples
     --------
     >>> round(width_of(0.05), 1)
-    4.0
+    3.9
     """
     grid = np.geomspace(0.8, 10, 24)
     fractions = [np.median(moffat_psf(w, 4.0, RADIUS).max((2, 3))) for w in grid]
