@@ -44,11 +44,11 @@ class OwnScenes:
 
     Attributes
     ----------
-    scenes : list of `training.data.scenes.Scene`
+    scenes : list of `training.data.contamination.Scene`
         Simulated skies, then frames, with held-out hits.
     simulated : int
         How many of them are simulated: on the others false objects are not counted, since the old model cleaned them.
-    empty : list of `training.data.scenes.Scene`
+    empty : list of `training.data.contamination.Scene`
         Mirrored frames, without a hit.
     """
 
