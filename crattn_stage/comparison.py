@@ -15,6 +15,7 @@ from crattn_stage import __version__
 from crattn_stage.detection.preprocessing import measure_sky, significance
 from crattn_stage.errors import FrameError
 from crattn_stage.fits.frame import ObservationFrame
+from crattn_stage.fits.source import open_regular
 from crattn_stage.products.pages import templates
 from crattn_stage.products.preview import drawn
 from crattn_stage.quality.summary import Summary, total
@@ -400,7 +401,7 @@ def page(comparison, worse):
     )
 
 
-def passed(path, card, trusted, needed):
+def passed(path, card, trusted, needed, instrument=None):
     """Return the record of a comparison that a model has passed.
 
     Parameters
@@ -413,6 +414,8 @@ def passed(path, card, trusted, needed):
         Sha256 of weights, or of cards as from `card_digest`, of the models with which it may be compared.
     needed : int
         Fewest different frames.
+    instrument : str, optional
+        Camera family or INSTRUME for which the model is registered: only its frames count.
 
     Returns
     -------
@@ -426,14 +429,16 @@ def passed(path, card, trusted, needed):
         model is worse, or the frames are too few.
     """
     try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise FrameError(f"{path}: {error.strerror}") from error
+        with open_regular(path) as descriptor, open(descriptor, "rb", closefd=False) as stream:
+            content = stream.read()
+    except (FrameError, OSError) as error:
+        raise FrameError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     try:
         found = json.loads(content)
         (first, second), worse, limits = found["models"], list(found["worse"]), Limits(**found["limits"])
-        digests = {str(source["sha256"]) for source in found["inputs"]}
-        cameras = sorted({" ".join(filter(None, source["camera"])) for source in found["inputs"]})
+        inputs = [source for source in found["inputs"] if instrument is None or _is_of(source["camera"], instrument)]
+        digests = {str(source["sha256"]) for source in inputs}
+        cameras = sorted({" ".join(filter(None, source["camera"])) for source in inputs})
         names = [str(side["model"]) for side in (first, second)]
         thresholds = [side.get("threshold") for side in (first, second)]
         looser = [name for name, most in asdict(Limits()).items() if not asdict(limits)[name] <= most]
@@ -453,7 +458,8 @@ def passed(path, card, trusted, needed):
     if looser:
         raise FrameError(f"{path}: the limit of --{looser[0]} is looser than usual")
     if len(digests) < needed:
-        raise FrameError(f"{path}: it has {len(digests)} different frames, {needed} are needed (--frames-needed)")
+        of = f" of {instrument}" if instrument else ""
+        raise FrameError(f"{path}: it has {len(digests)} different frames{of}, {needed} are needed (--frames-needed)")
     return {
         "file": str(path),
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -461,3 +467,7 @@ def passed(path, card, trusted, needed):
         "frames": len(digests),
         "cameras": cameras,
     }
+
+
+def _is_of(camera, instrument):
+    return instrument.lower() in {str(name).lower() for name in camera}

@@ -146,6 +146,10 @@ def test_a_model_that_passed_is_registered_and_its_comparison_is_kept(frames, tm
         looser.write_text(text)
         status, output = registered("fast", "--comparison", looser)
         assert status == 1 and "not a comparison" in output and len(output.splitlines()) == 1
+    status, output = registered("fast", "--comparison", kept, "--frames-needed", 1, "--instrument", "decam")
+    assert status == 1 and "it has 0 different frames of decam, 1 are needed" in output
+    status, output = registered("fast", "--comparison", "/dev/zero")
+    assert status == 1 and "not a regular file" in output
     assert registered("fast", "--comparison", kept, "--frames-needed", 1)[0] == 0
     assert registered("att-deepcr", "--without-comparison", "trusted")[0] == 0
     history = CliRunner().invoke(main, ["models", "history"]).output

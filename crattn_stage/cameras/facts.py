@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from crattn_stage.cameras.matching import filled, first_value, match
 from crattn_stage.cameras.sections import number, read_binning
@@ -207,12 +207,15 @@ def refusal(headers, profile, filename="", names=()):
 
 
 def _digits(text):
-    """Return a date as YYYYMMDD, or None."""
+    """Return a date that there is as YYYYMMDD, or None."""
     if re.fullmatch(r"\d{2}/\d{2}/\d{2}", text):
         # The form of dates before 2000.
         text = f"19{text[6:]}{text[3:5]}{text[:2]}"
     found = re.match(r"(\d{4})[-/.:]?(\d{2})[-/.:]?(\d{2})(?!\d)", text)
-    return "".join(found.groups()) if found else None
+    try:
+        return date(*map(int, found.groups())).isoformat().replace("-", "") if found else None
+    except ValueError:
+        return None
 
 
 def _clock(text):

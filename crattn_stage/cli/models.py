@@ -163,7 +163,7 @@ def register_model(model, url, new_instrument, comparison, without_comparison, f
             from crattn_stage.models.cards import read_card, shipped
 
             trusted = {card_digest(read_card(name)) for name in shipped()} | registry.registered(database)
-            return passed(comparison, read_card(model), trusted, frames_needed)
+            return passed(comparison, read_card(model), trusted, frames_needed, validity["instrument"])
 
         name = with_database(url, register)
         say(f"{name} {description['sha256'][:16]} is registered")

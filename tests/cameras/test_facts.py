@@ -54,6 +54,8 @@ def test_products_of_the_community_pipeline_that_are_no_images(product, said):
     ("cards", "night"),
     [
         ({"DAY-OBS": "20211007", "DATE-OBS": "2021-10-08T01:55:17"}, "20211007"),
+        # No such month.
+        ({"DAY-OBS": "20211307", "DATE-OBS": "2021-10-08T01:55:17", "LONGITUD": -70.8}, "20211007"),
         ({"DTCALDAT": "2013-01-04", "DATE-OBS": "2013-01-05T06:52:55"}, "20130104"),
         ({"INSTRUME": "DECam", "DATE-OBS": "2013-01-05T06:52:55"}, "20130104"),
         ({"INSTRUME": "DECam", "DATE-OBS": "2013-01-05T20:52:55"}, "20130105"),
