@@ -53,6 +53,7 @@ class LocalWorkers:
                 child.terminate()
         for child in self._children:
             child.join()
+        self._database.dispose()
 
     def _start(self):
         child = self._context.Process(target=_work, args=(*self._job, self._listening), daemon=True)

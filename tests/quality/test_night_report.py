@@ -224,7 +224,9 @@ def test_image_and_mask_are_laid_over_each_other(masked):
     assert "In the order of the frames" not in page and page.count('class="layers"') >= 3
     drawn = re.search(r'<div class="layers"><img.*?base64,(.*?)"><img.*?base64,(.*?)"></div>', page).groups()
     image, mask = (pictures.imread(io.BytesIO(base64.b64decode(layer))) for layer in drawn)
-    best = ranked(judge_night(open_database_of(folder), "20130105").frames)[0]
+    database = open_database(f"sqlite:///{folder / 'provenance.sqlite'}")
+    best = ranked(judge_night(database, "20130105").frames)[0]
+    database.dispose()
     # Row 0 of a picture is on top.
     assert np.array_equal(mask[::-1, :, 3] > 0, fits.getdata(best.output, "MASK") > 0)
     assert image.shape == mask.shape and image[mask[:, :, 3] > 0, 0].mean() > image[:, :, 0].mean() + 0.2
@@ -232,10 +234,6 @@ def test_image_and_mask_are_laid_over_each_other(masked):
     (folder / "1-crmask.fits").write_bytes(b"")
     page, _ = judge()
     assert "no picture: the masked file is no longer there" in page and "no picture: empty" in page
-
-
-def open_database_of(folder):
-    return open_database(f"sqlite:///{folder / 'provenance.sqlite'}")
 
 
 def test_masks_blink_in_a_browser(history, tmp_path, monkeypatch):

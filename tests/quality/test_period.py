@@ -256,6 +256,7 @@ def test_a_browser_leads_from_months_to_frames(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "20130105-1.html").write_text("<title>the frame</title>")
     write_site(database, "20130101", "20130204", tmp_path / "site")
+    database.dispose()
     with Browser(1100, 800) as browser:
 
         def ready(kind):
