@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -33,6 +34,10 @@ def _pipe():
     for end in ends:
         os.close(end)
     return high
+
+
+class ProtocolError(RuntimeError):
+    """The browser refused a call."""
 
 
 class Browser:
@@ -80,7 +85,7 @@ class Browser:
         while (answer := self._next()).get("id") != self.number:
             self._note(answer)
         if "error" in answer:
-            raise RuntimeError(f"{method}: {answer['error']['message']}")
+            raise ProtocolError(f"{method}: {answer['error']['message']}")
         return answer["result"]
 
     def _next(self):
@@ -122,7 +127,11 @@ class Browser:
     def wait(self, expression):
         """Wait until an expression is true."""
         end = time.monotonic() + PATIENCE
-        while not self.evaluate(expression):
+        while True:
+            # While a page gives way to another, there is nothing that could be asked.
+            with suppress(ProtocolError):
+                if self.evaluate(expression):
+                    return
             if time.monotonic() > end:
                 raise TimeoutError(expression)
             time.sleep(0.05)
