@@ -21,7 +21,7 @@ from crattn_stage.fits.wcs import sky_wcs
 from crattn_stage.products.pages import templates
 from crattn_stage.products.preview import drawn
 from crattn_stage.quality import repeats
-from crattn_stage.quality.registration import aperture_fluxes, find_stars, register, seeing
+from crattn_stage.quality.registration import aperture_fluxes, find_stars, overlap, register, seeing
 
 #: Most other exposures that one is compared with: those in which most of it lies.
 MOST_OTHERS = 6
@@ -174,7 +174,7 @@ def _grade_detector(name, members, numbers, paths, masks, results, truths, reaso
                 continue
             if registration.note:
                 _note(results[i], f"with {exposures[other].name}: {registration.note}")
-            usable.append((_overlap(registration.mapping, exposures[other]), other, registration))
+            usable.append((overlap(registration.mapping, exposures[other].image.shape, 1), other, registration))
         usable = sorted((u for u in usable if u[0] > LEAST_OVERLAP), key=lambda u: -u[0])[:MOST_OTHERS]
         if not usable:
             reasons[i].append(f"{name}: {_said(failures)}" if name else _said(failures))
@@ -214,12 +214,6 @@ def _registered(exposures):
             except FrameError as error:
                 pairs[a, b] = error
     return pairs
-
-
-def _overlap(mapping, other):
-    y, x = (g.ravel() for g in np.meshgrid(*(np.linspace(0, n - 1, 41) for n in mapping.shape), indexing="ij"))
-    x, y = mapping.at(x, y)
-    return float(((x >= 1) & (y >= 1) & (x < other.image.shape[1] - 1) & (y < other.image.shape[0] - 1)).mean())
 
 
 def _truth(own, usable, exposures, seconds, result):

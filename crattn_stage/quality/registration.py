@@ -194,7 +194,7 @@ def register(first, second, shapes, wcs=(None, None)):
         matched = _matched(_shifted(mapping, first, second), first, second)
         if matched:
             return Registration(*matched, "WCS")
-        if not _overlap(mapping, shapes):
+        if not overlap(mapping, shapes[1]):
             apart = "their fields do not overlap, by their WCS and the stars"
         elif min(there.sum(), len(second)) < 2 * FEWEST:
             return Registration(
@@ -223,10 +223,25 @@ def _by_wcs(shape, first, second):
     return Mapping(shape).fitted(x[good], y[good], to_x[good], to_y[good], 3)
 
 
-def _overlap(mapping, shapes):
-    y, x = (g.ravel() for g in np.meshgrid(*(np.linspace(0, n - 1, 41) for n in shapes[0]), indexing="ij"))
+def overlap(mapping, shape, margin=0):
+    """Return which fraction of an exposure lies in another, by a grid of 41 x 41 places.
+
+    Parameters
+    ----------
+    mapping : `Mapping`
+        From the pixels of the one to those of the other.
+    shape : tuple of int
+        Of the other.
+    margin : int
+        Pixels at the border of the other that do not count.
+
+    Returns
+    -------
+    float
+    """
+    y, x = (g.ravel() for g in np.meshgrid(*(np.linspace(0, n - 1, 41) for n in mapping.shape), indexing="ij"))
     x, y = mapping.at(x, y)
-    return bool(((x >= 0) & (y >= 0) & (x < shapes[1][1]) & (y < shapes[1][0])).any())
+    return float(inside(shape, y, x, margin).mean())
 
 
 def _shifted(mapping, first, second):

@@ -18,6 +18,7 @@ from scipy.ndimage import (
 )
 
 from crattn_stage.detection.preprocessing import sky_statistics, sky_subtracted
+from crattn_stage.detection.sources import inside, stamps
 from crattn_stage.quality.registration import Stars
 from crattn_stage.quality.summary import binomial_interval
 
@@ -409,12 +410,10 @@ def _trails(truth, fwhm):
 
 def _contrast(image, rows, columns):
     """Return by how much pixels exceed the median of the 5x5 around them; NaN at the border."""
-    side = np.arange(-2, 3)
-    inner = (rows >= 2) & (columns >= 2) & (rows < image.shape[0] - 2) & (columns < image.shape[1] - 2)
+    inner = inside(image.shape, rows, columns, 2)
     result = np.full(len(rows), np.nan)
     r, c = rows[inner], columns[inner]
-    squares = image[r[:, None, None] + side[:, None], c[:, None, None] + side].reshape(len(r), 25)
-    result[inner] = image[r, c] - np.median(squares, axis=1)
+    result[inner] = image[r, c] - np.median(stamps(image, r, c, 2), axis=1)
     return result
 
 

@@ -12,8 +12,6 @@ LEVELS = ("PASS", "WARN", "FAIL")
 SIGNIFICANT = 5.0
 #: With fewer stars than this, over-masking is not judged.
 FEWEST_STARS = 20
-#: How the phrase of a frame, not of its mask, begins.
-UNLIKE = "unlike what the models were measured on: "
 
 RULES = []
 
@@ -31,20 +29,23 @@ class Rule:
     judge : callable
         (`crattn_stage.quality.summary.Summary`, exposure time in seconds or None) -> the figure and a phrase with
         it, or None if there is nothing to judge.  The manual has the first line of its docstring.
+    of_mask : bool
+        Whether the phrase says what was masked; that of others stands by itself.
     """
 
     keyword: str
     warn: float
     fail: float
     judge: Callable
+    of_mask: bool = True
 
 
-def rule(keyword, warn, fail):
+def rule(keyword, warn, fail, of_mask=True):
     """Add a function to the list of rules.
 
     Parameters
     ----------
-    keyword, warn, fail
+    keyword, warn, fail, of_mask
         As for `Rule`.
 
     Returns
@@ -54,7 +55,7 @@ def rule(keyword, warn, fail):
     """
 
     def add(function):
-        RULES.append(Rule(keyword, warn, fail, function))
+        RULES.append(Rule(keyword, warn, fail, function, of_mask))
         return function
 
     return add
@@ -104,11 +105,11 @@ def noise(summary, seconds):
     return least, f"noise, some {injected.noise_objects:.0f} objects per million pixels"
 
 
-@rule("CRDOMAIN", warn=0, fail=math.inf)
+@rule("CRDOMAIN", warn=0, fail=math.inf, of_mask=False)
 def domain(summary, seconds):
     """Figures hold for frames like those on which the models were measured. The limit is of what is unlike them."""
     found = unlike(summary.appearance)
-    return len(found), UNLIKE + ", ".join(found)
+    return len(found), f"unlike what the models were measured on: {', '.join(found)}"
 
 
 def verdict(summary, seconds=None, limits=None):
@@ -142,9 +143,9 @@ def verdict(summary, seconds=None, limits=None):
         judged = one.judge(summary, seconds)
         warn, fail = (limits or {}).get(one.keyword, (one.warn, one.fail))
         if judged is not None and judged[0] > warn:
-            reasons.append(("FAIL" if judged[0] > fail else "WARN", judged[1]))
+            reasons.append(("FAIL" if judged[0] > fail else "WARN", one.of_mask, judged[1]))
     if not reasons:
         return "PASS", ""
-    masked = ", ".join(why for _, why in reasons if not why.startswith(UNLIKE))
-    other = [why for _, why in reasons if why.startswith(UNLIKE)]
-    return min(level for level, _ in reasons), "; ".join([f"masked {masked}"] * bool(masked) + other)
+    masked = ", ".join(why for _, of_mask, why in reasons if of_mask)
+    others = [why for _, of_mask, why in reasons if not of_mask]
+    return min(level for level, *_ in reasons), "; ".join([*([f"masked {masked}"] if masked else []), *others])

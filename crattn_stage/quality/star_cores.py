@@ -112,15 +112,13 @@ def _texture(image, bad, sigma):
     image, bad = image[middle], bad[middle]
     sky = ~bad & ~binary_dilation(np.abs(image) > 3 * sigma, np.ones((3, 3)), APART // 2)
     look = Appearance(good=int(np.count_nonzero(~bad)), sky=int(np.count_nonzero(sky)))
-    for axis in (0, 1):
+    for values, use in ((image, sky), (image.T, sky.T)):
         squares = []
         # Light that varies slowly is in the difference of near and of distant pixels alike.
         for step in (1, 5):
-            (a, b), (both, also) = (
-                (np.moveaxis(p, axis, 0)[step:], np.moveaxis(p, axis, 0)[:-step]) for p in (image, sky)
-            )
-            use = both & also
-            squares.append(np.square(a[use] - b[use], dtype=np.float64).mean() if use.any() else 0.0)
+            both = use[step:] & use[:-step]
+            difference = values[step:][both] - values[:-step][both]
+            squares.append(np.square(difference, dtype=np.float64).mean() if both.any() else 0.0)
         if squares[1] > 0:
             look.correlated += float(1 - squares[0] / squares[1]) * look.sky / 2
     return look

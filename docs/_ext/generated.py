@@ -1,6 +1,7 @@
 """Write the tables of the manual that are made from the code: camera profiles, header cards, rules."""
 
 import csv
+from math import isfinite
 from pathlib import Path
 
 from crattn_stage.cameras import profile
@@ -176,7 +177,10 @@ def _profile_table(folder):
 def _quality_tables(folder):
     cards = [[f"``{card.keyword}``", card.unit, card.meaning] for card in CARDS]
     _write(folder / "cards.csv", [["Keyword", "Unit or type", "Meaning"], *cards])
-    rules = [[f"``{r.keyword}``", r.warn, r.fail, r.judge.__doc__.split("\n")[0]] for r in RULES]
+    rules = [
+        [f"``{r.keyword}``", r.warn, r.fail if isfinite(r.fail) else "never", r.judge.__doc__.split("\n")[0]]
+        for r in RULES
+    ]
     _write(folder / "rules.csv", [["Card", "``WARN`` above", "``FAIL`` above", "Why"], *rules])
 
 
