@@ -1,4 +1,4 @@
-"""Skies on which networks mask what is no hit: bright narrow stars, spikes, cusps, close pairs, noise of every kind.
+"""Skies on which networks mask what is no hit: narrow stars, spikes, cusps, close pairs, lines, noise of every kind.
 
 Each function draws one thing at random, as those of `training.data.skies`.  Lengths are in
 pixels; planes are in electrons, or in units of the sky noise where a docstring says so.
@@ -8,11 +8,12 @@ import numpy as np
 from scipy.signal import fftconvolve
 
 from crattn_stage.detection.preprocessing import sky_statistics
-from crattn_stage.simulation.skies import moffat_psf
-from training.data.skies import Sky, background
+from crattn_stage.simulation.skies import expose, moffat_psf
+from crattn_stage.simulation.spectra import KINDS, simulate_spectrum
+from training.data.skies import PLANE, Sky, background
 
-#: Point spread functions of a split.
-PSFS = 160
+#: Point spread functions and spectra of a split.
+PSFS, SPECTRA = 160, 80
 #: Half side of a star's stamp.
 RADIUS = 40
 
@@ -256,7 +257,7 @@ def lines(rng, size):
     return plane if rng.random() < 0.5 else plane.T
 
 
-def hard_sky(rng, size, psfs):
+def hard_sky(rng, size, psfs, spectra=()):
     """Draw a hard sky.
 
     Parameters
@@ -266,6 +267,8 @@ def hard_sky(rng, size, psfs):
         Side, pixels.
     psfs : list
         From `draw_psf`.
+    spectra : list
+        From `draw_spectrum`; one sky in twelve is of them.
 
     Returns
     -------
@@ -273,6 +276,8 @@ def hard_sky(rng, size, psfs):
         Level and noise as `crattn_stage.detection.preprocessing.sky_statistics` finds them
         where there are no objects: it is the tails that make the noise heavy.
     """
+    if spectra and rng.random() < 1 / 12:
+        return _spectrum(rng, size, *spectra[rng.integers(len(spectra))])
     psf, fwhm = psfs[rng.integers(len(psfs))]
     gain, read_noise, level = 10 ** rng.uniform(-0.1, 0.9), 10 ** rng.uniform(0.5, 1.3), 10 ** rng.uniform(0.7, 3.7)
     noise = np.sqrt(level * gain + read_noise**2)
@@ -298,3 +303,31 @@ def hard_sky(rng, size, psfs):
             empty = step * np.round(empty / step)
     offset, sigma = sky_statistics(empty)
     return Sky(image, np.zeros(image.shape, bool), level + offset, sigma, gain, fwhm, read_noise)
+
+
+def draw_spectrum(rng):
+    """Draw a two-dimensional spectrum: a long slit, fibres, orders of an echelle, or a lamp.
+
+    Parameters
+    ----------
+    rng : `numpy.random.Generator`
+
+    Returns
+    -------
+    electrons : `numpy.ndarray`
+        (`PLANE`, `PLANE`) float32, noiseless.
+    fwhm : float
+        Of lines and traces, pixels.
+    """
+    fwhm = 10 ** rng.uniform(np.log10(1.4), np.log10(5))
+    return simulate_spectrum((PLANE, PLANE), rng, rng.choice(KINDS), fwhm).electrons, fwhm
+
+
+def _spectrum(rng, size, electrons, fwhm):
+    """Return a part of an exposed spectrum, with level and noise of the whole."""
+    gain, read_noise = rng.uniform(0.8, 2.5), 10 ** rng.uniform(0.4, 1.1)
+    image = expose(electrons * np.float32(10 ** rng.uniform(-0.5, 0.5)), 0, read_noise, gain, rng)
+    level, sigma = sky_statistics(image)
+    row, column = rng.integers(0, PLANE - size + 1, 2)
+    image = image[row : row + size, column : column + size]
+    return Sky(image, np.zeros(image.shape, bool), level, sigma, gain, fwhm, read_noise)

@@ -17,7 +17,7 @@ from scipy.ndimage import binary_dilation, gaussian_filter
 from crattn_stage.detection.preprocessing import sky_statistics
 from crattn_stage.simulation.skies import expose
 from training.data.frames import cleaned, read_skies
-from training.data.hard_skies import PSFS, draw_psf, hard_sky
+from training.data.hard_skies import PSFS, SPECTRA, draw_psf, draw_spectrum, hard_sky
 from training.data.hits import read_footprints, simulated_hits
 from training.data.skies import Sky, background, glow, star_field, streaks
 
@@ -199,9 +199,14 @@ class Skies:
         """Point spread functions of the hard skies, each with its FWHM."""
         return [draw_psf(np.random.default_rng([self.split, number, 20])) for number in range(PSFS)]
 
+    @cached_property
+    def spectra(self):
+        """Noiseless spectra in electrons of the hard skies, each with the FWHM of its lines."""
+        return [draw_spectrum(np.random.default_rng([self.split, number, 22])) for number in range(SPECTRA)]
+
     def prepare(self):
         """Simulate now what is otherwise simulated when it is first needed, as before a fork."""
-        _ = self.simulated, self.psfs if self.hard else None
+        _ = self.simulated, (self.psfs, self.spectra) if self.hard else None
 
     def draw(self, rng, size):
         """Draw a clean sky, and the hits that go on such skies.
@@ -219,7 +224,7 @@ class Skies:
         """
         if self.hard and rng.random() < self.hard:
             hits = self.thin_hits if self.thin_hits and rng.random() < 0.5 else self.hits
-            return hard_sky(rng, size, self.psfs), hits
+            return hard_sky(rng, size, self.psfs, self.spectra), hits
         return self._draw_sky(rng, size), self.hits
 
     def _draw_sky(self, rng, size):

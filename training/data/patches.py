@@ -9,6 +9,10 @@ from training.data.skies import UNDERSAMPLED
 #: How hits are added to a sky, by the name in the configuration.
 CONTAMINATIONS = {"electrons": contaminate, "paper": contaminate_as_paper}
 
+#: Fraction of the patches with an edge of the detector in the third at one side.  Beyond it lies the mirror image, as
+#: in `crattn_stage.detection.tiling`: a hit beside it looks like two.
+EDGES = 0.25
+
 
 class Patches:
     """Training patches by number: the same number gives the same patch in every process.
@@ -49,6 +53,16 @@ class Patches:
         level = sky.level + rng.normal(0, 0.15) * sky.sigma
         sigma = sky.sigma * rng.lognormal(0, 0.08)
         plane = fill(scale(scene.image, level, sigma, self.scaling), sky.bad, level if self.scaling == "none" else 0.0)
-        turns = rng.integers(4)
-        arrays = [np.rot90(a, turns) for a in (plane, scene.truth, ~sky.bad)]
+        turns, arrays = rng.integers(4), [plane, scene.truth, ~sky.bad]
+        if rng.random() < EDGES:
+            arrays = _with_edge(*arrays, rng.integers(2, self.size // 3))
+        arrays = [np.rot90(a, turns) for a in arrays]
         return tuple(np.ascontiguousarray(a, np.float32)[None] for a in arrays)
+
+
+def _with_edge(plane, truth, weight, row):
+    """Replace what is above a row by its mirror image, which has no weight."""
+    rows = row + np.abs(np.arange(len(plane)) - row)
+    plane, truth, weight = (a[rows] for a in (plane, truth, weight))
+    weight[:row] = False
+    return plane, truth, weight

@@ -55,7 +55,7 @@ class Sky:
 
 
 def star_field(rng):
-    """Simulate the stars and galaxies of one noiseless sky, one in twelve of them undersampled.
+    """Simulate the stars and galaxies of one noiseless sky, one in six of them undersampled.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def star_field(rng):
     fwhm : float
         Seeing, pixels.
     """
-    fwhm = rng.uniform(1.0, UNDERSAMPLED) if rng.random() < 0.08 else 10 ** rng.uniform(0.35, 0.95)
+    fwhm = rng.uniform(1.0, UNDERSAMPLED) if rng.random() < 0.16 else 10 ** rng.uniform(0.35, 0.95)
     plane, _ = simulate_sky(
         (PLANE, PLANE),
         rng,
