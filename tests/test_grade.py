@@ -44,7 +44,7 @@ def exposures(folder, field, seed=5, **header):
 
 @pytest.fixture(scope="module")
 def triple(tmp_path_factory):
-    return exposures(tmp_path_factory.mktemp("triple"), replace(FIELDS["trail"], flipped=True))
+    return exposures(tmp_path_factory.mktemp("triple"), replace(FIELDS["trail"], flipped=True, density=500.0))
 
 
 def test_a_known_mask_is_graded_as_it_is(triple, tmp_path):
@@ -54,8 +54,8 @@ def test_a_known_mask_is_graded_as_it_is(triple, tmp_path):
     for path, (image, hits, _, other, charge) in zip(paths, known, strict=True):
         mask = np.zeros(image.shape, bool)
         for number, (peak, pixels) in enumerate(hits):
-            # Every fourth hit is missed, and what may be noise.
-            is_found = number % 4 > 0 and peak > 7
+            # Every fourth hit is missed, and what is hardly above the noise.
+            is_found = number % 4 > 0 and peak > 4.5
             if is_found:
                 mask.ravel()[pixels] = True
             if peak >= 5:
@@ -76,9 +76,9 @@ def test_a_known_mask_is_graded_as_it_is(triple, tmp_path):
     assert not any(result.failure for result in results)
     for kind, (found, of) in expected.items():
         fraction, low, high = own.completeness(kind)
-        assert fraction == pytest.approx(found / of, abs=0.12 if kind == "faint" else 0.03)
+        assert fraction == pytest.approx(found / of, abs=0.06 if kind == "faint" else 0.02)
         assert low < found / of < high
-    assert stars <= own.false <= stars + 2
+    assert stars <= own.false <= stars + 4
     assert own.objects == own.hit + own.false + own.fixed + own.unjudged
     html = page(results, "<b>mine</b>")
     assert "&lt;b&gt;mine" in html and html.count("data:image/png") >= 6
@@ -95,17 +95,19 @@ def test_a_known_mask_is_graded_as_it_is(triple, tmp_path):
     assert (labels[(charge == 0) & ~other] == LABELS["hit"]).sum() < 20
 
 
-@pytest.mark.parametrize("name", ["narrow", "wide"])
-def test_masks_of_a_model_are_graded_as_they_are(name, tmp_path):
+def test_masks_of_a_model_are_graded_as_they_are(tmp_path):
     stage = AttentionCRStage(RuntimeContext("fast", engine="openvino", masks=MaskSettings(injections=0)))
-    result = measured(FIELDS[name], SIDE, 7, stage, tmp_path)
-    assert not result["failures"]
-    for kind, limit in (("faint", 0.13), ("bright", 0.03), ("pixels", 0.02)):
-        (found, of), (known, all_known) = result[kind]["graded"], result[kind]["true"]
+    # Together, so that chance matters less than what is wrong.
+    fields = [replace(FIELDS[name], density=700.0) for name in ("narrow", "amplifiers", "wide")]
+    results = [measured(field, SIDE, 7, stage, tmp_path) for field in fields]
+    assert not any(result["failures"] for result in results)
+    for kind, limit in (("faint", 0.04), ("bright", 0.01), ("pixels", 0.01)):
+        found, of = np.sum([result[kind]["graded"] for result in results], axis=0)
+        known, all_known = np.sum([result[kind]["true"] for result in results], axis=0)
         assert found / of == pytest.approx(known / all_known, abs=limit), kind
-        assert of == pytest.approx(all_known, rel=0.25), kind
-    (false, area), (known, _) = result["false"]["graded"], result["false"]["true"]
-    assert area > 0.9 * 3 * SIDE**2 / 1e6 * 0.95 and abs(false - known) <= 3
+        assert of == pytest.approx(all_known, rel=0.1), kind
+    (false, area), (known, _) = (np.sum([r["false"][by] for r in results], axis=0) for by in ("graded", "true"))
+    assert area > 0.9 * 9 * SIDE**2 / 1e6 * 0.95 and abs(false - known) <= 3
 
 
 def run(*arguments):
@@ -141,11 +143,20 @@ def test_what_cannot_be_graded_is_refused_in_a_line(triple, tmp_path):
     copy = tmp_path / "copy.fits"
     copy.write_bytes(paths[0].read_bytes())
     assert "the same exposure as" in refused(paths[0], copy)
+    unusable = []
     for keyword, value, why in (("FILTER", "g", "another filter"), ("INSTRUME", "other", "another camera")):
-        other = tmp_path / f"{keyword}.fits"
-        fits.writeto(other, known[1][0], fits.Header({"GAIN": GAIN, "FILTER": "r", keyword: value}))
-        output = refused(paths[0], other)
-        assert why in output and len(output.splitlines()) == 1
+        unusable.append((tmp_path / f"{keyword}.fits", why))
+        fits.writeto(unusable[-1][0], known[1][0], fits.Header({"GAIN": GAIN, "FILTER": "r", keyword: value}))
+        output = refused(paths[0], unusable[-1][0])
+        assert "no two exposures can be compared" in output and why in output and len(output.splitlines()) == 1
+    # The others are graded without them, wherever they stand.
+    (tmp_path / "cut.fits").write_bytes(paths[2].read_bytes()[:200_000])
+    unusable += [(tmp_path / "cut.fits", "truncated"), (copy, "the same exposure as")]
+    output = refused(unusable[0][0], *paths[:2], *(path for path, _ in unusable[1:]))
+    for path, why in unusable:
+        (line,) = (line for line in output.splitlines() if line.startswith(f"{path}: cannot be graded: "))
+        assert why in line
+    assert output.count(": graded") == 2 and "together" in output
     for seed in (1, 2):
         image = sky_image((SIDE, SIDE), seed=seed)
         fits.writeto(tmp_path / f"empty{seed}.fits", image, fits.Header({"FILTER": "r"}))

@@ -1,5 +1,6 @@
 """What was found, in numbers: counts, fractions and rates of a detector or a frame."""
 
+import math
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -14,7 +15,8 @@ def binomial_interval(found, tried):
 
     Parameters
     ----------
-    found, tried : int
+    found, tried : float
+        Counts, which may be sums of probabilities.
 
     Returns
     -------
@@ -27,12 +29,12 @@ def binomial_interval(found, tried):
     >>> f"{low:.3f} {high:.3f}"
     '0.915 0.990'
     """
-    from astropy.stats import binom_conf_interval
-
     if not tried:
         return 0.0, 1.0
-    low, high = binom_conf_interval(found, tried, 0.95, interval="wilson")
-    return float(low), float(high)
+    # For whole numbers, what astropy.stats.binom_conf_interval gives.
+    z2 = 1.959964**2
+    middle, half = found + z2 / 2, math.sqrt(z2 * (found * (1 - found / tried) + z2 / 4))
+    return max(0.0, (middle - half) / (tried + z2)), min(1.0, (middle + half) / (tried + z2))
 
 
 @dataclass

@@ -58,7 +58,7 @@ def _footprints(path):
 
 
 def is_hit_table(path):
-    """Tell whether a file is a table of hits, as `crattn-stage run --hits` writes it.
+    """Tell whether a file holds hits that ``crattn-stage`` has cut: by ``run --hits``, or by ``grade --labels``.
 
     Parameters
     ----------
@@ -69,11 +69,15 @@ def is_hit_table(path):
     bool
     """
     with fits.open(path) as hdus:
-        return {"HITS", "COSMIC_RAYS"} <= {hdu.name for hdu in hdus}
+        return {"HITS", "COSMIC_RAYS"} <= {hdu.name for hdu in hdus} or _is_labels(hdus)
+
+
+def _is_labels(hdus):
+    return "CRLAB1" in hdus[0].header
 
 
 def read_hit_table(path):
-    """Read the hits of a masked frame that are good examples.
+    """Read the hits of a masked or graded frame that are good examples.
 
     Parameters
     ----------
@@ -92,6 +96,11 @@ def read_hit_table(path):
         If none of its hits has a charge.
     """
     with fits.open(path) as hdus:
+        if _is_labels(hdus):
+            # What is no good example has no charge there.
+            if "COSMIC_RAYS" not in hdus:
+                raise ValueError(f"{path}: its hits have no charge; the gain was not known when its frame was graded")
+            return [stamp for _, stamp in _footprints(path)]
         table = hdus["HITS"].data
         clean = ~(table["near_star"] | table["near_edge"]) & (table["peak_snr"] > LEAST_PEAK)
         good = set(table["id"][clean & np.isfinite(table["charge"])].tolist())
