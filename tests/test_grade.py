@@ -15,6 +15,9 @@ from crattn_stage.products.settings import MaskSettings
 from crattn_stage.quality.registration import Stars, register
 from crattn_stage.quality.summary import Detection, Summary
 from crattn_stage.stage import AttentionCRStage, RuntimeContext
+from training.commands import main as training
+from training.data.hits import read_footprints, read_hit_table
+from training.data.library import SPLITS, Skies
 
 SIDE = 400
 
@@ -185,6 +188,53 @@ def test_labels_are_those_of_one_exposure_each(triple, tmp_path):
     found = sorted((tmp_path / "labels").iterdir())
     assert len(found) == 2 and found[1].name == "plain-labels.fits.fz"
     assert fits.getval(found[0], "CRFRAME") == "odd??[2Jname.fits"
+
+
+def test_labels_are_training_data(triple, tmp_path):
+    paths, known = triple
+    nothing = Known({path.name: np.zeros((SIDE, SIDE), bool) for path in paths})
+    grade(paths, nothing, tmp_path)
+    labels = sorted(tmp_path.iterdir())
+    stamps = [read_hit_table(path) for path in labels]
+    for own, (_, hits, *_, charge) in zip(stamps, known, strict=True):
+        # A pair of boxes and charges that belong together: noise and the faintest pixels make a difference.
+        true = []
+        for peak, pixels in hits:
+            rows, columns = np.unravel_index(pixels, charge.shape)
+            if peak > 8:
+                true.append((np.ptp(rows) + 1, np.ptp(columns) + 1, charge.ravel()[pixels].sum()))
+        true = np.array(true)
+        assert 0.5 * len(true) < len(own) <= len(true)
+        seen = np.array([(*stamp.shape, stamp.sum()) for stamp in own])
+        near = np.abs(seen[:, None, :2] - true[:, :2]).max(2) <= 2
+        alike = near & (np.abs(seen[:, None, 2] / true[:, 2] - 1) < 0.15)
+        assert alike.any(1).mean() > 0.9 and all((stamp > 0).sum() > 1 for stamp in own)
+    # As a catalogue of its own, and through one that `build` makes of several.
+    assert sum(len(read_footprints(labels[0], split)) for split in SPLITS) == len(stamps[0])
+    built = tmp_path / "hits.fits"
+    done = CliRunner().invoke(training, ["build", *map(str, labels), "--output", str(built)], catch_exceptions=False)
+    count = sum(map(len, stamps))
+    assert done.exit_code == 0 and f"{count} hits" in done.output
+    held = {split: read_footprints(built, split) for split in SPLITS}
+    assert sum(map(len, held.values())) == count and len(held["test"]) == pytest.approx(count / 10, abs=1)
+    library = Skies("validation", hits=labels[:1])
+    assert [stamp.tobytes() for stamp in library.hits] == [
+        s.tobytes() for s in read_footprints(labels[0], "validation")
+    ]
+
+
+def test_without_a_gain_labels_have_no_charge(triple, tmp_path):
+    _, known = triple
+    paths = [tmp_path / f"{number}.fits" for number in range(2)]
+    for path, (image, *_) in zip(paths, known, strict=False):
+        fits.writeto(path, image, fits.Header({"FILTER": "r"}))
+    nothing = Known({path.name: np.zeros((SIDE, SIDE), bool) for path in paths})
+    (first, _) = grade(paths, nothing, tmp_path)
+    assert any("gain is not known" in note for note in first.notes)
+    label = str(tmp_path / "0-labels.fits.fz")
+    assert (fits.getdata(label, 1) == LABELS["hit"]).sum() > 100
+    done = CliRunner().invoke(training, ["build", label, "--output", str(tmp_path / "hits.fits")])
+    assert done.exit_code == 1 and "have no charge" in done.output and len(done.output.splitlines()) == 1
 
 
 def wcs_header(x, y):
