@@ -35,7 +35,7 @@ PEAK = 4.25
 GAP = 2
 #: A masked object with a pixel above the first, in it or as near as the second, may be a hit too faint to be seen by
 #: itself.  No more of them are than there are hits with a peak of `FAINT` to the last: noise looks like that, too.
-DOUBTFUL, RIM, LIKE_THEM = 3.0, 2, 7.0
+DOUBTFUL, RIM, LIKE_THEM = 3.2, 2, 7.0
 #: From the first peak on, in units of the exposure's own noise, a hit counts, and from the second on it is bright.
 FAINT, BRIGHT = 5.0, 10.0
 #: Noise hides so many hits with a true peak above `FAINT` for each one with a peak of up to 1 above it: the integral of
