@@ -106,6 +106,8 @@ def _show_repeats(found):
     for path, own in zip(found.paths, found.grades, strict=False):
         said = own["failure"] and f"cannot be graded: {own['failure']}"
         click.echo(printable(f"  {Path(path).name}  {said or '; '.join(map(' '.join, grade_cells(own)))}"))
+        for note in own["notes"]:
+            click.echo(printable(f"    {note}"))
 
 
 def _judge_period(url, first, last, json_path, html_path):
