@@ -403,7 +403,7 @@ def figures(grade):
 
     def fraction(kind):
         value, low, high = grade.completeness(kind)
-        return "-" if value is None else f"{value:.1%} of {getattr(grade, kind)} ({low:.1%} to {high:.1%})"
+        return "-" if value is None else f"{value:.1%} of {getattr(grade, kind):.0f} ({low:.1%} to {high:.1%})"
 
     rate, low, high = grade.false_rate
     return [

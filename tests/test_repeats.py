@@ -14,7 +14,7 @@ from calibration_dbs.provenance import recorded_run
 from crattn_stage.cli import main
 from crattn_stage.nights.repeats import read_pointing, repeated
 
-SIDE, PIXEL = 400, 1e-4
+SIDE, PIXEL = 320, 1e-4
 MODEL = {"name": "m", "architecture": "deepcr", "sha256": "ab" * 32}
 
 
