@@ -171,7 +171,7 @@ def grade_repeats(report, most):
         Its `repeats` are set.  A frame whose mask misses more bright hits than the rule of ``CRCMPL10`` allows, by the
         upper end of the interval, gets WARN.
     most : int
-        Fields of each camera at a site; each takes about a second of CPU time for a million pixels and exposure.
+        Fields of each camera at a site; each takes some 2 seconds of CPU time for a million pixels and exposure.
 
     Notes
     -----
