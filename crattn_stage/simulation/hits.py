@@ -10,6 +10,8 @@ Matter", for silicon: radiation length 93.7 mm, 3.65 eV per electron-hole pair, 
 75 pairs per micrometre for a minimum-ionising particle.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.stats import moyal
 
@@ -53,76 +55,149 @@ def simulate_hit(rng, kind=None, thickness=250.0, pixel=15.0, diffusion=7.0):
     >>> hit.ndim, hit.dtype.name, bool(hit.max() > 1000)
     (2, 'float32', True)
     """
-    if kind is None:
-        kind = rng.choice(list(HIT_KINDS), p=list(HIT_KINDS.values()))
-    while True:
-        position, charge = {"track": _track, "worm": _worm, "spot": _spot}[kind](rng, thickness)
-        stamp = _collect(rng, position, charge, thickness, pixel, diffusion)
-        if stamp is not None:
-            return stamp
+    return Sensor(thickness, pixel, diffusion).hit(rng, kind)
 
 
-def _track(rng, thickness):
-    """Follow a muon of a cos^2 zenith distribution: its path in the plane is thickness * tan(zenith)."""
-    tangent = np.tan(np.arccos(max(rng.random(), 1e-3) ** (1 / 3)))
-    length = thickness * np.hypot(1, min(tangent, 20.0))
-    azimuth = rng.uniform(0, 2 * np.pi)
-    s = np.arange(STEP / 2, length, STEP)
-    along = s / length * thickness * min(tangent, 20.0)
-    position = np.stack([along * np.cos(azimuth), along * np.sin(azimuth), s / length * thickness], 1)
-    loss = moyal.rvs(loc=PAIRS_PER_MICROMETRE * STEP * 0.9, scale=5.0 * STEP, size=len(s), random_state=rng)
-    charge = np.clip(loss, 0, 8e3)
-    # Hard collisions knock out electrons that leave short worms of their own.
-    if rng.random() < length / 5000:
-        start = rng.integers(len(s))
-        delta, delta_charge = _worm(rng, thickness, energy=rng.uniform(30, 150), start=position[start])
-        position, charge = np.concatenate([position, delta]), np.concatenate([charge, delta_charge])
-    return position, charge
+@dataclass(frozen=True)
+class Sensor:
+    """Silicon, and what hits it.
 
+    Attributes
+    ----------
+    thickness, pixel, diffusion : float
+        As for `simulate_hit`: of the silicon that its electric field depletes.
+    beneath, diffusion_length : float
+        Thickness of silicon without a field beneath that, and how far charge diffuses in it before it recombines,
+        micrometres: of front-illuminated CCDs.
+    kinds : tuple of float
+        Fractions of the hits that are tracks, worms and spots.
+    energies : (float, float, float)
+        Lowest and highest energy of the electrons that leave worms, keV, and the index of their power law.
+    charges : (float, float)
+        Decimal logarithms of the smallest and largest charge of a spot.
+    """
 
-def _worm(rng, thickness, energy=None, start=None):
-    """Follow a Compton electron of `energy` keV, multiply scattered, until it stops or leaves the silicon."""
-    energy = 10 ** rng.uniform(1.6, 2.9) if energy is None else energy
-    point = np.array([0.0, 0.0, rng.uniform(0, thickness)]) if start is None else np.array(start)
-    direction = rng.normal(size=3)
-    direction /= np.linalg.norm(direction)
-    positions, charges = [], []
-    while energy > 0 and 0 <= point[2] <= thickness:
-        momentum_beta = energy * (energy + 2 * ELECTRON_MASS_KEV) / (energy + ELECTRON_MASS_KEV)
-        gamma = 1 + energy / ELECTRON_MASS_KEV
-        beta2 = 1 - 1 / gamma**2
-        loss = min(energy, 0.27 * STEP / beta2 * rng.lognormal(0, 0.3))
-        positions.append(point)
-        charges.append(loss / KEV_PER_PAIR)
-        energy -= loss
-        angle = 13.6e3 / momentum_beta * np.sqrt(STEP / RADIATION_LENGTH)
-        direction = direction + rng.normal(0, angle, 3)
+    thickness: float = 250.0
+    pixel: float = 15.0
+    diffusion: float = 7.0
+    beneath: float = 0.0
+    diffusion_length: float = 0.0
+    kinds: tuple = tuple(HIT_KINDS.values())
+    energies: tuple = (10**1.6, 10**2.9, 1.0)
+    charges: tuple = (2.8, 4.6)
+
+    def hit(self, rng, kind=None, faintest=FAINTEST_PIXEL):
+        """Simulate one hit.
+
+        Parameters
+        ----------
+        rng : `numpy.random.Generator`
+        kind : {"track", "worm", "spot"}, optional
+            Drawn by `kinds` by default.
+        faintest : float
+            Fainter pixels are set to zero, electrons.
+
+        Returns
+        -------
+        `numpy.ndarray`
+            (h, w) float32, charge in electrons.
+        """
+        if kind is None:
+            kind = rng.choice(list(HIT_KINDS), p=self.kinds)
+        follow = {"track": self._track, "worm": self._worm, "spot": self._spot}[kind]
+        while True:
+            stamp = self._collect(rng, *follow(rng), faintest)
+            if stamp is not None:
+                return stamp
+
+    @property
+    def depth(self):
+        """Of all silicon from which charge is collected, micrometres."""
+        return self.thickness + self.beneath
+
+    def _track(self, rng):
+        """Follow a muon of a cos^2 zenith distribution: its path in the plane is depth * tan(zenith)."""
+        tangent = np.tan(np.arccos(max(rng.random(), 1e-3) ** (1 / 3)))
+        length = self.depth * np.hypot(1, min(tangent, 20.0))
+        azimuth = rng.uniform(0, 2 * np.pi)
+        s = np.arange(STEP / 2, length, STEP)
+        along = s / length * self.depth * min(tangent, 20.0)
+        position = np.stack([along * np.cos(azimuth), along * np.sin(azimuth), s / length * self.depth], 1)
+        loss = moyal.rvs(loc=PAIRS_PER_MICROMETRE * STEP * 0.9, scale=5.0 * STEP, size=len(s), random_state=rng)
+        charge = np.clip(loss, 0, 8e3)
+        # Hard collisions knock out electrons that leave short worms of their own.
+        if rng.random() < length / 5000:
+            start = rng.integers(len(s))
+            delta, delta_charge = self._worm(rng, energy=rng.uniform(30, 150), start=position[start])
+            position, charge = np.concatenate([position, delta]), np.concatenate([charge, delta_charge])
+        return position, charge
+
+    def _energy(self, rng):
+        low, high, index = self.energies
+        if index == 1:
+            return low * (high / low) ** rng.random()
+        power = 1 - index
+        return (low**power + rng.random() * (high**power - low**power)) ** (1 / power)
+
+    def _worm(self, rng, energy=None, start=None):
+        """Follow a Compton electron of `energy` keV, multiply scattered, until it stops or leaves the silicon."""
+        energy = self._energy(rng) if energy is None else energy
+        point = np.array([0.0, 0.0, rng.uniform(0, self.depth)]) if start is None else np.array(start)
+        direction = rng.normal(size=3)
         direction /= np.linalg.norm(direction)
-        point = point + STEP * direction
-    return np.array(positions), np.array(charges)
+        positions, charges = [], []
+        while energy > 0 and 0 <= point[2] <= self.depth:
+            momentum_beta = energy * (energy + 2 * ELECTRON_MASS_KEV) / (energy + ELECTRON_MASS_KEV)
+            gamma = 1 + energy / ELECTRON_MASS_KEV
+            beta2 = 1 - 1 / gamma**2
+            loss = min(energy, 0.27 * STEP / beta2 * rng.lognormal(0, 0.3))
+            positions.append(point)
+            charges.append(loss / KEV_PER_PAIR)
+            energy -= loss
+            angle = 13.6e3 / momentum_beta * np.sqrt(STEP / RADIATION_LENGTH)
+            direction = direction + rng.normal(0, angle, 3)
+            direction /= np.linalg.norm(direction)
+            point = point + STEP * direction
+        return np.array(positions), np.array(charges)
+
+    def _spot(self, rng):
+        """Put a point of charge at a random depth: an X-ray, or a short, steep electron."""
+        return np.array([[0.0, 0.0, rng.uniform(0, self.depth)]]), np.array([10 ** rng.uniform(*self.charges)])
+
+    def _collect(self, rng, position, charge, faintest, parcels=12):
+        """Diffuse the charge in parcels and collect it in pixels; None if every pixel is too faint."""
+        height = np.repeat(position[:, 2], parcels)
+        sigma = self.diffusion * np.sqrt(np.clip(height, 0, self.thickness) / self.thickness)
+        where = np.repeat(position[:, :2], parcels, 0) + rng.normal(size=(len(height), 2)) * sigma[:, None]
+        charge = np.repeat(charge / parcels, parcels)
+        if self.beneath:
+            way, part = self._diffuse(rng, height - self.thickness)
+            where, charge = where + way, charge * part
+        where = (where - where.min(0)) / self.pixel + rng.random(2)
+        column, row = where.astype(int).T
+        stamp = np.zeros((row.max() + 1, column.max() + 1), np.float32)
+        np.add.at(stamp, (row, column), charge)
+        stamp[stamp < faintest] = 0
+        if not stamp.any():
+            return None
+        rows, columns = stamp.any(1).nonzero()[0], stamp.any(0).nonzero()[0]
+        return stamp[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+    def _diffuse(self, rng, deep):
+        """Return how far charge diffuses sideways that starts so deep beneath the field, and what part arrives.
+
+        It is the flux through a plane that absorbs, from a point in half a space in which charge recombines:
+        ``deep * (1 + s) * exp(-s) / distance**3`` where s is the distance over the diffusion length.
+        """
+        deep = np.clip(deep, 0, None)
+        distance = deep / np.maximum(rng.random(len(deep)), 1e-3)
+        aside, azimuth = np.sqrt(distance**2 - deep**2), rng.uniform(0, 2 * np.pi, len(deep))
+        s = distance / self.diffusion_length
+        return np.stack([aside * np.cos(azimuth), aside * np.sin(azimuth)], 1), (1 + s) * np.exp(-s)
 
 
-def _spot(rng, thickness):
-    """Put a point of charge at a random depth: an X-ray, or a short, steep electron."""
-    return np.array([[0.0, 0.0, rng.uniform(0, thickness)]]), np.array([10 ** rng.uniform(2.8, 4.6)])
-
-
-def _collect(rng, position, charge, thickness, pixel, diffusion, parcels=12):
-    """Diffuse the charge in parcels and collect it in pixels; None if every pixel is too faint."""
-    sigma = diffusion * np.sqrt(np.clip(position[:, 2], 0, None) / thickness)
-    where = (
-        np.repeat(position[:, :2], parcels, 0)
-        + rng.normal(size=(len(charge) * parcels, 2)) * np.repeat(sigma, parcels)[:, None]
-    )
-    where = (where - where.min(0)) / pixel + rng.random(2)
-    column, row = where.astype(int).T
-    stamp = np.zeros((row.max() + 1, column.max() + 1), np.float32)
-    np.add.at(stamp, (row, column), np.repeat(charge / parcels, parcels))
-    stamp[stamp < FAINTEST_PIXEL] = 0
-    if not stamp.any():
-        return None
-    rows, columns = stamp.any(1).nonzero()[0], stamp.any(0).nonzero()[0]
-    return stamp[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+#: Sensors tuned to their real hits.
+SENSORS = {}
 
 
 def scatter_hits(shape, hits, rng):

@@ -17,8 +17,8 @@ from training.data.skies import Sky, background, glow, streaks
 GENERIC = 0.35
 #: How often each kind of the camera's own skies is drawn, relative to the others that there are.
 KINDS = {"simulated": 0.55, "frame": 0.15, "mirrored": 0.15, "dark": 0.15}
-#: Number of a hit modulo 5 -> its split; all others train.  There are few: a tenth would not do.
-HELD_OUT = {3: "validation", 4: "test"}
+#: Number of a hit modulo 4 -> its split; the others train.  There are few, and those held out decide.
+HELD_OUT = {1: "validation", 3: "test"}
 #: Fraction of the hits that are the camera's own, and most copies of each to reach it.
 OWN, MOST_COPIES = 0.7, 40
 #: Simulated hits beside them, point spread functions, and simulated generic skies of a split.
@@ -46,6 +46,8 @@ class CameraSkies:
     ----------
     hits : list of `numpy.ndarray`
         Stamps of charge, electrons: those of the camera, and simulated ones in training or where there are none.
+    own, others : list of `numpy.ndarray`
+        Those of the camera alone; and, to validate and test beside them, those of the shipped catalogue.
     """
 
     def __init__(self, camera, split, generic=GENERIC, pixel=None, size=128):
@@ -60,12 +62,8 @@ class CameraSkies:
         self.generic = Skies(split, hard=0.5, planes=PLANES) if generic else None
         rng = np.random.default_rng([self.split, 20228])
         # Without darks those of others, as they are.
-        stamps = camera.hits or catalogue()
-        self.own = [
-            stamp
-            for number, stamp in enumerate(stamps)
-            if HELD_OUT.get(number % 5, "train") == split and np.count_nonzero(stamp) > 1
-        ]
+        self.own = _of_split(camera.hits or catalogue(), split)
+        self.others = _of_split(catalogue(), split) if camera.hits and split != "train" else []
         fillers = [_filler(rng, pixel) for _ in range(FILLERS)] if split == "train" or not self.own else []
         copies = min(MOST_COPIES, round(OWN / (1 - OWN) * len(fillers) / max(len(self.own), 1))) if fillers else 1
         self.hits = self.own * max(copies, 1) + fillers
@@ -160,6 +158,15 @@ class CameraSkies:
         shot = rng.standard_normal(light.shape, np.float32) * np.sqrt(light)
         sky.image = sky.image + (light + shot) / np.float32(sky.gain)
         sky.fwhm = fwhm
+
+
+def _of_split(stamps, split):
+    """Return the hits of a split that have more than one pixel."""
+    return [
+        stamp
+        for number, stamp in enumerate(stamps)
+        if HELD_OUT.get(number % 4, "train") == split and np.count_nonzero(stamp) > 1
+    ]
 
 
 def _cut(sky, rng, size):

@@ -57,6 +57,20 @@ def _footprints(path):
     return stamps
 
 
+def footprints_of(path):
+    """Read a whole footprint catalogue, as `read_footprints` reads one split of it.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    list of `numpy.ndarray`
+    """
+    return [stamp for _, stamp in _footprints(path)]
+
+
 def is_hit_table(path):
     """Tell whether a file is a table of hits, as `crattn-stage run --hits` writes it.
 
