@@ -20,6 +20,9 @@ PAIRS_PER_MICROMETRE = 75.0
 KEV_PER_PAIR = 3.65e-3
 RADIATION_LENGTH = 93.7e3
 ELECTRON_MASS_KEV = 511.0
+#: Collisions of a fast muon that transfer an energy E or more, times E: keV per micrometre; and the lowest and highest
+#: energy, keV, of those that are simulated one by one.  Beyond that electrons leave worms of their own.
+RUTHERFORD, HARD = 0.0178, (1.0, 60.0)
 #: Fainter pixels are set to zero: the smallest pixel value in the catalogue of ITL footprints, electrons.
 FAINTEST_PIXEL = 49.0
 
@@ -75,6 +78,11 @@ class Sensor:
         Lowest and highest energy of the electrons that leave worms, keV, and the index of their power law.
     charges : (float, float)
         Decimal logarithms of the smallest and largest charge of a spot.
+    tilt : float or None
+        Of the sensor against the horizon, degrees: one that stands upright sees muons aslant.  None: as many from each
+        direction as if it were a sphere.
+    collisions : float
+        Hard collisions of muons in units of what they are in silicon: 1 gives the tail of Landau's distribution.
     """
 
     thickness: float = 250.0
@@ -85,6 +93,8 @@ class Sensor:
     kinds: tuple = tuple(HIT_KINDS.values())
     energies: tuple = (10**1.6, 10**2.9, 1.0)
     charges: tuple = (2.8, 4.6)
+    tilt: float | None = None
+    collisions: float = 0.0
 
     def hit(self, rng, kind=None, faintest=FAINTEST_PIXEL):
         """Simulate one hit.
@@ -116,8 +126,8 @@ class Sensor:
         return self.thickness + self.beneath
 
     def _track(self, rng):
-        """Follow a muon of a cos^2 zenith distribution: its path in the plane is depth * tan(zenith)."""
-        tangent = np.tan(np.arccos(max(rng.random(), 1e-3) ** (1 / 3)))
+        """Follow a muon of a cos^2 zenith distribution: its path in the plane is depth * tan(angle)."""
+        tangent = self._tangent(rng)
         length = self.depth * np.hypot(1, min(tangent, 20.0))
         azimuth = rng.uniform(0, 2 * np.pi)
         s = np.arange(STEP / 2, length, STEP)
@@ -125,12 +135,34 @@ class Sensor:
         position = np.stack([along * np.cos(azimuth), along * np.sin(azimuth), s / length * self.depth], 1)
         loss = moyal.rvs(loc=PAIRS_PER_MICROMETRE * STEP * 0.9, scale=5.0 * STEP, size=len(s), random_state=rng)
         charge = np.clip(loss, 0, 8e3)
+        if self.collisions:
+            charge += self._collided(rng, len(s))
         # Hard collisions knock out electrons that leave short worms of their own.
         if rng.random() < length / 5000:
             start = rng.integers(len(s))
             delta, delta_charge = self._worm(rng, energy=rng.uniform(30, 150), start=position[start])
             position, charge = np.concatenate([position, delta]), np.concatenate([charge, delta_charge])
         return position, charge
+
+    def _tangent(self, rng):
+        """Draw the tangent of the angle between a muon and the normal of the sensor."""
+        if self.tilt is None:
+            return np.tan(np.arccos(max(rng.random(), 1e-3) ** (1 / 3)))
+        while True:
+            zenith, azimuth = np.arccos(rng.random() ** (1 / 3)), rng.uniform(0, 2 * np.pi)
+            tilt = np.deg2rad(self.tilt)
+            along = abs(np.cos(zenith) * np.cos(tilt) + np.sin(zenith) * np.cos(azimuth) * np.sin(tilt))
+            # The sensor is as large as it looks from there.
+            if rng.random() < along:
+                return np.sqrt(1 - along**2) / along
+
+    def _collided(self, rng, steps):
+        """Return the pairs of hard collisions in each step: their number falls with the square of the energy."""
+        low, high = HARD
+        mean = self.collisions * RUTHERFORD * STEP * (1 / low - 1 / high)
+        number = rng.poisson(mean, steps)
+        energy = 1 / (1 / low - rng.random(number.sum()) * (1 / low - 1 / high))
+        return np.bincount(np.repeat(np.arange(steps), number), energy / KEV_PER_PAIR, steps)
 
     def _energy(self, rng):
         low, high, index = self.energies

@@ -36,7 +36,7 @@ SMALL = {
     "benchmarks.adapt.HITS_OF_A_FRAME": 6,
     "training.data.library.PSFS": 3,
     "training.data.library.SIMULATED_HITS": 60,
-    "training.evaluation.adaptation.THRESHOLDS": np.array([0.02, 0.1, 0.5, 0.9]),
+    "training.evaluation.adaptation.THRESHOLDS": (0.02, 0.1, 0.5, 0.9),
     "training.data.camera_skies.PLANES": 3,
     "training.data.camera_skies.PSFS": 3,
     "training.data.camera_skies.FILLERS": 20,
@@ -274,7 +274,7 @@ def test_what_chance_may_do_follows_from_the_number_of_hits():
 
 
 def test_a_threshold_is_for_a_rate_or_for_the_hits_if_that_is_lower(halves, monkeypatch):
-    monkeypatch.setattr(adaptation, "THRESHOLDS", np.array([0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99]))
+    monkeypatch.setattr(adaptation, "THRESHOLDS", (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99))
     before = looked(halves, step(200), 0.5)
     # The hits are 600 ADU above the sky, what is no hit 300.
     good = Compared(before, looked(halves, lambda image: 1 / (1 + np.exp(-(image - 450) / 60))), 0.5)

@@ -36,7 +36,7 @@ MORE_STARS, MORE_FACTOR, MORE_OBJECTS = 0.01, 1.25, 20.0
 #: What counts as better: so much more complete at as many false objects, or false objects times this, both of those
 #: of the old model at its threshold and of it at a threshold of the same completeness.
 MORE_COMPLETE, FEWER = 0.01, 0.8
-#: Fraction of the old model's false objects that may remain for the sake of completeness.
+#: Fraction of the old model's false objects that may remain, unless that costs half of `LESS_ON_CAMERA`.
 REMAINING = 0.4
 #: Standard errors of a bound that holds in 95 of 100 cases, and of the margin that a threshold leaves.
 ONE_SIDED, MARGIN = 1.64, 0.5
@@ -275,23 +275,11 @@ class Compared:
         """Set the threshold on one half: for a rate, or lower for completeness; higher where too much is masked."""
         here = before.index(self.old)
         for_rate = _lowest(after.thresholds, after.masked <= FALSE_POSITIVE_RATE * after.clean)
-        complete = after.thresholds[0]
-        for found, threshold in zip(after.found, after.thresholds, strict=True):
-            if self._is_complete(before, before.found[here], found):
-                complete = threshold
-        least = _lowest(after.thresholds, after.false <= REMAINING * before.false[here] + 1)
-        return float(max(min(for_rate, complete), least))
-
-    @staticmethod
-    def _is_complete(looked, before, after):
-        """Return whether as many hits are found as before, with a margin; the camera's and others count the same."""
-        means, errors = [], []
-        for kind in (looked.own.is_own, ~looked.own.is_own):
-            if kind.any():
-                difference = Difference.of(before[kind], after[kind], looked.own.hits[kind])
-                means.append(difference.mean)
-                errors.append(difference.error)
-        return np.mean(means) >= MARGIN * np.hypot(*[*errors, 0.0][:2]) / len(errors)
+        few = _lowest(after.thresholds, after.false <= REMAINING * before.false[here] + 1)
+        more = [_more(after.own, before.found[here], found) for found in after.found]
+        safe = _highest(after.thresholds, [mean >= MARGIN * error for mean, error in more])
+        bearable = _highest(after.thresholds, [mean >= -LESS_ON_CAMERA / 2 for mean, _ in more])
+        return float(max(min(for_rate, safe), min(few, bearable)))
 
     def found(self, looked, thresholds):
         """Return whether each placed hit is found by a model, at a threshold for each half."""
@@ -373,6 +361,18 @@ class Compared:
 def _lowest(thresholds, is_met):
     """Return the lowest threshold at which a condition is met; the highest if it is at none."""
     return thresholds[np.argmax(is_met) if is_met.any() else -1]
+
+
+def _highest(thresholds, is_met):
+    """Return the highest threshold at which a condition is met; the lowest if it is at none."""
+    return thresholds[np.flatnonzero(is_met)[-1] if np.any(is_met) else 0]
+
+
+def _more(own, before, after):
+    """Return how many more hits are found, and the standard error; the camera's and the catalogue's count the same."""
+    kinds = [kind for kind in (own.is_own, ~own.is_own) if kind.any()]
+    some = [Difference.of(before[kind], after[kind], own.hits[kind]) for kind in kinds]
+    return np.mean([one.mean for one in some]), np.hypot.reduce([one.error for one in some]) / len(some)
 
 
 def _completeness(what, before, after, hits, least):
