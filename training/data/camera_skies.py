@@ -6,7 +6,7 @@ import numpy as np
 
 from crattn_stage.detection.preprocessing import sky_statistics
 from crattn_stage.quality.injection import catalogue
-from crattn_stage.simulation.hits import simulate_hit
+from crattn_stage.simulation.hits import SENSORS
 from crattn_stage.simulation.skies import moffat_psf
 from training.data.camera import draw_noise
 from training.data.hard_skies import RADIUS, add_stars, charge_of, cusped_galaxies, draw_psf, lines, spikes
@@ -176,11 +176,13 @@ def _cut(sky, rng, size):
 
 
 def _filler(rng, pixel):
-    """Simulate a hit that may or may not be as the camera's: its thickness is not known."""
-    thickness = float(rng.choice([10, 20, 40, 100, 250]))
+    """Simulate a hit that may or may not be as the camera's: its silicon is not known."""
+    sensor = list(SENSORS.values())[rng.integers(len(SENSORS))]
     pixel = pixel if pixel and 2 < pixel < 50 else float(rng.choice([5, 9, 13.5, 15]))
+    thick = {"thickness": float(rng.choice([100, 250]))} if not sensor.beneath else {}
+    sensor = replace(sensor, pixel=pixel, diffusion=rng.uniform(3, 8), tilt=rng.uniform(0, 90), **thick)
     while True:
-        stamp = simulate_hit(rng, thickness=thickness, pixel=pixel, diffusion=rng.uniform(3, 8))
+        stamp = sensor.hit(rng)
         # One that is longer than a patch would only be slow.
         if np.count_nonzero(stamp) > 1 and max(stamp.shape) < 400:
             return stamp

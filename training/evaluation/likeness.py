@@ -1,6 +1,7 @@
 """How alike simulated hits are to the real ones of a sensor: whether a classifier can tell them apart."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import find_objects, label
@@ -8,9 +9,10 @@ from scipy.ndimage import find_objects, label
 from crattn_stage.products.hits import shape_of
 from crattn_stage.simulation.hits import Sensor
 from training.data.hits import footprints_of
+from training.data.library import FOOTPRINTS, THIN_FOOTPRINTS
 
-#: Folds of the cross-validation, and how often it is repeated.
-FOLDS, REPEATS = 5, 3
+#: Folds of the cross-validation, and sets of simulated hits it is done with.
+FOLDS, SETS = 5, 5
 #: What is compared.
 FEATURES = ("charge", "pixels", "length", "width", "straightness", "peak", "spot", "track")
 _AROUND = np.ones((3, 3))
@@ -68,19 +70,34 @@ class Cut:
         return np.where(inside, np.maximum(values, 1), 0)
 
 
-#: Sensor -> catalogue of its real hits, how they were cut, and its silicon as it was simulated before it was tuned.
+#: Sensor, as in `crattn_stage.simulation.hits.SENSORS` -> catalogue of its real hits, how they were cut, and its
+#: silicon as it was simulated before it was tuned.
 CATALOGUES = {
-    "ITL": ("cr_footprints_itl_train.fits.gz", Cut(7.0, 49.0, 49.0, 2), Sensor(100.0, 10.0, 5.5)),
-    "KAF-3200ME": ("cr_footprints_sbig_st10.fits.gz", Cut(11.0, 36.0, 160.0, 3, 9.0), Sensor(20.0, 13.6, 4.0)),
-    "KAF-0402ME": ("cr_footprints_sbig_st402.fits.gz", Cut(18.0, 62.0, 190.0, 3, 22.0), Sensor(20.0, 9.0, 4.0)),
-    "KAF-1001E": ("cr_footprints_sbig_stl1001.fits.gz", Cut(27.0, 95.0, 400.0, 3, 18.0), Sensor(20.0, 24.0, 4.0)),
+    "ITL": (FOOTPRINTS, Cut(7.0, 49.0, 49.0, 2), Sensor(100.0, 10.0, 5.5)),
+    "KAF-3200ME": (THIN_FOOTPRINTS[0], Cut(6.0, 21.0, 150.0, 3, 9.0), Sensor(20.0, 13.6, 4.0)),
+    "KAF-0402ME": (THIN_FOOTPRINTS[1], Cut(18.0, 62.0, 190.0, 3, 22.0), Sensor(20.0, 9.0, 4.0)),
+    "KAF-1001E": (THIN_FOOTPRINTS[2], Cut(24.0, 84.0, 400.0, 3, 18.0), Sensor(20.0, 24.0, 4.0)),
 }
 
 
 def real_hits(folder, name):
-    """Read the real hits of a sensor: (h, w) float32 stamps, electrons."""
-    cut = CATALOGUES[name][1]
-    return [stamp for stamp in footprints_of(folder / CATALOGUES[name][0]) if np.count_nonzero(stamp) >= cut.pixels]
+    """Read the real hits of a sensor that were not used to tune its simulation: every other one.
+
+    Parameters
+    ----------
+    folder : path-like
+        As for `training.data.library.Sources.find`.
+    name : str
+        A key of `CATALOGUES`.
+
+    Returns
+    -------
+    list of `numpy.ndarray`
+        (h, w) float32 stamps, electrons.
+    """
+    file, cut, _ = CATALOGUES[name]
+    stamps = [stamp for stamp in footprints_of(Path(folder) / file) if np.count_nonzero(stamp) >= cut.pixels]
+    return stamps[1::2]
 
 
 def simulated_footprints(sensor, cut, count, seed=0):
@@ -127,26 +144,48 @@ def features(stamps):
     return np.array(rows, float)
 
 
-def told_apart(real, simulated, seed=0):
-    """Return how often boosted trees tell a real hit from a simulated one that they have not seen.
+def told_apart(real, simulated):
+    """Return how often boosted trees tell a real hit from a simulated one when they have seen neither.
 
     Parameters
     ----------
     real, simulated : `numpy.ndarray`
         As many of both, from `features`.
-    seed : int
 
     Returns
     -------
-    mean, error : float
-        Fraction, 0.5 if they are alike, and its standard error, of as many hits.
+    float
+        Fraction, by cross-validation: 0.5 if they are alike.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
-    from sklearn.model_selection import RepeatedStratifiedKFold, cross_val_score
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
 
     values = np.concatenate([real, simulated])
     truth = np.repeat([1, 0], [len(real), len(simulated)])
-    trees = HistGradientBoostingClassifier(max_iter=60, max_leaf_nodes=8, learning_rate=0.1, random_state=seed)
-    folds = RepeatedStratifiedKFold(n_splits=FOLDS, n_repeats=REPEATS, random_state=seed)
-    accuracy = cross_val_score(trees, values, truth, cv=folds).mean()
-    return float(accuracy), float(np.sqrt(accuracy * (1 - accuracy) / len(values)))
+    trees = HistGradientBoostingClassifier(max_iter=60, max_leaf_nodes=8, learning_rate=0.1, random_state=0)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    return float(cross_val_score(trees, values, truth, cv=folds).mean())
+
+
+def compare(folder, name, sensor):
+    """Compare the real hits of a sensor with `SETS` sets of as many simulated ones.
+
+    Parameters
+    ----------
+    folder, name
+        As for `real_hits`.
+    sensor : `crattn_stage.simulation.hits.Sensor`
+
+    Returns
+    -------
+    real, simulated : `numpy.ndarray`
+        From `features`; all sets of the simulated ones together.
+    accuracy : float
+        Mean of `told_apart`.
+    error : float
+        Its standard error, from the number of real hits.
+    """
+    cut, real = CATALOGUES[name][1], features(real_hits(folder, name))
+    sets = [features(simulated_footprints(sensor, cut, len(real), seed)) for seed in range(SETS)]
+    accuracy = float(np.mean([told_apart(real, one) for one in sets]))
+    return real, np.concatenate(sets), accuracy, float(np.sqrt(accuracy * (1 - accuracy) / len(real)))
