@@ -35,6 +35,7 @@ SMALL = {
     "benchmarks.adapt.HITS_OF_A_DARK": 12,
     "benchmarks.adapt.HITS_OF_A_FRAME": 6,
     "training.data.library.PSFS": 3,
+    "training.data.library.SPECTRA": 2,
     "training.data.library.SIMULATED_HITS": 60,
     "training.evaluation.adaptation.THRESHOLDS": (0.02, 0.1, 0.5, 0.9),
     "training.data.camera_skies.PLANES": 3,

@@ -125,6 +125,17 @@ def lacosmic(contrast=1.0, fraction=0.1):
     return find
 
 
+def dfcosmic(objlim=1.0):
+    """Load the L.A.Cosmic of dfcosmic, with true medians; it takes no bad pixels."""
+    from dfcosmic import lacosmic
+
+    def find(image, bad, gain, read_noise, level):
+        settings = {"sigclip": level, "sigfrac": 0.1, "objlim": objlim, "niter": 4}
+        return lacosmic(image, gain=float(gain), readnoise=float(read_noise), **settings)[1]
+
+    return find
+
+
 def astro_scrappy(objlim=1.0):
     """Load Astro-SCRAPPY with the settings of the paper: sigfrac 0.1."""
     import astroscrappy
@@ -141,6 +152,7 @@ METHODS = {
         "Astro-SCRAPPY", astro_scrappy, engine="OpenMP", settings=SETTINGS, levels=LEVELS, own_python=False
     ),
     "lacosmic": Method("L.A.Cosmic", lacosmic, settings=SETTINGS, levels=LEVELS),
+    "dfcosmic": Method("dfcosmic", dfcosmic, engine="torch float32", settings=SETTINGS, levels=LEVELS),
     "cosmic-conn-ground": Method("Cosmic-CoNN", cosmic_conn_ground, engine="torch float32"),
     "cosmic-conn-nres": Method("Cosmic-CoNN NRES", lambda: cosmic_conn_ground("NRES"), engine="torch float32"),
     "deepcr-decam": Method("deepCR", deepcr_decam, engine="torch float32"),
