@@ -147,6 +147,9 @@ def adapt(
     training_minutes = _remembered(run, training_minutes)
     configuration = replace(configuration, minutes=training_minutes)
     _estimate(configuration, skies, device, looking, tell)
+    over = training_minutes - (last - time.monotonic()) / 60
+    if over > 0.5:
+        tell(f"that is about {over:.0f} minutes longer than --minutes allows; more files, or larger ones, take longer")
     mean = train(configuration, run, skies=skies).cpu()
 
     own_skies = CameraSkies(camera, "validation", pixel=pixel, size=configuration.patch)
