@@ -148,7 +148,7 @@ def adapt(
     configuration = replace(configuration, minutes=training_minutes)
     _estimate(configuration, skies, device, looking, tell)
     over = training_minutes - (last - time.monotonic()) / 60
-    if over > 0.5:
+    if not before and over > 0.5:
         tell(f"that is about {over:.0f} minutes longer than --minutes allows; more files, or larger ones, take longer")
     mean = train(configuration, run, skies=skies).cpu()
 

@@ -43,7 +43,7 @@ ONE_SIDED, MARGIN = 1.64, 0.5
 #: Draws of hits for an interval.
 DRAWS = 1000
 #: Thresholds that are tried, evenly in odds: what matters may be far below one half.
-THRESHOLDS = expit(np.linspace(logit(0.01), logit(0.995), 28))
+THRESHOLDS = expit(np.linspace(logit(0.01), logit(0.995), 20))
 _AROUND = np.ones((3, 3))
 
 
