@@ -1,4 +1,4 @@
-"""Write the tables of the manual that are made from the code (camera profiles, header cards, rules), and tabs of tables."""
+"""Write the tables of the manual that are made from the code, and the tabs of tables of the page on accuracy."""
 
 import csv
 from math import isfinite

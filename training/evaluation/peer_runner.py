@@ -55,8 +55,9 @@ class Method:
     own_python: bool = True
 
 
-#: Levels of the filters in the tables: the paper's (Sec. 4), and one that is better on DECam; and of their curves.
-SETTINGS, LEVELS = (3.0, 5.0), (3, 5, 7, 10, 15, 20)
+#: Levels of the filters in the tables: the paper's (Sec. 4), and one that is better on DECam; and of their curves, and
+#: of those of slow ones.
+SETTINGS, LEVELS, FEW_LEVELS = (3.0, 5.0), (3, 5, 7, 10, 15, 20), (3, 5, 10)
 
 
 def deepcr_decam():
@@ -151,8 +152,8 @@ METHODS = {
     "astro-scrappy": Method(
         "Astro-SCRAPPY", astro_scrappy, engine="OpenMP", settings=SETTINGS, levels=LEVELS, own_python=False
     ),
-    "lacosmic": Method("L.A.Cosmic", lacosmic, settings=SETTINGS, levels=LEVELS),
-    "dfcosmic": Method("dfcosmic", dfcosmic, engine="torch float32", settings=SETTINGS, levels=LEVELS),
+    "lacosmic": Method("L.A.Cosmic", lacosmic, settings=SETTINGS, levels=FEW_LEVELS),
+    "dfcosmic": Method("dfcosmic", dfcosmic, engine="torch float32", settings=SETTINGS, levels=FEW_LEVELS),
     "cosmic-conn-ground": Method("Cosmic-CoNN", cosmic_conn_ground, engine="torch float32"),
     "cosmic-conn-nres": Method("Cosmic-CoNN NRES", lambda: cosmic_conn_ground("NRES"), engine="torch float32"),
     "deepcr-decam": Method("deepCR", deepcr_decam, engine="torch float32"),
