@@ -66,7 +66,7 @@ def main(data, path=FIGURES):
 def classes(values):
     """Return the percentages of spots, tracks and worms."""
     spots, tracks = (100 * values[:, FEATURES.index(kind)].mean() for kind in ("spot", "track"))
-    return f"{spots:.0f} / {tracks:.0f} / {100 - spots - tracks:.0f}"
+    return f"{spots:.0f} / {tracks:.0f} / {abs(100 - spots - tracks):.0f}"
 
 
 if __name__ == "__main__":
