@@ -192,7 +192,7 @@ def thumbnail(path, name=None):
 
     if not os.path.exists(path):
         raise FileNotFoundError(path)
-    with ObservationFrame(path) as frame:
+    with ObservationFrame(path, arcs=True) as frame:
         named = [extension for extension in frame.extensions if extension.name == name]
         frame.extensions = named or frame.extensions
         worst = None

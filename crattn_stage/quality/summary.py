@@ -163,6 +163,8 @@ class Summary:
         Of the searched pixels, cm2.
     stars, stars_flagged : int
         Star cores looked at, and those of them with a masked peak or ring.
+    galaxies, galaxies_flagged : int
+        Extended sources looked at, and those of them with a masked peak.
     protected : int
         Pixels not masked since they lie in an area that the user protects.
     border_pixels, border_searched : int
@@ -177,6 +179,8 @@ class Summary:
     area: float | None = None
     stars: int = 0
     stars_flagged: int = 0
+    galaxies: int = 0
+    galaxies_flagged: int = 0
     protected: int = 0
     border_pixels: int = 0
     border_searched: int = 0
@@ -192,6 +196,11 @@ class Summary:
     def star_fraction(self):
         """Fraction of star cores masked, or None without stars."""
         return self.stars_flagged / self.stars if self.stars else None
+
+    @property
+    def galaxy_fraction(self):
+        """Fraction of galaxy nuclei masked, or None without galaxies."""
+        return self.galaxies_flagged / self.galaxies if self.galaxies else None
 
     def rate(self, seconds):
         """Hits per cm2 per minute, or None where area or exposure time are unknown.
