@@ -407,7 +407,7 @@ class Row:
     @property
     def is_worse(self):
         """Whether it is beyond the limit."""
-        return self.after > self.limit if self.more_is_worse else self.after < self.limit
+        return (self.after - self.limit if self.more_is_worse else self.limit - self.after) > 1e-9
 
     def __str__(self):
         sign = "at most" if self.more_is_worse else "at least"
