@@ -1,6 +1,7 @@
 """Observation frames: a FITS file of one exposure, read a detector at a time."""
 
 import hashlib
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -121,7 +122,8 @@ class OpenFrame:
     def _find_companion(self, profile, header):
         for name in layout.companion_name(profile, self.path.name, header):
             sibling = self.path.with_name(name)
-            if sibling.exists():
+            # Also a link to nowhere: without its mask, the frame would not be masked as it should be.
+            if os.path.lexists(sibling):
                 try:
                     return self._stack.enter_context(FitsFile(sibling))
                 except (FrameError, OSError) as error:
@@ -336,7 +338,14 @@ class ObservationFrame(OpenFrame):
         return facts.pixel_area(extension.header, self.profile)
 
     def write(
-        self, target, overwrite=False, mask_extension=False, before_rename=None, products=(), flag_variance=False
+        self,
+        target,
+        overwrite=False,
+        mask_extension=False,
+        before_rename=None,
+        products=(),
+        flag_variance=False,
+        known=(),
     ):
         """Write the frame with its marks; nothing else changes.
 
@@ -356,6 +365,8 @@ class ObservationFrame(OpenFrame):
             (path, function that writes to a binary file) of further files, which come into place before the target.
         flag_variance : bool
             Give the marked pixels in planes of uncertainties the value that says "no information".
+        known : collection of tuple of str
+            As for `crattn_stage.fits.atomic.replacing`.
 
         Returns
         -------
@@ -368,7 +379,7 @@ class ObservationFrame(OpenFrame):
             If a file exists or cannot be written.
         """
         files = self.outputs(target)
-        return writer.write(self, files, overwrite, mask_extension, before_rename, products, flag_variance)
+        return writer.write(self, files, overwrite, mask_extension, before_rename, products, flag_variance, known)
 
     def outputs(self, target):
         """Return the files that `write` will write.

@@ -17,7 +17,7 @@ PROBABILITY_STEP = 1e-4
 NO_INFORMATION = {"inf": np.inf, "nan": np.nan, "zero": 0.0}
 
 
-def write(frame, files, overwrite, mask_extension, before_rename, products=(), flag_variance=False):
+def write(frame, files, overwrite, mask_extension, before_rename, products=(), flag_variance=False, known=()):
     """Write a frame with its marks.
 
     Parameters
@@ -25,7 +25,7 @@ def write(frame, files, overwrite, mask_extension, before_rename, products=(), f
     frame : `crattn_stage.fits.frame.ObservationFrame`
     files : list of `pathlib.Path`
         From its `outputs`.
-    overwrite, mask_extension, before_rename, products, flag_variance
+    overwrite, mask_extension, before_rename, products, flag_variance, known
         As for its `write`.
 
     Returns
@@ -43,7 +43,7 @@ def write(frame, files, overwrite, mask_extension, before_rename, products=(), f
         marked = [e for e in frame.extensions if e.mask and e.mask[0] == "companion" and e.index in frame.marks]
         edits.append(({e.mask[1]: partial(_mask_plane, frame, e) for e in marked}, {}, []))
     try:
-        with replacing([*files, *(path for path, _ in products)], overwrite, before_rename) as streams:
+        with replacing([*files, *(path for path, _ in products)], overwrite, before_rename, known) as streams:
             for (_, write_product), stream in zip(products, streams[len(files) :], strict=True):
                 write_product(stream)
             for source, stream, changes in zip((frame.file, frame.companion), streams, edits, strict=False):
