@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import signal
 import tracemalloc
 
 import numpy as np
@@ -60,16 +61,20 @@ def test_packed_frames_say_the_same(tmp_path):
         assert (one.columns, one.ut_date, one.megapixels) == (other.columns, other.ut_date, other.megapixels)
 
 
-def test_a_frame_that_hangs_its_reader_is_its_own_failure(tmp_path):
-    """Of almost as many HDUs as are allowed; nothing waits to be opened."""
-    good = [write_frame(tmp_path, number) for number in range(3)]
-    slow = tmp_path / "slow.fits"
-    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU()]).writeto(slow)
-    content = slow.read_bytes()
-    slow.write_bytes(content + content[2880:] * 9_990)
-    found = {info.path: info for info in read_headers([good[0], slow, *good[1:]], seconds=1, processes=2)}
-    assert found.keys() == {slow, *good}
-    assert found[slow].is_hostile and found[slow].error == "its headers took longer than 1 s to read"
+def test_a_frame_that_hangs_its_reader_is_its_own_failure(tmp_path, monkeypatch):
+    """No file is known that does; its reader is stopped instead."""
+    good, stuck = [write_frame(tmp_path, number) for number in range(3)], write_frame(tmp_path, 3)
+    send = headers._Reader.send
+
+    def stopping(self, path, seconds):
+        if path == stuck:
+            os.kill(self._process.pid, signal.SIGSTOP)
+        send(self, path, seconds)
+
+    monkeypatch.setattr(headers._Reader, "send", stopping)
+    found = {info.path: info for info in read_headers([good[0], stuck, *good[1:]], seconds=5, processes=2)}
+    assert found.keys() == {stuck, *good}
+    assert found[stuck].is_hostile and found[stuck].error == "its headers took longer than 5 s to read"
     assert not any(found[path].error for path in good)
 
 
