@@ -11,6 +11,7 @@ from astropy.io import fits
 from night import NIGHT, folder_of, write_frame
 
 from calibration_dbs.database import open_database
+from crattn_stage.fits import source
 from crattn_stage.nights import headers
 from crattn_stage.nights.find import find_frames, night_of_path
 from crattn_stage.nights.headers import read_frame_info, read_headers
@@ -103,7 +104,7 @@ def test_a_gzip_bomb_is_not_unpacked(tmp_path, monkeypatch):
         opened.append(gzip.open(path))
         return opened[-1]
 
-    monkeypatch.setitem(headers.DECOMPRESSORS, b"\x1f\x8b", open_gzip)
+    monkeypatch.setitem(source.DECOMPRESSORS, b"\x1f\x8b", open_gzip)
     tracemalloc.start()
     info = read_frame_info(bomb)
     _, peak = tracemalloc.get_traced_memory()

@@ -29,11 +29,14 @@ class Marks:
         Keyword -> (value, comment).
     probability : `numpy.ndarray` or None
         Float32, of the shape of the extension, where a plane of it is to be written.
+    flags : `numpy.ndarray` or None
+        The mask plane as it was read, which saves reading it again; not kept.
     """
 
     pixels: np.ndarray
     cards: dict = field(default_factory=dict)
     probability: np.ndarray | None = None
+    flags: np.ndarray | None = None
 
 
 class OpenFrame:
@@ -218,7 +221,8 @@ class ObservationFrame(OpenFrame):
         extension : `crattn_stage.cameras.layout.Extension`
         ccd : `astropy.nddata.CCDData`
             Pixels in native byte order, in ADU or electron; mask True on bad
-            pixels (of its mask plane, cosmic rays left out), None without one.
+            pixels (of its mask plane, cosmic rays left out), None without one.  Its
+            flags are those of the plane into which the cosmic rays go, None without one.
 
         Raises
         ------
@@ -253,18 +257,22 @@ class ObservationFrame(OpenFrame):
         """
         from astropy.nddata import CCDData
 
-        image, mask = self._pixels("frame", extension.index), None
+        image, mask, flags = self._pixels("frame", extension.index), None, None
         if image.dtype.kind == "f" and np.isnan(image).any():
             # Signalling NaNs, of which some files are full, warn at each use.
             image = np.where(np.isnan(image), image.dtype.type(np.nan), image)
         if extension.flags:
             which, index, convention = extension.flags
-            mask = convention.bad_pixels(layout.masks.as_integers(self._pixels(which, index)))
+            flags = self._pixels(which, index)
+            mask = convention.bad_pixels(layout.masks.as_integers(flags))
+            if extension.mask != (which, index):
+                flags = None
         named = self.profile.mask_settings.get("bad_pixels")
         if named:
             more = bad_pixels(named, extension)
             mask = more if mask is None else mask | more
-        return CCDData(image, unit=facts.unit(extension.header, self.profile), mask=mask, meta=extension.header)
+        unit = facts.unit(extension.header, self.profile)
+        return CCDData(image, unit=unit, mask=mask, meta=extension.header, flags=flags)
 
     def mark(self, extension, marks):
         """Mark an extension, and start to pack its mask plane where that is work.
@@ -276,8 +284,10 @@ class ObservationFrame(OpenFrame):
             Its pixels are not to be changed any more.
         """
         self.marks[extension.index] = marks
+        flags, marks.flags = marks.flags, None
         if extension.mask and self.source(extension.mask[0]).is_compressed(extension.mask[1]):
-            self.made[extension.index] = marks, self.background.submit(writer.marked_plane, self, extension)
+            made = self.background.submit(writer.marked_plane, self, extension, flags)
+            self.made[extension.index] = marks, made
         if marks.probability is not None:
             # The pixels themselves are not kept.
             probability, marks.probability = marks.probability, None

@@ -131,7 +131,7 @@ def _mask_plane(frame, extension):
     return made.result() if marks is frame.marks[extension.index] else marked_plane(frame, extension)
 
 
-def marked_plane(frame, extension):
+def marked_plane(frame, extension, flags=None):
     """Return the mask HDU of an extension, with its marks, as bytes.
 
     Parameters
@@ -139,13 +139,15 @@ def marked_plane(frame, extension):
     frame : `crattn_stage.fits.frame.ObservationFrame`
     extension : `crattn_stage.cameras.layout.Extension`
         With a mask plane.
+    flags : `numpy.ndarray`, optional
+        The plane as it was read; read again if None.
 
     Returns
     -------
     bytes
     """
     file, index = frame.source(extension.mask[0]), extension.mask[1]
-    plane = file.read_integers(index)
+    plane = file.read_integers(index, flags)
     marked = extension.convention.marked(plane.reshape(extension.shape), frame.cosmic_rays(extension))
     return file.rendered(file.image_hdu(index, marked.reshape(plane.shape)), index)
 
