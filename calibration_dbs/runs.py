@@ -329,8 +329,10 @@ _CLAIMED = (
     .where(RUNS.c.id == bindparam("run_id"))
 )
 _RUN = update(RUNS).where(RUNS.c.id == bindparam("run_id"))
-_LOCK = update(FRAMES).where(FRAMES.c.id == bindparam("frame_id"))
+_LOCK = update(FRAMES).where(FRAMES.c.id == bindparam("frame"))
 _OWN_LOCK = _LOCK.where(FRAMES.c.locked_by == bindparam("owner"))
+_OWN_FRAME = select(FRAMES.c.id).where(FRAMES.c.id == bindparam("frame"), FRAMES.c.locked_by == bindparam("owner"))
+_OWN_RUN = _RUN.where(RUNS.c.frame_id == _OWN_FRAME.with_for_update().scalar_subquery())
 
 
 def _claim(database, run_id, lease, path=None):
@@ -350,7 +352,7 @@ def _claim(database, run_id, lease, path=None):
             raise Locked(f"{frame.path} is being masked by {frame.locked_by}")
         losses, attempts = run.losses + (run.status == "running"), run.attempts + 1
         lock = {"locked_by": owner, "locked_until": now + timedelta(seconds=lease)}
-        connection.execute(_LOCK, {"frame_id": frame.id, **lock})
+        connection.execute(_LOCK, {"frame": frame.id, **lock})
         begun = {"status": "running", "started": now, "finished": None, "losses": losses, "attempts": attempts}
         connection.execute(_RUN, {"run_id": run_id, **begun})
     options = run.options or {}
@@ -363,7 +365,7 @@ def _stay_alive(database, job, lease, finished):
     while not finished.wait(lease / 4):
         try:
             with writing(database) as session:
-                mine = {"frame_id": job.frame_id, "owner": job.owner}
+                mine = {"frame": job.frame_id, "owner": job.owner}
                 until = database_time(session) + timedelta(seconds=lease)
                 if not session.execute(_OWN_LOCK, {**mine, "locked_until": until}).rowcount:
                     # Taken over; `begin_output` will say so.
@@ -375,7 +377,7 @@ def _stay_alive(database, job, lease, finished):
 
 def _finish(database, job):
     with database.begin() as connection:
-        mine, frame = {"frame_id": job.frame_id, "owner": job.owner}, fitted(Frame, job.record.frame)
+        mine, frame = {"frame": job.frame_id, "owner": job.owner}, fitted(Frame, job.record.frame)
         unlocked = {**mine, **frame, "locked_by": None, "locked_until": None}
         if not connection.execute(_OWN_LOCK, unlocked).rowcount:
             # It gave no sign of life for so long that another worker was given the frame.
@@ -401,10 +403,9 @@ def begin_output(database, job, outputs):
         If it cannot be recorded.
     """
     with database.begin() as connection:
-        locked = connection.execute(_FRAME, {"run_id": job.run_id}).first()
-        if locked is None or locked.locked_by != job.owner:
+        own = {"run_id": job.run_id, "frame": job.frame_id, "owner": job.owner}
+        if not connection.execute(_OWN_RUN, {**own, "outputs": outputs}).rowcount:
             raise Locked(f"{job.path} was taken over by another worker")
-        connection.execute(_RUN, {"run_id": job.run_id, "outputs": outputs})
 
 
 def give_up(database, run_id, reason, process=None):
