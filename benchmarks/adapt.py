@@ -18,6 +18,7 @@ from crattn_stage import load_model
 from crattn_stage.simulation.hits import scatter_hits, simulate_hit, turned
 from crattn_stage.simulation.skies import simulate_sky
 from training.data.hits import read_footprints
+from training.evaluation.adaptation import Difference
 
 SHAPE = (768, 1024)
 FWHM, GAIN, READ_NOISE, BIAS = 1.6, 1.5, 11.0, 100.0
@@ -132,36 +133,41 @@ def measured(model, camera, seed=0, frames=8, threshold=None):
 
     Returns
     -------
-    dict of str to float
+    figures : dict of str to float
         Fraction of the hits of which a pixel is masked, and of their pixels that are; objects per megapixel that are
         no hit, of all and of those on hot pixels; and the fraction of stars of which a pixel of the core is masked.
+    each : `numpy.ndarray` of bool
+        Whether each hit is found, in an order that is the same for every model.
     """
-    ready, totals = load_model(model), np.zeros(8)
+    ready, totals, each = load_model(model), np.zeros(8), []
     for number in range(frames):
         rng = np.random.default_rng([seed, 3, number])
         image, truth, stars = camera.frame(rng, camera.hits[1::2])
         mask = ready.detect(np.clip(np.rint(image), 0, 65535), threshold=threshold)
         numbers, count = label(truth, _AROUND)
-        found = np.unique(numbers[mask & truth])
+        flags = np.bincount(numbers[mask & truth], minlength=count + 1)[1:] > 0
+        each.append(flags)
         objects, many = label(mask, _AROUND)
         true = np.setdiff1d(np.unique(objects[binary_dilation(truth, _AROUND)]), [0])
         false = np.setdiff1d(np.arange(1, many + 1), true)
         hot = np.intersect1d(false, np.unique(objects[camera.hot > 0]))
         core = binary_dilation(mask, _AROUND)[tuple(stars.T)]
         totals += [
-            count, (found > 0).sum(), truth.sum(), (mask & truth).sum(),
+            count, flags.sum(), truth.sum(), (mask & truth).sum(),
             len(false), len(hot), len(stars), core.sum(),
         ]  # fmt: skip
     area = frames * SHAPE[0] * SHAPE[1] / 1e6
     hits, found, pixels, masked, false, hot, stars, cores = map(float, totals)
-    return {
+    figures = {
         "hits": int(hits),
+        "threshold": round(float(threshold or ready.card.threshold), 4),
         "completeness": round(found / hits, 4),
         "completeness_of_pixels": round(masked / pixels, 4),
         "false_objects_per_megapixel": round(false / area, 1),
         "of_them_on_hot_pixels": round(hot / area, 1),
         "stars_masked": round(cores / max(stars, 1), 4),
     }
+    return figures, np.concatenate(each)
 
 
 @click.command()
@@ -179,10 +185,14 @@ def main(output, model, minutes, hits, seed, frames):
     command = ["adapt", "thincam", "--output", folder, "--from", model, "--minutes", minutes]
     command += ["--darks", *darks, "--frames", *lights]
     done = subprocess.run([sys.executable, "-m", "crattn_stage.cli", *map(str, command)], check=False)
-    report = {"adapt_exit": done.returncode, "minutes": minutes, "before": measured(model, camera, seed, frames)}
-    made = folder / "thincam" / "thincam.safetensors"
-    if made.exists():
-        report["after"] = measured(str(made), camera, seed, frames)
+    before, found = measured(model, camera, seed, frames)
+    report = {"adapt_exit": done.returncode, "minutes": minutes, "before": before}
+    # One that was rejected is measured, too.
+    made = [folder / "thincam" / f"thincam{end}.safetensors" for end in ("", "-rejected")]
+    for path in [path for path in made if path.exists()][:1]:
+        report["after"], found_now = measured(str(path), camera, seed, frames)
+        difference = Difference.of(found, found_now, np.arange(len(found)))
+        report["completeness"] = f"{difference}"
     text = json.dumps(report, indent=2)
     (folder / "adapt.json").write_text(text + "\n")
     click.echo(text)

@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from crattn_stage import __version__
@@ -28,8 +29,7 @@ from training.data.library import Skies
 from training.data.patches import Patches
 from training.evaluation.adaptation import (
     FALSE_POSITIVE_RATE,
-    LESS_ON_CAMERA,
-    REMAINING,
+    Compared,
     Elsewhere,
     Looked,
     OwnScenes,
@@ -41,8 +41,10 @@ from training.loop import SUMMARY, Trainer, follow, train
 
 #: Weights of the old model in the means that are tried, the new one alone first.
 KEEPS = (0.0, 0.3, 0.5)
-#: Fraction of the time that is left for training at least, and its shortest duration, seconds.
+#: Fraction of the time that is left for training at least.
 LEAST_TRAINING = 0.4
+#: Time for the measuring at the end, in that of the same for the old model, and seconds for figure and files.
+MEASURING, WRITING = 1.2, 15.0
 #: File in the folder of the run that says what it is made from, and names of a model.
 INPUTS, NAME = "inputs.json", re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,50}")
 
@@ -101,7 +103,8 @@ def adapt(
         If the model to start from is unknown, or the new one exists.
     """
     began = time.monotonic()
-    folder, run = _folders(name, folder, overwrite)
+    folder = _folder(name, folder, overwrite)
+    run = folder / "run"
     if not darks and not frames:
         raise ValueError("neither darks nor frames are given; there is nothing to adapt to")
     card, tensors = cards.load(start)
@@ -109,11 +112,16 @@ def adapt(
     found = {kind: read_exposures(paths, kind, tell, gain) for kind, paths in given.items()}
     _set_gains([exposure for some in found.values() for exposure in some], tell)
     files = {kind: {printable(e.path.name): e.sha256 for e in some} for kind, some in found.items()}
-    _same_inputs(run, {"files": files, "model": card.sha256, "gain": gain}, tell)
+    inputs = {"files": files, "model": card.sha256, "gain": gain}
+    before = _interrupted(run, inputs, tell)
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     old = CosmicRayModel(card, tensors, "cuda" if device.type == "cuda" else "torch")
     camera = measure(found["dark"], found["frame"], found["flat"], old, tell)
+    # Nothing is written before all has been read.
+    run.mkdir(parents=True, exist_ok=True)
+    if not before:
+        _note(run / INPUTS, inputs)
     if camera.hits:
         write_footprints(folder / f"{name}-hits.fits", camera.hits)
     else:
@@ -124,24 +132,24 @@ def adapt(
     skies.prepare()
 
     looking = time.monotonic()
-    validation = OwnScenes.of(CameraSkies(camera, "validation", generic=0, pixel=pixel), 1)
-    test = OwnScenes.of(CameraSkies(camera, "test", generic=0, pixel=pixel), 2)
+    halves = [
+        OwnScenes.of(CameraSkies(camera, split, generic=0, pixel=pixel), number)
+        for number, split in enumerate(("validation", "test"), 1)
+    ]
     elsewhere = Elsewhere(Skies("test"), camera.fwhm)
-    before, figures = Looked(old, test), elsewhere.figures(old, card.threshold)
-    complete, false, rate = before.at(card.threshold)
-    aim = Looked(old, validation).at(card.threshold)
+    looked = [Looked(old, half, card.threshold) for half in halves]
+    figures = elsewhere.figures(old, card.threshold)
     looking = time.monotonic() - looking
-    tell(
-        f"{card.name} on held-out skies of this camera: finds {complete:.1%} of the hits, masks {false:.0f} false "
-        f"objects per megapixel and {rate:.1e} of the clean pixels"
-    )
+    tell(_first_look(Compared(looked, looked, card.threshold), card))
 
-    # A half more, since a mean with the old weights may have to be tried.
-    left = 60 * minutes - (time.monotonic() - began) - 1.5 * looking
-    training_minutes = max(left, 60 * LEAST_TRAINING * minutes) / 60
+    last = began + 60 * minutes - MEASURING * looking - WRITING
+    training_minutes = max(last - time.monotonic(), 60 * LEAST_TRAINING * minutes) / 60
     training_minutes = _remembered(run, training_minutes)
     configuration = replace(configuration, minutes=training_minutes)
     _estimate(configuration, skies, device, looking, tell)
+    over = training_minutes - (last - time.monotonic()) / 60
+    if not before and over > 0.5:
+        tell(f"that is about {over:.0f} minutes longer than --minutes allows; more files, or larger ones, take longer")
     mean = train(configuration, run, skies=skies).cpu()
 
     own_skies = CameraSkies(camera, "validation", pixel=pixel, size=configuration.patch)
@@ -149,13 +157,18 @@ def adapt(
     for keep in KEEPS:
         network = copy.deepcopy(mean)
         if keep:
+            if time.monotonic() > last:
+                tell("no time is left to try means with the old weights")
+                break
             tell(f"worse: {verdict['worse'][0]}; trying a mean in which the old weights weigh {keep:g}")
             follow(network, restore(card, tensors), 1 - keep)
-        verdict = _judged(network, card, old.engine, validation, test, elsewhere, before, figures, aim)
+        verdict = _judged(network, card, old.engine, looked, elsewhere, figures)
+        verdict |= {"keep": keep, "network": network}
         if not verdict["worse"]:
             break
+    network = verdict["network"]
     accepted = not verdict["worse"]
-    verdict |= {"keep": keep, "ranges": _ranges(network, card, own_skies, configuration.patch)}
+    verdict["ranges"] = _ranges(network, card, own_skies, configuration.patch)
     made = _write(
         name if accepted else f"{name}-rejected",
         folder,
@@ -164,8 +177,7 @@ def adapt(
         (card, json.loads((run / SUMMARY).read_text()), files, camera),
     )
     weights = folder / f"{made.name}.safetensors"
-    thresholds = card.threshold, made.threshold
-    draw(folder / f"{made.name}.png", before, verdict["after"], thresholds, (card.name, made.name))
+    draw(folder / f"{made.name}.png", verdict["compared"], (card.name, made.name))
     report = _report(made, card, verdict, files, time.monotonic() - began)
     with replacing([folder / f"{made.name}.txt"], overwrite=True) as (stream,):
         stream.write(f"{report}\n".encode())
@@ -176,8 +188,8 @@ def adapt(
     return made
 
 
-def _folders(name, folder, overwrite):
-    """Return the folder of the model, and that of its training."""
+def _folder(name, folder, overwrite):
+    """Return the folder of the model."""
     if not NAME.fullmatch(name):
         raise ValueError(f"{name!r}: not a name of up to 51 letters, digits and _.+-")
     if name in cards.shipped():
@@ -185,9 +197,7 @@ def _folders(name, folder, overwrite):
     folder = Path(folder) / name
     if (folder / f"{name}.safetensors").exists() and not overwrite:
         raise CrattnError(f"{folder / name}.safetensors exists; --overwrite replaces it")
-    run = folder / "run"
-    run.mkdir(parents=True, exist_ok=True)
-    return folder, run
+    return folder
 
 
 def _set_gains(exposures, tell):
@@ -201,23 +211,21 @@ def _set_gains(exposures, tell):
         tell("no exposure time in some headers: darks without one are taken to be equally long")
 
 
-def _same_inputs(run, inputs, tell):
-    """Check that an interrupted run has the same inputs, or note them."""
+def _interrupted(run, inputs, tell):
+    """Return whether there is an interrupted run, which must have the same inputs."""
     path = run / INPUTS
     try:
         before = json.loads(path.read_text())
     except FileNotFoundError:
-        before = None
+        return False
     except ValueError as error:
         raise ValueError(f"{path}: not readable; remove the folder {run} to begin anew") from error
-    if before is None:
-        _note(path, inputs)
-        return
     for key, value in inputs.items():
         if before.get(key) != value:
             raise ValueError(f"{run}: an interrupted run with other {key}; give the same, or remove the folder")
     if (run / checkpoints.CHECKPOINT).exists():
         tell(f"going on with the run in {run}")
+    return True
 
 
 def _note(path, inputs):
@@ -232,6 +240,17 @@ def _remembered(run, minutes):
         inputs["minutes"] = minutes
         _note(run / INPUTS, inputs)
     return inputs["minutes"]
+
+
+def _first_look(compared, card):
+    """Return what the old model makes of the held-out scenes, in words."""
+    old = [card.threshold] * 2
+    found, false = compared.found(compared.before, old), compared.false(compared.before, old)
+    hits = len(np.unique(compared.hits[compared.is_own]))
+    return (
+        f"{card.name} on held-out skies of this camera: finds {found[compared.is_own].mean():.1%} of the hits "
+        f"({hits} hits, each placed several times) and masks {false / compared.area:.0f} false objects per megapixel"
+    )
 
 
 def _configuration(card, start):
@@ -260,22 +279,18 @@ def _estimate(configuration, skies, device, looking, tell):
     tell(
         f"estimate: {configuration.minutes:.1f} minutes of training, about {60 * configuration.minutes / seconds:.0f} "
         f"steps of {configuration.batch} patches ({'bfloat16' if trainer.bfloat16 else 'float32'}, {device.type}), "
-        f"then {looking / 60:.1f} to {1.5 * looking / 60:.1f} minutes of measuring"
+        f"then {(MEASURING * looking + WRITING) / 60:.1f} minutes of measuring"
     )
 
 
-def _judged(network, card, engine, validation, test, elsewhere, before, figures, aim):
+def _judged(network, card, engine, looked, elsewhere, figures):
     """Set the threshold of a network, and compare it with the model that it was adapted from."""
     network = network.eval()
     plain = replace(card, input_ranges={})
     model = CosmicRayModel(plain, tensors_of(network), "cuda" if engine.startswith("cuda") else "torch")
-    # Half of what may be lost; and of the gain in false objects something is given for completeness.
-    complete, false, _ = aim
-    threshold = Looked(model, validation).threshold(complete - LESS_ON_CAMERA / 2, REMAINING * false)
-    after = Looked(model, test)
-    thresholds = card.threshold, threshold
-    rows, worse = compare(before, after, figures, elsewhere.figures(model, threshold), thresholds)
-    return {"rows": rows, "worse": worse, "threshold": threshold, "after": after, "rate": after.at(threshold)[2]}
+    compared = Compared(looked, [Looked(model, one.own) for one in looked], card.threshold)
+    rows, worse = compare(compared, figures, elsewhere.figures(model, compared.threshold))
+    return {"rows": rows, "worse": worse, "threshold": compared.threshold, "rate": compared.rate, "compared": compared}
 
 
 def _ranges(network, card, skies, size):
@@ -323,11 +338,13 @@ def _write(name, folder, verdict, network, made_of):
 
 
 def _report(made, card, verdict, files, seconds):
+    one, two = verdict["compared"].thresholds
     lines = [
         f"{made.name}, adapted from {card.name} ({card.sha256[:16]}) in {seconds / 60:.1f} minutes, "
         f"{made.training['steps']} steps",
-        f"threshold {made.threshold:.3f}: masks {made.false_positive_rate:.1e} of the clean pixels of held-out "
-        f"skies of the camera (aim: {FALSE_POSITIVE_RATE:.0e}, or more where completeness would fall)",
+        f"threshold {made.threshold:.3f}, mean of those set on both halves of what is held out ({one:.3f} and "
+        f"{two:.3f}): masks {made.false_positive_rate:.1e} of the clean pixels (aim: {FALSE_POSITIVE_RATE:.0e}, or "
+        "more where fewer hits would be found); in the table each half is judged by the threshold of the other",
         "",
         f"{'':52} {card.name[:10]:>10} {made.name[:10]:>10}   limit",
         *map(str, verdict["rows"]),

@@ -209,7 +209,7 @@ def _measured(image, numbers, number, box, bad, probability, amplifiers, sky, un
     excess = np.where(good, values - background, 0)
     counts = excess[(mine | (binary_dilation(mine, _AROUND) & free)) & inside].sum()
     gain = amplifier.electrons_per(unit) or np.nan
-    y, x, shape = _shape(np.where(mine, excess, 0), mine)
+    y, x, shape = shape_of(np.where(mine, excess, 0), mine)
     rows, columns = np.nonzero(mine)
     section = amplifier.section
     rows, columns = rows + window[0].start, columns + window[1].start
@@ -255,8 +255,23 @@ def _within(section, window):
     )
 
 
-def _shape(charge, mine):
-    """Return the centroid of a hit in its window, row and column, and its length, width, angle, straightness, class."""
+def shape_of(charge, mine):
+    """Return where a hit is in its window, and what it looks like.
+
+    Parameters
+    ----------
+    charge : `numpy.ndarray`
+        2-D, in any unit; 0 outside the hit.
+    mine : `numpy.ndarray` of bool
+        Its pixels.
+
+    Returns
+    -------
+    row, column : float
+        Of the centroid.
+    shape : dict
+        Length, width, angle, straightness and class, as in `COLUMNS`.
+    """
     rows, columns = np.nonzero(mine)
     weight = np.clip(charge[rows, columns], 0, None)
     if not weight.any():

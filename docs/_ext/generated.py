@@ -1,4 +1,4 @@
-"""Write the tables of the manual that are made from the code: camera profiles, header cards, rules."""
+"""Write the tables of the manual that are made from the code, and the tabs of tables of the page on accuracy."""
 
 import csv
 from math import isfinite
@@ -187,6 +187,43 @@ def _quality_tables(folder):
 def _hits_table(folder):
     rows = [[f"``{name}``", unit or "", text] for name, (unit, text) in COLUMNS.items()]
     _write(folder / "hits.csv", [["Column", "Unit", "Meaning"], *rows])
+
+
+#: Scenes of the page on accuracy: the name of their files, and what they are called there.
+SCENES = {
+    "r": "DECam r",
+    "z": "Bright sky",
+    "stars-1.5": "Narrow stars",
+    "stars-1.2": "Narrowest stars",
+    "galaxies": "Galaxies",
+    "thin-1.6": "Thin CCD",
+}
+#: What that page shows of each: the ending of its files, with a caption.
+SHOWN = {
+    "rates": "True positive rate at a fixed false positive rate, and precision at a fixed true positive rate; percent, "
+    "with 95% intervals",
+    "settings": "At each method's own threshold, with 95% intervals",
+    "hits": "Hits of which a pixel is found, percent, by charge, by length and by peak",
+    "differences": "Differences between methods in percentage points, with 95% intervals",
+    "noise": "Which fraction of the cosmic-ray pixels stands out from the noise",
+}
+TAB = """
+   .. tab-item:: {title}
+      :sync: {name}
+
+      .. csv-table:: {caption}
+         :file: /figures/{name}-{ending}.csv
+         :header-rows: 1
+         :stub-columns: 1
+         :class: figures
+"""
+
+
+def _accuracy_tabs(folder):
+    """Write a set of tabs, one for each kind of scenes, for each kind of table."""
+    for ending, caption in SHOWN.items():
+        tabs = (TAB.format(title=title, name=name, caption=caption, ending=ending) for name, title in SCENES.items())
+        (folder / f"accuracy-{ending}.inc").write_text(".. tab-set::\n   :sync-group: scenes\n" + "".join(tabs))
 
 
 def write_tables(app):

@@ -27,7 +27,7 @@ from training.data.camera_skies import HELD_OUT, CameraSkies
 from training.data.hits import read_footprints
 from training.data.skies import Sky
 from training.evaluation import adaptation
-from training.evaluation.adaptation import Looked, OwnScenes, compare
+from training.evaluation.adaptation import Compared, Difference, Looked, OwnScenes, compare
 
 #: Makes everything small; also for the process that is killed.
 SMALL = {
@@ -35,8 +35,9 @@ SMALL = {
     "benchmarks.adapt.HITS_OF_A_DARK": 12,
     "benchmarks.adapt.HITS_OF_A_FRAME": 6,
     "training.data.library.PSFS": 3,
+    "training.data.library.SPECTRA": 2,
     "training.data.library.SIMULATED_HITS": 60,
-    "training.evaluation.adaptation.DRAWN": (0.9, 0.3),
+    "training.evaluation.adaptation.THRESHOLDS": (0.02, 0.1, 0.5, 0.9),
     "training.data.camera_skies.PLANES": 3,
     "training.data.camera_skies.PSFS": 3,
     "training.data.camera_skies.FILLERS": 20,
@@ -99,10 +100,12 @@ def test_hits_of_a_split_are_in_no_other_and_frames_neither(camera):
     measured, _ = camera
     skies = {split: CameraSkies(measured, split, generic=0) for split in ("train", "validation", "test")}
     for split, own in skies.items():
-        numbers = [n for n in range(len(measured.hits)) if HELD_OUT.get(n % 5, "train") == split]
+        numbers = [n for n in range(len(measured.hits)) if HELD_OUT.get(n % 4, "train") == split]
         assert len(own.own) == len(numbers) > 0
         assert all(one is measured.hits[n] for one, n in zip(own.own, numbers, strict=True))
     assert skies["test"].hits == skies["test"].own and len(skies["train"].hits) > len(skies["train"].own)
+    others = [{stamp.tobytes() for stamp in own.others} for own in skies.values()]
+    assert not others[0] and min(map(len, others[1:])) > 20 and not others[1] & others[2]
     assert "dark" in skies["train"].kinds and "dark" not in skies["test"].kinds
     assert skies["train"].skies["frame"][0] is measured.train[0]
 
@@ -208,47 +211,99 @@ class Fake:
         return np.where(bad, 0, self.function(image)).astype(np.float32)
 
 
-def own_scenes(seed=0):
-    camera = Camera(hits=[np.full((2, 3), 900, np.float32)] * 10, levels=[(100.0, 5.0, 1.5, 7.0)])
+@pytest.fixture(scope="module", name="halves")
+def halves_fixture(_small):
+    """Two halves of scenes of a camera whose hits are 600 electrons a pixel, and whose hot pixels are 450."""
+    camera = Camera(hits=[np.full((2, 3), 900, np.float32)] * 40, levels=[(100.0, 5.0, 1.5, 7.0)])
     camera.noise = np.linspace(0, 4, 159).astype(np.float32)
     camera.density, camera.charges = 1.0, np.full(30, 100.0)
-    skies = CameraSkies(camera, "test", generic=0)
-    empty = np.random.default_rng(seed).normal(100, 5, (200, 200)).astype(np.float32)
-    empty[10:190:20, 10:190:20] += 300
-    skies.skies["mirrored"] = [Sky(empty, np.zeros(empty.shape, bool), 100.0, 5.0, 1.5)]
-    return OwnScenes.of(skies, 5)
+    halves = []
+    for number, split in enumerate(("validation", "test")):
+        skies = CameraSkies(camera, split, generic=0)
+        skies.others = []
+        empty = np.random.default_rng(number).normal(100, 5, (200, 200)).astype(np.float32)
+        empty[10:190:20, 10:190:20] += 300
+        skies.skies["mirrored"] = [Sky(empty, np.zeros(empty.shape, bool), 100.0, 5.0, 1.5)]
+        halves.append(OwnScenes.of(skies, number))
+    return halves
 
 
-def test_a_threshold_is_for_a_rate_or_for_the_hits_if_that_is_lower():
-    own = own_scenes()
-    # The hits are 700 ADU above the sky, what is no hit 300.
-    good = Looked(Fake(lambda image: 1 / (1 + np.exp(-(image - 300) / 60))), own)
-    assert 0.5 < good.threshold(0.5, 0) <= adaptation.HIGHEST
-    complete, false, rate = good.at(0.95)
-    assert complete > 0.9 and false == pytest.approx(0, abs=60) and rate < 1e-3
-    assert good.at(0.2)[1] > 500
-    # Where false objects may remain, it goes lower.
-    assert good.threshold(0.5, 1e4) == pytest.approx(adaptation.LOWEST, rel=0.2)
-    # One that cannot tell them apart must go down to the hits.
-    poor = Looked(Fake(lambda image: np.where(image > 200, 0.3, 0.001)), own)
-    assert poor.threshold(0.9, 0) < 0.3 < good.threshold(0.9, 0)
+def looked(halves, function, threshold=None):
+    return [Looked(Fake(function), half, threshold) for half in halves]
 
 
-def test_a_model_is_accepted_if_it_is_better_here_and_not_worse_elsewhere():
-    own = own_scenes()
-    before = Looked(Fake(lambda image: (image > 200) * 0.9), own)
-    after = Looked(Fake(lambda image: (image > 450) * 0.9), own)
-    same = {"sky:1000": (0.9, 20.0), ("Gaussian", 2.5): 0.0}
-    rows, worse = compare(before, after, same, same, (0.5, 0.5))
+def step(height, probability=0.9):
+    return lambda image: (image > height) * probability
+
+
+def test_each_hit_is_placed_as_often_and_known_by_its_number(halves):
+    for half in halves:
+        counts = np.bincount(half.hits)
+        assert len(counts) == 10 and counts.max() - counts.min() <= 1 and half.is_own.all()
+        first = 1
+        for scene, owner in zip(half.scenes, half.owners, strict=True):
+            assert np.array_equal(scene.truth, owner > 0)
+            numbers = np.unique(owner)[1:]
+            assert numbers.min() >= first and numbers.max() < first + 8
+            first += round(adaptation.DENSITY * scene.image.size / 1e6)
+            charge = (scene.image - scene.sky.image).sum() * 1.5
+            assert charge == pytest.approx(7 * 6 * 900, rel=0.01)
+        assert first - 1 == len(half.hits)
+
+
+def test_placing_a_hit_often_does_not_make_many_of_it():
+    hits = np.repeat(np.arange(10), 20)
+    before = np.ones(200, bool)
+    lost = Difference.of(before, hits != 3, hits)
+    assert lost.mean == pytest.approx(-0.1) and (lost.more, lost.less) == (0, 1)
+    assert lost.error == pytest.approx(np.sqrt(0.1 * 0.9 / 10), rel=0.15) and lost.low <= -0.3 and lost.high == 0
+    # As many placements of as many hits are another matter.
+    assert Difference.of(before, np.arange(200) % 10 != 3, np.arange(200)).error < 0.03
+    # Of a pair, what one finds and the other does not cancels.
+    swapped = Difference.of(hits % 2 == 0, hits % 2 == 1, hits)
+    assert swapped.mean == pytest.approx(0) and (swapped.more, swapped.less) == (5, 5)
+
+
+def test_what_chance_may_do_follows_from_the_number_of_hits():
+    def row(count, lost):
+        found = np.ones(count, bool)
+        return adaptation._completeness("", found, np.arange(count) >= lost, np.arange(count), 0.02)
+
+    # One in twenty-five may be chance, 12 of 300 are not; and a tenth never is.
+    assert not row(25, 1).is_worse and row(300, 12).is_worse and not row(300, 5).is_worse and row(20, 2).is_worse
+    assert "300 hits, difference -0.040 [" in row(300, 12).note
+
+
+def test_a_threshold_is_for_a_rate_or_for_the_hits_if_that_is_lower(halves, monkeypatch):
+    monkeypatch.setattr(adaptation, "THRESHOLDS", (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99))
+    before = looked(halves, step(200), 0.5)
+    # The hits are 600 ADU above the sky, what is no hit 300.
+    good = Compared(before, looked(halves, lambda image: 1 / (1 + np.exp(-(image - 450) / 60))), 0.5)
+    assert good.found(good.before, [0.5] * 2).all() and good.found(good.after, good.thresholds[::-1]).all()
+    assert all(0.3 <= threshold <= 0.9 for threshold in good.thresholds)
+    assert good.false(good.after, good.thresholds[::-1]) < 0.4 * good.false(good.before, [0.5] * 2)
+    # One that is less sure of the hits must go down to them.
+    poor = Compared(before, looked(halves, step(450, 0.15)), 0.5)
+    assert poor.thresholds == [0.1, 0.1] and poor.found(poor.after, [0.1, 0.1]).all()
+    # One that is sure of them, but not sure that others are none, goes up.
+    vague = Compared(before, looked(halves, lambda image: np.where(image > 450, 0.95, 0.6 * (image > 200))), 0.5)
+    assert vague.threshold == pytest.approx(0.8, abs=0.11)
+
+
+def test_a_model_is_accepted_if_it_is_better_here_and_not_worse_elsewhere(halves):
+    before, after = looked(halves, step(200), 0.5), looked(halves, step(450))
+    compared, found = Compared(before, after, 0.5), np.arange(60) > 5
+    same = {"sky:1000": (found, 20.0), ("Gaussian", 2.5): 0.0}
+    rows, worse = compare(compared, same, same)
     assert not worse and rows[1].before > 500 and rows[1].after < 0.1 * rows[1].before
-    _, worse = compare(before, after, same, same | {("Gaussian", 2.5): 0.04}, (0.5, 0.5))
+    _, worse = compare(compared, same, same | {("Gaussian", 2.5): 0.04})
     assert worse == ["stars masked, Gaussian, FWHM 2.5 0, now 0.04"]
-    _, worse = compare(before, after, same, same | {"sky:1000": (0.8, 20.0)}, (0.5, 0.5))
-    assert worse == ["completeness, generic sky:1000 0.9, now 0.8"]
-    _, worse = compare(before, before, same, same, (0.5, 0.5))
-    assert len(worse) == 1 and worse[0].startswith("not better on this camera: completeness 1, now 1")
-    blind = Looked(Fake(lambda image: (image > 1e6) * 0.9), own)
-    assert compare(before, blind, same, same, (0.5, 0.5))[1][0].startswith("completeness, this camera 1, now 0")
+    _, worse = compare(compared, same, same | {"sky:1000": (np.arange(60) > 11, 20.0)})
+    assert worse == ["hits found, generic sky:1000 0.9, now 0.8"]
+    _, worse = compare(Compared(before, before, 0.5), same, same)
+    assert len(worse) == 1 and worse[0].startswith("not better on this camera: hits found, this camera 1, now 1")
+    blind = Compared(before, looked(halves, step(1e6)), 0.5)
+    assert compare(blind, same, same)[1][0].startswith("hits found, this camera 1, now 0")
 
 
 @pytest.fixture(name="short")
@@ -314,6 +369,7 @@ def test_what_is_wrong_is_said(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(main, ["adapt", *arguments])
     assert done.exit_code == 1 and message in done.output.splitlines()[-1]
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("option", ["--minutes=nan", "--minutes=inf", "--gain=nan", "--threads=-1"])

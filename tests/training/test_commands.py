@@ -1,3 +1,4 @@
+import csv
 import functools
 from importlib.metadata import EntryPoint
 
@@ -62,6 +63,18 @@ def test_a_model_is_evaluated_without_any_real_data(tmp_path, monkeypatch):
     assert done.exit_code == 0 and text.startswith("No decam/") and "all hits are simulated" in text
     assert "Stars without hits" in text and "t, 5 dof" in text
     assert "sky:300: Table 1" in text and (tmp_path / "curves-sky-300.png").exists()
+    tables = {path.stem: list(csv.DictReader(path.read_text().splitlines())) for path in tmp_path.glob("*.csv")}
+    parts = "rates", "settings", "hits", "differences", "noise"
+    assert set(tables) == {
+        "accuracy",
+        *(f"sky-300-{part}" for part in parts),
+        "star-cores",
+        "noise-alone",
+        "stars-alone",
+    }
+    assert [row["method"] for row in tables["accuracy"]] == ["fast", "Astro-SCRAPPY 3", "Astro-SCRAPPY 5"]
+    rates = [float(tables[name][0]["TPR at FPR 0.01%"].split()[0]) for name in ("accuracy", "sky-300-rates")]
+    assert 100 * rates[0] == pytest.approx(rates[1], abs=0.006)
 
 
 def test_a_network_is_trained_by_a_file_and_what_is_missing_is_said(tmp_path):

@@ -38,6 +38,21 @@ def test_patches_are_finite_and_hold_hits(skies, contamination):
     assert all(set(np.unique(w)) <= {0, 1} for _, _, w in patches)
 
 
+def test_beyond_an_edge_of_a_patch_lies_its_mirror_image_without_weight(skies, monkeypatch):
+    inside = [Patches(skies, 64, 100, 1)[i] for i in range(30)]
+    monkeypatch.setattr("training.data.patches.EDGES", 1.0)
+    for (plain, _, _), arrays in zip(inside, [Patches(skies, 64, 100, 1)[i] for i in range(30)], strict=True):
+        image, truth, weight = (a[0] for a in arrays)
+        # Which side the edge is at follows from where all the weight is gone.
+        turns = next(n for n in range(4) if not np.rot90(weight, n)[:2].any())
+        image, truth, weight, plain = (np.rot90(a, turns) for a in (image, truth, weight, plain[0]))
+        edge = weight.any(1).argmax()
+        assert 2 <= edge < 64 // 3
+        assert np.array_equal(image[:edge], image[2 * edge : edge : -1])
+        assert np.array_equal(truth[:edge], truth[2 * edge : edge : -1])
+        assert np.array_equal(image[edge:], plain[edge:])
+
+
 def test_contamination_as_in_the_paper_scales_by_the_noise():
     image = np.full((60, 60), 100, np.float32)
     sky = Sky(image, np.zeros(image.shape, bool), 100.0, 14.0, gain=4.0)

@@ -9,7 +9,17 @@ from crattn_stage import load_model
 from crattn_stage.simulation.hits import scatter_hits, simulate_hit
 from crattn_stage.simulation.skies import expose, moffat_psf, simulate_sky
 from training.data.frames import cleaned, read_skies
-from training.data.hard_skies import add_stars, charge_of, cusped_galaxies, draw_psf, hot_pixels, noise_plane, spikes
+from training.data.hard_skies import (
+    add_stars,
+    charge_of,
+    cusped_galaxies,
+    draw_psf,
+    draw_spectrum,
+    hard_sky,
+    hot_pixels,
+    noise_plane,
+    spikes,
+)
 from training.data.hits import write_footprints
 from training.data.library import Skies, Sources
 from training.data.skies import Sky, streaks
@@ -128,8 +138,22 @@ def test_spikes_and_cusps_are_where_light_is_brightest():
     assert arms.shape == (64, 64) and np.isfinite(arms).all() and arms.max() > 3 * np.median(arms)
 
 
+def test_some_hard_skies_are_spectra():
+    rng = np.random.default_rng(5)
+    psfs, spectra = [draw_psf(rng)], [draw_spectrum(rng)]
+    electrons, fwhm = spectra[0]
+    assert 1.4 <= fwhm <= 5 and electrons.min() >= 0 and electrons.max() > 100
+    drawn = [hard_sky(np.random.default_rng(n), 64, psfs, spectra) for n in range(120)]
+    of_spectra = [sky for sky in drawn if sky.fwhm == fwhm]
+    assert 3 <= len(of_spectra) <= 22 and not any(sky.fwhm == fwhm for sky in (hard_sky(rng, 64, psfs) for _ in drawn))
+    # The level is that of the whole: a part on a trace stands above it.
+    assert len({round(sky.level, 3) for sky in of_spectra}) == len(of_spectra)
+    assert all(sky.image.shape == (64, 64) and np.isfinite(sky.image).all() and sky.sigma > 0 for sky in of_spectra)
+
+
 def test_hard_skies_come_with_hits_of_thin_sensors(tmp_path, monkeypatch):
     monkeypatch.setattr("training.data.library.PSFS", 3)
+    monkeypatch.setattr("training.data.library.SPECTRA", 2)
     write_footprints(tmp_path / "cr_footprints_sbig_st402.fits.gz", [np.full((2, 2), 900, np.float32)] * 20)
     skies = Skies("train", tmp_path, hard=1.0)
     drawn = [skies.draw(np.random.default_rng(number), 64) for number in range(16)]

@@ -6,7 +6,7 @@ import numpy as np
 
 from crattn_stage.detection.preprocessing import sky_statistics
 from crattn_stage.quality.injection import catalogue
-from crattn_stage.simulation.hits import simulate_hit
+from crattn_stage.simulation.hits import SENSORS
 from crattn_stage.simulation.skies import moffat_psf
 from training.data.camera import draw_noise
 from training.data.hard_skies import RADIUS, add_stars, charge_of, cusped_galaxies, draw_psf, lines, spikes
@@ -17,8 +17,8 @@ from training.data.skies import Sky, background, glow, streaks
 GENERIC = 0.35
 #: How often each kind of the camera's own skies is drawn, relative to the others that there are.
 KINDS = {"simulated": 0.55, "frame": 0.15, "mirrored": 0.15, "dark": 0.15}
-#: Number of a hit modulo 5 -> its split; all others train.  There are few: a tenth would not do.
-HELD_OUT = {3: "validation", 4: "test"}
+#: Number of a hit modulo 4 -> its split; the others train.  There are few, and those held out decide.
+HELD_OUT = {1: "validation", 3: "test"}
 #: Fraction of the hits that are the camera's own, and most copies of each to reach it.
 OWN, MOST_COPIES = 0.7, 40
 #: Simulated hits beside them, point spread functions, and simulated generic skies of a split.
@@ -46,6 +46,8 @@ class CameraSkies:
     ----------
     hits : list of `numpy.ndarray`
         Stamps of charge, electrons: those of the camera, and simulated ones in training or where there are none.
+    own, others : list of `numpy.ndarray`
+        Those of the camera alone; and, to validate and test beside them, those of the shipped catalogue.
     """
 
     def __init__(self, camera, split, generic=GENERIC, pixel=None, size=128):
@@ -60,12 +62,8 @@ class CameraSkies:
         self.generic = Skies(split, hard=0.5, planes=PLANES) if generic else None
         rng = np.random.default_rng([self.split, 20228])
         # Without darks those of others, as they are.
-        stamps = camera.hits or catalogue()
-        self.own = [
-            stamp
-            for number, stamp in enumerate(stamps)
-            if HELD_OUT.get(number % 5, "train") == split and np.count_nonzero(stamp) > 1
-        ]
+        self.own = _of_split(camera.hits or catalogue(), split)
+        self.others = _of_split(catalogue(), split) if camera.hits and split != "train" else []
         fillers = [_filler(rng, pixel) for _ in range(FILLERS)] if split == "train" or not self.own else []
         copies = min(MOST_COPIES, round(OWN / (1 - OWN) * len(fillers) / max(len(self.own), 1))) if fillers else 1
         self.hits = self.own * max(copies, 1) + fillers
@@ -162,6 +160,15 @@ class CameraSkies:
         sky.fwhm = fwhm
 
 
+def _of_split(stamps, split):
+    """Return the hits of a split that have more than one pixel."""
+    return [
+        stamp
+        for number, stamp in enumerate(stamps)
+        if HELD_OUT.get(number % 4, "train") == split and np.count_nonzero(stamp) > 1
+    ]
+
+
 def _cut(sky, rng, size):
     row, column = (int(rng.integers(0, n - size + 1)) for n in sky.image.shape)
     window = np.s_[row : row + size, column : column + size]
@@ -169,11 +176,13 @@ def _cut(sky, rng, size):
 
 
 def _filler(rng, pixel):
-    """Simulate a hit that may or may not be as the camera's: its thickness is not known."""
-    thickness = float(rng.choice([10, 20, 40, 100, 250]))
+    """Simulate a hit that may or may not be as the camera's: its silicon is not known."""
+    sensor = list(SENSORS.values())[rng.integers(len(SENSORS))]
     pixel = pixel if pixel and 2 < pixel < 50 else float(rng.choice([5, 9, 13.5, 15]))
+    thick = {"thickness": float(rng.choice([100, 250]))} if not sensor.beneath else {}
+    sensor = replace(sensor, pixel=pixel, diffusion=rng.uniform(3, 8), tilt=rng.uniform(0, 90), **thick)
     while True:
-        stamp = simulate_hit(rng, thickness=thickness, pixel=pixel, diffusion=rng.uniform(3, 8))
+        stamp = sensor.hit(rng)
         # One that is longer than a patch would only be slow.
         if np.count_nonzero(stamp) > 1 and max(stamp.shape) < 400:
             return stamp

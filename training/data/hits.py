@@ -4,12 +4,14 @@ A hit is a small float32 stamp of charge in electrons, zero outside the hit.  Li
 split by hit, never by pixel, so that no hit is used both to train and to test.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from astropy.io import fits
 
 from crattn_stage.fits.atomic import replacing
 from crattn_stage.products.files import footprint_table
-from crattn_stage.simulation.hits import simulate_hit
+from crattn_stage.simulation.hits import SENSORS
 
 #: Last digit of a footprint's number -> its split; all others train.
 HELD_OUT = {8: "validation", 9: "test"}
@@ -55,6 +57,20 @@ def _footprints(path):
         if np.count_nonzero(stamp) > 1:
             stamps.append((int(identity[rows[0]]), stamp))
     return stamps
+
+
+def footprints_of(path):
+    """Read a whole footprint catalogue, as `read_footprints` reads one split of it.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    list of `numpy.ndarray`
+    """
+    return [stamp for _, stamp in _footprints(path)]
 
 
 def is_hit_table(path):
@@ -126,12 +142,20 @@ def simulated_hits(count, seed):
         Stamps of charge, electrons.
     """
     rng = np.random.default_rng(seed)
-    return [
-        simulate_hit(
-            rng,
+    return [_simulated(rng) for _ in range(count)]
+
+
+def _simulated(rng):
+    """Simulate a hit: three of four as in the thick sensor that was tuned to real hits, one as in a thin one."""
+    thick, *thin = SENSORS.values()
+    if rng.random() < 0.25:
+        sensor = replace(thin[rng.integers(len(thin))], pixel=float(rng.choice([9, 13.5, 15, 24])))
+    else:
+        sensor = replace(
+            thick,
             thickness=float(rng.choice([40, 100, 200, 250])),
             pixel=float(rng.choice([9, 10, 13.5, 15])),
             diffusion=rng.uniform(3, 8),
+            tilt=rng.uniform(0, 90),
         )
-        for _ in range(count)
-    ]
+    return sensor.hit(rng)

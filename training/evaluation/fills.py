@@ -1,8 +1,6 @@
 """How well cosmic rays are filled: bias and scatter of our fills and others', where the truth is known."""
 
-import csv
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import uniform_filter
@@ -12,7 +10,7 @@ from training.data.contamination import contaminate
 from training.evaluation.peer_process import run_isolated
 from training.evaluation.peer_runner import FILLERS
 from training.evaluation.scene_sets import clean_skies
-from training.evaluation.tables import table
+from training.evaluation.tables import Table, write_report
 
 #: Kind of scenes -> what is looked at in them.
 SCENES = {"sky:300": "sky", "stars:2.2": "stars", "stars:4": "stars", "galaxies": "galaxies"}
@@ -21,7 +19,7 @@ DENSITY = 700
 #: Light, averaged over 5x5 pixels, below which a pixel is of the sky, and above which of an object; noise of the sky.
 DARK, BRIGHT = 0.6, 2.0
 #: Text file and table in the output folder.
-TEXT, TABLE = "fill.txt", "fill.csv"
+TEXT = "fill.txt"
 
 
 @dataclass
@@ -134,30 +132,24 @@ def measure_fills(skies, count=2, deepcr=None, output=None):
     skies, count, deepcr
         As for `fill_errors`.
     output : path-like, optional
-        Folder for `TEXT` and `TABLE`.
+        Folder for `TEXT` and the table as CSV.
 
     Returns
     -------
     str
-        A table for each kind of scenes.
+        A table.
     """
-    rows, parts = [["scenes", "method", "bias", "scatter", "95%", "scatter / stated"]], []
+    rows, pixels = [], []
     for name, what in SCENES.items():
         found = fill_errors(skies, name, count, deepcr)
-        cells = [
-            [method, *(f"{v:.{d}f}".replace("nan", "") for v, d in zip(_figures(e), (3, 2, 1, 2), strict=True))]
+        rows += [
+            [name, method, *(f"{v:.{d}f}".replace("nan", "") for v, d in zip(_figures(e), (3, 2, 1, 2), strict=True))]
             for method, e in found.items()
         ]
-        pixels = len(next(iter(found.values())).errors)
-        parts.append(table(f"{name}: {pixels} filled pixels of {what}, in units of their noise", rows[0][1:], cells))
-        rows += [[name, *row] for row in cells]
-    text = "\n".join(parts)
-    if output:
-        Path(output).mkdir(parents=True, exist_ok=True)
-        (Path(output) / TEXT).write_text(text)
-        with open(Path(output) / TABLE, "w", newline="", encoding="utf-8") as stream:
-            csv.writer(stream, lineterminator="\n").writerows(rows)
-    return text
+        pixels.append(f"{name}, {len(next(iter(found.values())).errors)} of {what}")
+    title = f"Errors of filled pixels, in units of their noise ({'; '.join(pixels)})"
+    columns = ["scenes", "method", "bias", "scatter", "95%", "scatter / stated"]
+    return write_report([Table("fill", title, columns, rows)], output, TEXT)
 
 
 def _figures(errors):

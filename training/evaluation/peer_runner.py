@@ -55,8 +55,9 @@ class Method:
     own_python: bool = True
 
 
-#: Levels of the filters in the tables: the paper's (Sec. 4), and one that is better on DECam; and of their curves.
-SETTINGS, LEVELS = (3.0, 5.0), (3, 5, 7, 10, 15, 20)
+#: Levels of the filters in the tables: the paper's (Sec. 4), and one that is better on DECam; and of their curves, and
+#: of those of slow ones.
+SETTINGS, LEVELS, FEW_LEVELS = (3.0, 5.0), (3, 5, 7, 10, 15, 20), (3, 5, 10)
 
 
 def deepcr_decam():
@@ -125,6 +126,17 @@ def lacosmic(contrast=1.0, fraction=0.1):
     return find
 
 
+def dfcosmic(objlim=1.0):
+    """Load the L.A.Cosmic of dfcosmic, with true medians; it takes no bad pixels."""
+    from dfcosmic import lacosmic
+
+    def find(image, bad, gain, read_noise, level):
+        settings = {"sigclip": level, "sigfrac": 0.1, "objlim": objlim, "niter": 4}
+        return lacosmic(image, gain=float(gain), readnoise=float(read_noise), **settings)[1]
+
+    return find
+
+
 def astro_scrappy(objlim=1.0):
     """Load Astro-SCRAPPY with the settings of the paper: sigfrac 0.1."""
     import astroscrappy
@@ -140,7 +152,8 @@ METHODS = {
     "astro-scrappy": Method(
         "Astro-SCRAPPY", astro_scrappy, engine="OpenMP", settings=SETTINGS, levels=LEVELS, own_python=False
     ),
-    "lacosmic": Method("L.A.Cosmic", lacosmic, settings=SETTINGS, levels=LEVELS),
+    "lacosmic": Method("L.A.Cosmic", lacosmic, settings=SETTINGS, levels=FEW_LEVELS),
+    "dfcosmic": Method("dfcosmic", dfcosmic, engine="torch float32", settings=SETTINGS, levels=FEW_LEVELS),
     "cosmic-conn-ground": Method("Cosmic-CoNN", cosmic_conn_ground, engine="torch float32"),
     "cosmic-conn-nres": Method("Cosmic-CoNN NRES", lambda: cosmic_conn_ground("NRES"), engine="torch float32"),
     "deepcr-decam": Method("deepCR", deepcr_decam, engine="torch float32"),

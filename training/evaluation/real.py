@@ -10,7 +10,7 @@ from scipy.ndimage import center_of_mass, find_objects, label
 from crattn_stage.quality.star_cores import star_cores
 from training.data.contamination import Scene
 from training.data.frames import read_skies
-from training.evaluation.tables import table
+from training.evaluation.tables import Table
 
 #: What is looked at in the folder of real data.
 FRAMES = {
@@ -144,7 +144,7 @@ def _objects(mask, significance):
 
 
 def describe(reports, ours):
-    """Return reports as text.
+    """Return reports as tables, and the objects of one of them as text.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def describe(reports, ours):
 
     Returns
     -------
-    str
+    list of str or `training.evaluation.tables.Table`
     """
     names = list(reports[ours].stars)
     star_rows = [
@@ -171,15 +171,14 @@ def describe(reports, ours):
         f"{kind} by {ours}:\n" + ("\n".join(f"  {o}" for o in objects) or "  none") + "\n"
         for kind, objects in (("Other objects masked", reports[ours].extra), ("Objects missed", reports[ours].missed))
     ]
-    return "\n".join(
-        [
-            table("Star cores (S/N > 20) masked on real frames", ["method", *names], star_rows),
-            table("Pixels masked on real frames, percent", ["method", *names], masked_rows),
-            table(
-                f"DECam Community Pipeline cutouts (DQ {CODE}), and borders of LCO amplifiers",
-                ["method", "DQ hits found", "other objects masked", "fraction masked at borders / elsewhere"],
-                other_rows,
-            ),
-            *lists,
-        ]
-    )
+    return [
+        Table("real-star-cores", "Star cores (S/N > 20) masked on real frames", ["method", *names], star_rows),
+        Table("real-pixels", "Pixels masked on real frames, percent", ["method", *names], masked_rows),
+        Table(
+            "real-objects",
+            f"DECam Community Pipeline cutouts (DQ {CODE}), and borders of LCO amplifiers",
+            ["method", "DQ hits found", "other objects masked", "fraction masked at borders / elsewhere"],
+            other_rows,
+        ),
+        *lists,
+    ]

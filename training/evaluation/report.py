@@ -42,7 +42,7 @@ def accuracy(chosen, sources=None, count=4, scene_sets=(), lco=None, output=None
     lco : path-like, optional
         Test set of the LCO CR data set, scored by telescope class.
     output : path-like, optional
-        Folder for `ACCURACY` and the figures.
+        Folder for `ACCURACY`, its tables as CSV, and the figures.
 
     Returns
     -------
@@ -62,23 +62,22 @@ def accuracy(chosen, sources=None, count=4, scene_sets=(), lco=None, output=None
         sets[f"LCO {name}"] = scenes, peers.method(FILTER, settings=[sigclip], objlim=objlim)
     for name, (scenes, filters) in sets.items():
         results = [measure(name, scenes, peer) for peer in [*chosen, *filters]]
-        parts.append(tables.accuracy(SCENES.get(name, name), results))
-        parts.append(tables.differences(SCENES.get(name, name), results))
+        names = name.replace(":", "-"), SCENES.get(name, name)
+        parts += [*tables.accuracy(*names, results), tables.differences(*names, results)]
         if any(scene.sky.kind for scene in scenes):
-            parts.append(tables.spectra(SCENES.get(name, name), tallies(scenes, results)))
+            parts.append(tables.spectra(*names, tallies(scenes, results)))
         if name in scene_sets:
-            parts.append(tables.visible(SCENES.get(name, name), *visible(scenes)))
+            parts.append(tables.visible(*names, *visible(scenes)))
         everything += results
         if output:
-            _draw(Path(output), name.replace(":", "-"), scenes[0], results)
+            _draw(Path(output), names[0], scenes[0], results)
     if output:
         _draw_features(Path(output), chosen, next(iter(sets.values()))[0][0])
     scenes, stars = star_scenes()
     everyone = [*chosen, *peers.method(FILTER, levels=())]
     parts.append(tables.stars({peer.name: flagged_stars(peer, scenes, stars) for peer in everyone}))
-    parts.append(_empty(everyone))
     notes = ["\n".join(notes) + "\n"] if notes else []
-    return _written("\n".join([*notes, tables.summary(everything), *parts]), output, ACCURACY)
+    return tables.write_report([*notes, tables.summary(everything), *parts, *_empty(everyone)], output, ACCURACY)
 
 
 def _empty(everyone):
@@ -133,7 +132,7 @@ def real(chosen, data, output=None):
         The additional objects of the first one are listed.
     data : path-like
     output : path-like, optional
-        Folder for `REAL`.
+        Folder for `REAL` and its tables as CSV.
 
     Returns
     -------
@@ -149,13 +148,6 @@ def real(chosen, data, output=None):
         raise ValueError(f"{data}: no frames to look at; known: {', '.join([*FRAMES.values(), CUTOUTS])}")
     everyone = [*chosen, *peers.method(FILTER, levels=())]
     missing = [f"{name} is left out: no {path}.\n" for name, path in FRAMES.items() if name not in present(data)]
-    return _written(
-        "".join(missing) + describe({peer.name: look(peer, data) for peer in everyone}, chosen[0].name), output, REAL
-    )
-
-
-def _written(text, folder, name):
-    if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        (Path(folder) / name).write_text(text)
-    return text
+    missing = "".join(missing) and ["".join(missing)]
+    reports = {peer.name: look(peer, data) for peer in everyone}
+    return tables.write_report([*missing, *describe(reports, chosen[0].name)], output, REAL)

@@ -1,33 +1,74 @@
-"""Results as text: the paper's tables with intervals, and what the paper does not have."""
+"""Results as tables: the paper's tables with intervals, and what the paper does not have."""
 
+import csv
 import itertools
+from dataclasses import dataclass
+from pathlib import Path
 
 from training.evaluation.empty import NEAR, WIDTHS
 from training.evaluation.measure import CHARGES, FAINTEST, LENGTHS, MULTIPLES, PEAKS
 from training.evaluation.metrics import interval
 from training.evaluation.scene_sets import LEAST_SN, SEEINGS
 
+RATES = ("TPR at FPR 0.01%", "TPR at FPR 0.1%", "precision at TPR 95%")
 
-def table(title, columns, rows):
-    """Return a table as text.
 
-    Parameters
+@dataclass(frozen=True)
+class Table:
+    """A table of results: text for a terminal, CSV for the manual.
+
+    Attributes
     ----------
+    name : str
+        Of its file, without ending.
     title : str
     columns : list of str
     rows : list of list of str
-        The first cell is set to the left, the others to the right.
+        As text the first cell is set to the left, the others to the right.
+    """
+
+    name: str
+    title: str
+    columns: list
+    rows: list
+
+    def __str__(self):
+        lines = [self.columns, *self.rows]
+        widths = [max(len(row[i]) for row in lines) for i in range(len(self.columns))]
+        text = [
+            "  ".join(
+                cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in lines
+        ]
+        return "\n".join([self.title, "-" * len(self.title), *(line.rstrip() for line in text), ""])
+
+
+def write_report(parts, folder, name):
+    """Return tables and other text as one text, and write it, and each table as CSV.
+
+    Parameters
+    ----------
+    parts : list of str or `Table`
+    folder : path-like or None
+        Made if need be; nothing is written without it.
+    name : str
+        Of the text.
 
     Returns
     -------
     str
     """
-    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
-    lines = [
-        "  ".join(cell.rjust(w) if i else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
-        for row in [columns, *rows]
-    ]
-    return "\n".join([title, "-" * len(title), *(line.rstrip() for line in lines), ""])
+    text = "\n".join(map(str, parts))
+    if folder:
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+        for part in parts:
+            if isinstance(part, Table):
+                with open(folder / f"{part.name}.csv", "w", newline="", encoding="utf-8") as stream:
+                    csv.writer(stream, lineterminator="\n").writerows([part.columns, *part.rows])
+    return text
 
 
 def _with_interval(result, key, factor=1.0, digits=2):
@@ -42,23 +83,23 @@ def _range(value, samples, factor, digits):
     return text + (" [{:.{d}f}, {:.{d}f}]".format(*(factor * x for x in ends), d=digits) if ends else "")
 
 
-def accuracy(scenes, results):
+def accuracy(name, scenes, results):
     """Return the paper's Tables 1 and 2, and completeness by object, of one set of scenes.
 
     Parameters
     ----------
-    scenes : str
-        What they are.
+    name, scenes : str
+        Their name, with which the files begin, and what they are.
     results : list of `training.evaluation.measure.Result`
 
     Returns
     -------
-    str
+    list of `Table`
     """
-    first = [
+    rates = [
         [r.peer, *(_with_interval(r, key, 100) for key in ("tpr_1e-4", "tpr_1e-3", "precision_95"))] for r in results
     ]
-    second = [
+    settings = [
         [
             r.peer,
             *(_with_interval(r, key, 1, 4) for key in ("f1", "iou", "fdr")),
@@ -68,31 +109,30 @@ def accuracy(scenes, results):
         for r in results
     ]
     numbers = results[0]
-    third = [["number of hits", *(str(n) for _, n in numbers.by_charge + numbers.by_length + numbers.by_peak), ""]]
-    third += [
+    hits = [["number of hits", *(str(n) for _, n in numbers.by_charge + numbers.by_length + numbers.by_peak), ""]]
+    hits += [
         [
             r.peer,
-            *(f"{100 * share:.1f}" for share, _ in r.by_charge + r.by_length + r.by_peak),
+            *(f"{100 * share:.1f}".replace("nan", "") for share, _ in r.by_charge + r.by_length + r.by_peak),
             f"{100 * r.row['objects']:.1f}",
         ]
         for r in results
     ]
-    columns = ["method", "TPR at FPR 0.01%", "TPR at FPR 0.1%", "precision at TPR 95%"]
-    return "\n".join(
-        [
-            table(f"{scenes}: Table 1, percent [95% interval]", columns, first),
-            table(
-                f"{scenes}: Table 2, at each method's setting",
-                ["method", "F1", "IOU", "FDR", "FPR, %", "s/Mpx"],
-                second,
-            ),
-            table(
-                f"{scenes}: hits found, percent, by charge, length and peak",
-                ["method", *bins(CHARGES, "e"), *bins(LENGTHS, "px"), *bins(PEAKS, "sigma"), "all"],
-                third,
-            ),
-        ]
-    )
+    return [
+        Table(f"{name}-rates", f"{scenes}: Table 1, percent [95% interval]", ["method", *RATES], rates),
+        Table(
+            f"{name}-settings",
+            f"{scenes}: Table 2, at each method's setting",
+            ["method", "F1", "IOU", "FDR", "FPR, %", "s/Mpx"],
+            settings,
+        ),
+        Table(
+            f"{name}-hits",
+            f"{scenes}: hits found, percent, by charge, length and peak",
+            ["method", *bins(CHARGES, "e"), *bins(LENGTHS, "px"), *bins(PEAKS, "sigma"), "all"],
+            hits,
+        ),
+    ]
 
 
 def summary(results):
@@ -104,26 +144,27 @@ def summary(results):
 
     Returns
     -------
-    str
+    `Table`
+        Fractions, not percent.
     """
     keys = ("tpr_1e-4", "tpr_1e-3", "precision_95", "f1", "iou", "fdr", "fpr")
-    rows = [[r.scenes, r.peer.ljust(26), *(f"{r.row[k]:.5f}".replace("nan", "-") for k in keys)] for r in results]
-    return table("Held-out scenes", ["scenes", "method".ljust(26), *keys], rows)
+    rows = [[r.scenes, r.peer, *(f"{r.row[k]:.5f}".replace("nan", "-") for k in keys)] for r in results]
+    return Table("accuracy", "Held-out scenes", ["scenes", "method", *RATES, "F1", "IOU", "FDR", "FPR"], rows)
 
 
-def differences(scenes, results):
+def differences(name, scenes, results):
     """Return by how much networks are ahead of their released twin, and with attention of without.
 
     Parameters
     ----------
-    scenes : str
-        What they are.
+    name, scenes
+        As for `accuracy`.
     results : list of `training.evaluation.measure.Result`
         On the same scenes.
 
     Returns
     -------
-    str
+    `Table`
         In points, with intervals of the differences draw by draw.
     """
     named = {result.peer: result for result in results}
@@ -136,27 +177,27 @@ def differences(scenes, results):
                     _range(one.row[key] - other.row[key], one.samples[key] - other.samples[key], 100, 2) for key in keys
                 ]
                 rows.append([f"{one.peer} - {twin}", *cells])
-    columns = ["difference", "TPR at FPR 0.01%", "TPR at FPR 0.1%", "precision at TPR 95%", "F1"]
-    return table(f"{scenes}: differences, points [95% interval]", columns, rows)
+    title = f"{scenes}: differences, points [95% interval]"
+    return Table(f"{name}-differences", title, ["difference", *RATES, "F1"], rows)
 
 
-def visible(scenes, touching, bright):
+def visible(name, scenes, touching, bright):
     """Return what of the truth of scenes can be seen.
 
     Parameters
     ----------
-    scenes : str
-        What they are.
+    name, scenes
+        As for `accuracy`.
     touching, bright
         From `training.evaluation.measure.visible`.
 
     Returns
     -------
-    str
+    `Table`
     """
     columns = ["cosmic-ray pixels", *(f"touch > {m} sigma" for m in MULTIPLES), f"in hits of S/N > {FAINTEST}"]
     cells = ["percent", *(f"{100 * share:.1f}" for share in [*touching, bright])]
-    return table(f"{scenes}: what can be told from noise", columns, [cells])
+    return Table(f"{name}-noise", f"{scenes}: what can be told from noise", columns, [cells])
 
 
 def bins(edges, unit):
@@ -187,11 +228,11 @@ def stars(rows):
 
     Returns
     -------
-    str
+    `Table`
     """
     cells = [[name, *(f"{100 * share:.2f}" for share in shares)] for name, shares in rows.items()]
     title = f"Simulated star cores (S/N > {LEAST_SN}) masked, percent, by seeing (FWHM, pixels)"
-    return table(title, ["method", *(f"{seeing:g}" for seeing in SEEINGS)], cells)
+    return Table("star-cores", title, ["method", *(f"{seeing:g}" for seeing in SEEINGS)], cells)
 
 
 def empty(rows, noise, stars):
@@ -207,38 +248,37 @@ def empty(rows, noise, stars):
 
     Returns
     -------
-    str
+    list of `Table`
     """
     first = [[name, *(f"{count:.1f}" for count in counts)] for name, (counts, _) in rows.items()]
     second = [
         [name, *(f"{100 * share:.1f}" for shares in kinds for share in shares)] for name, (_, kinds) in rows.items()
     ]
     columns = [f"{kind} {width:g}" for kind in stars for width in WIDTHS]
-    return "\n".join(
-        [
-            table("Noise alone: objects masked per Mpx, hot pixels aside", ["method", *noise], first),
-            table(
-                f"Stars without hits: percent with a pixel masked within {NEAR:g} FWHM, by FWHM in pixels",
-                ["method", *columns],
-                second,
-            ),
-        ]
-    )
+    return [
+        Table("noise-alone", "Noise alone: objects masked per Mpx, hot pixels aside", ["method", *noise], first),
+        Table(
+            "stars-alone",
+            f"Stars without hits: percent with a pixel masked within {NEAR:g} FWHM, by FWHM in pixels",
+            ["method", *columns],
+            second,
+        ),
+    ]
 
 
-def spectra(scenes, counted):
+def spectra(name, scenes, counted):
     """Return what methods do to spectra.
 
     Parameters
     ----------
-    scenes : str
-        What they are.
+    name, scenes
+        As for `accuracy`.
     counted : dict
         From `training.evaluation.spectra.tallies`.
 
     Returns
     -------
-    str
+    `Table`
     """
     rows = [[peer, *(cell for tally in kinds.values() for cell in tally.cells())] for peer, kinds in counted.items()]
     kinds, numbers = next(iter(counted.values())), []
@@ -246,4 +286,4 @@ def spectra(scenes, counted):
         numbers += [f"{tally.hits} hits", f"{tally.sharp} px", f"{tally.other} px"]
     columns = [f"{kind}: {what}" for kind in kinds for what in ("hits found", "lines, traces", "rest")]
     title = f"{scenes}: percent of hits with a peak above 10 sigma found, and of pixels away from hits flagged"
-    return table(title, ["method", *columns], [["number", *numbers], *rows])
+    return Table(f"{name}-kinds", title, ["method", *columns], [["number", *numbers], *rows])
