@@ -20,6 +20,8 @@ from crattn_stage.stage import AttentionCRStage, RuntimeContext
 GAIN, READ_NOISE = 2.0, 6.0
 #: Pixels of sky around the exposures.
 MARGIN = 40
+#: By how many rows and columns the exposures point elsewhere.
+DITHERS = ((0, 0), (7, -11), (-13, 5))
 #: Faint hits have a peak S/N in the first range; two of three hits are scaled to one in the second.
 FAINT, SCALED = (5.0, 10.0), (3.0, 16.0)
 
@@ -103,7 +105,7 @@ def exposure(field, number, side, seed):
         Of the hits, electrons.
     """
     rng = np.random.default_rng((seed, number))
-    dither = [(0, 0), (7, -11), (-13, 5)][number % 3]
+    dither = DITHERS[number % 3]
     shift = rng.uniform(-0.5, 0.5, 2)
     fwhm = field.fwhm * (1.0, 1.15, 1.07)[number % 3]
     scene, _ = simulate_sky(
@@ -233,8 +235,9 @@ def differences(result):
 @click.option("--threshold", type=float, help="Probability (default: the model card's).")
 @click.option("--side", default=1000, show_default=True, help="Of an exposure, pixels.")
 @click.option("--repeat", default=1, show_default=True, help="Fields of each kind.")
+@click.option("--seed", default=0, show_default=True, help="Of the fields; others make other fields.")
 @click.option("--only", multiple=True, type=click.Choice(list(FIELDS)), help="All by default.")
-def main(model, threshold, side, repeat, only):
+def main(model, threshold, side, repeat, seed, only):
     """Print completeness and false objects as graded and as they are, and by how much they differ.
 
     Differences are in percent, those of false objects per million pixels.
@@ -243,9 +246,9 @@ def main(model, threshold, side, repeat, only):
     report, kinds = {}, ("faint", "bright", "pixels", "false")
     with tempfile.TemporaryDirectory() as folder:
         for name in only or FIELDS:
-            for seed in range(repeat):
-                seed += 100 * (1 + list(FIELDS).index(name))
-                one = measured(FIELDS[name], side, seed, stage, folder)
+            for number in range(repeat):
+                own = seed + number + 100 * (1 + list(FIELDS).index(name))
+                one = measured(FIELDS[name], side, own, stage, folder)
                 for title in (name, "all"):
                     sums = report.setdefault(title, {kind: {"graded": [0, 0], "true": [0, 0]} for kind in kinds})
                     for kind in kinds:

@@ -174,6 +174,7 @@ class Run(Base):
     fraction: Mapped[float | None]
     rate: Mapped[float | None]
     star_fraction: Mapped[float | None]
+    galaxy_fraction: Mapped[float | None]
     #: Of hits that were added to the frame, and objects per million pixels of its mirrored sky.
     faint_completeness: Mapped[float | None]
     bright_completeness: Mapped[float | None]

@@ -42,7 +42,7 @@ class Limits:
     bright, faint : float
         Fall of the completeness of added hits with a peak above 10, and of 5 to 10, times the noise.
     stars : float
-        Rise of the fraction of star cores masked.
+        Rise of the fraction of star cores, or of galaxy nuclei, masked.
     noise : float
         Rise of the objects per million pixels of mirrored sky.
     lost : float
@@ -298,6 +298,8 @@ def reasons(comparison, limits):
             found.append(f"misses {lost:.1%} of the objects of S/N above 10")
     if _rise(first.stars_flagged, second.stars_flagged, first.stars, second.stars) > limits.stars:
         found.append(f"masks {second.star_fraction:.1%} of star cores, not {first.star_fraction or 0:.1%}")
+    if _rise(first.galaxies_flagged, second.galaxies_flagged, first.galaxies, second.galaxies) > limits.stars:
+        found.append(f"masks {second.galaxy_fraction:.1%} of galaxy nuclei, not {first.galaxy_fraction or 0:.1%}")
     return found
 
 
@@ -332,6 +334,7 @@ def figures(comparison):
         ("objects masked", *(str(s.hits) for s in sides)),
         ("pixels masked", *(f"{s.fraction:.4%}" for s in sides)),
         ("star cores masked", *(share(s.stars_flagged, s.stars) for s in sides)),
+        ("galaxy nuclei masked", *(share(s.galaxies_flagged, s.galaxies) for s in sides)),
     ]
     for title, kind in (
         ("added hits found, S/N 5 to 10", "faint"),

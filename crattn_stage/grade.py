@@ -4,6 +4,7 @@ import base64
 import io
 import re
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from crattn_stage.errors import FrameError
 from crattn_stage.fits.atomic import replacing
 from crattn_stage.fits.frame import ObservationFrame
 from crattn_stage.fits.wcs import sky_wcs
+from crattn_stage.products.files import footprint_table
 from crattn_stage.products.pages import templates
 from crattn_stage.products.preview import drawn
 from crattn_stage.quality import repeats
@@ -59,7 +61,7 @@ class Graded:
     stamps: dict = field(default_factory=lambda: {"missed": [], "false": []})
 
 
-def grade(paths, stage, labels=None):
+def grade(paths, stage, labels=None, only=None):
     """Grade the masks of exposures of one field by each other.
 
     Parameters
@@ -69,56 +71,74 @@ def grade(paths, stage, labels=None):
     stage : `crattn_stage.stage.AttentionCRStage` or `crattn_stage.comparison.OwnMask`
         What makes the masks.
     labels : path-like, optional
-        Folder for a FITS file of each exposure that says which pixels are hits, and of which nothing is known.  Their
-        names are those of the exposures, which must differ.
+        Folder for a FITS file of each exposure that says which pixels are hits, and of which nothing is known, with
+        the charge of its clear hits as `training.data.hits` reads it.  Their names are those of the exposures, which
+        must differ.
+    only : str, optional
+        Name of the one detector to grade; all by default.
 
     Returns
     -------
     list of `Graded`
-        In the order of the paths.
+        In the order of the paths.  An exposure that cannot be used is a failure, and the others are graded.
 
     Raises
     ------
     FrameError
-        If they are not two or more different exposures of one camera and filter, or two would have the same labels.
+        If fewer than two different exposures of one camera and filter can be used, or two would have the same labels.
     """
     if len(paths) < 2:
         raise FrameError("one exposure has nothing to be graded by: give two or more of one field, camera and filter")
     targets = _label_files(labels, paths) if labels else {}
-    results, masks, planned = [Graded(str(path)) for path in paths], [], []
-    seen, first = {}, None
-    for path in paths:
-        try:
-            with ObservationFrame(path) as frame:
-                facts, digest = _facts(frame), frame.sha256()
-                if digest in seen:
-                    raise FrameError(f"the same exposure as {seen[digest]}")
-                seen[digest] = path
-                first = first or (path, facts)
-                _check_alike(*first, facts)
-                detections = stage.do_stage(frame).detections
-                planned.append([extension.name for extension in frame.extensions])
-                masks.append([d.pixels for d in detections])
-        except FrameError as error:
-            raise FrameError(f"{path}: {error}") from error
-    alone = all(len(names) == 1 for names in planned)
-    names = [planned[0][0]] if alone else sorted(set().union(*planned))
+    results = [Graded(str(path)) for path in paths]
+    _leave_out(results)
+    masks, planned = _masked(results, stage, only)
+    if len(masks) < 2:
+        why = "; ".join(f"{result.path}: {result.failure}" for result in results if result.failure)
+        raise FrameError(f"no two exposures can be compared: {why}")
+    alone = all(len(names) == 1 for names in planned.values())
+    names = [next(iter(planned.values()))[0]] if alone else sorted(set().union(*planned.values()))
     truths = [{} for _ in paths]
     reasons = [[] for _ in paths]
     for name in names:
-        members = [i for i, own in enumerate(planned) if alone or name in own]
-        numbers = [0 if alone else planned[i].index(name) for i in members]
-        _grade_detector(name, members, numbers, paths, masks, results, truths if labels else None, reasons)
+        members = [i for i, own in planned.items() if alone or name in own]
+        numbers = {i: planned[i][0] if alone else name for i in members}
+        _grade_detector(name, numbers, masks, results, truths if labels else None, reasons)
     for result, why in zip(results, reasons, strict=True):
         if not result.grade.judged:
-            result.failure = why[0] if why else "nothing of it can be judged"
+            result.failure = result.failure or (why[0] if why else "nothing of it can be judged")
         elif why:
             result.notes += why
     if labels:
         for path, planes, result in zip(paths, truths, results, strict=True):
             if not result.failure:
-                _write_labels(targets[path], path, planes, [Path(p).name for p in paths if p != path])
+                used = [r.path for r in results if r is not result and not r.failure]
+                _write_labels(targets[path], path, planes, [Path(p).name for p in used])
     return results
+
+
+def _leave_out(results):
+    """Leave out what cannot be used: unreadable, twice the same, or unlike most of the others."""
+    facts, seen = {}, {}
+    for i, result in enumerate(results):
+        try:
+            with ObservationFrame(result.path) as frame:
+                own, digest = _facts(frame), frame.sha256()
+            if digest in seen:
+                raise FrameError(f"the same exposure as {seen[digest]}")
+        except FrameError as error:
+            result.failure = str(error)
+        else:
+            seen[digest], facts[i] = result.path, own
+    if not facts:
+        return
+    # Of equally many, those like the first that can be read.
+    usual = max(facts, key=lambda i: sum(not _unlike(facts[i], other) for other in facts.values()))
+    for i, own in facts.items():
+        odd = _unlike(facts[usual], own)
+        if odd:
+            like = results[usual].path, facts[usual][odd]
+            results[i].failure = f"of another {odd}, {own[odd]}, than {', '.join(like)}"
 
 
 def _facts(frame):
@@ -128,36 +148,63 @@ def _facts(frame):
         raise FrameError(f"{exposure.calibration_type} frame")
     if exposure.is_spectrum:
         raise FrameError("a spectrum: only images of the sky can be graded")
-    return {"camera": (exposure.instrument, exposure.camera), "filter": exposure.filter}
+    return {"camera": " ".join(filter(None, (exposure.instrument, exposure.camera))), "filter": exposure.filter}
 
 
-def _check_alike(path, facts, others):
+def _unlike(facts, others):
+    """Return in what two exposures differ: "camera", "filter" or ""."""
     if facts["camera"] != others["camera"]:
-        one, other = (" ".join(filter(None, f["camera"])) for f in (others, facts))
-        raise FrameError(f"of another camera, {one}, than {path}, {other}")
-    if None not in (facts["filter"], others["filter"]) and facts["filter"] != others["filter"]:
-        raise FrameError(f"of another filter, {others['filter']!r}, than {path}, {facts['filter']!r}")
+        return "camera"
+    is_known = None not in (facts["filter"], others["filter"])
+    return "filter" if is_known and facts["filter"] != others["filter"] else ""
 
 
-def _grade_detector(name, members, numbers, paths, masks, results, truths, reasons):
-    """Grade a detector of all exposures that have it."""
-    exposures, seconds = [], []
-    for i, number in zip(members, numbers, strict=True):
-        with ObservationFrame(paths[i]) as frame:
-            extension = frame.extensions[number]
-            ccd, amplifiers = frame.read(extension), frame.amplifiers(extension)
-            bad = ~np.isfinite(ccd.data) | (False if ccd.mask is None else ccd.mask)
-            level = frame.saturation(extension)
-            saturated = saturated_stars(ccd.data, level)
-            if saturated.any():
-                bad |= binary_dilation(saturated, np.ones((3, 3)), iterations=2)
-            unit = charge_unit(extension.header, frame.profile)
-            gains = [a.electrons_per(unit) for a in amplifiers]
-            own = repeats.prepare(Path(paths[i]).name, ccd.data, bad, [a.section for a in amplifiers], gains)
-            own.wcs = sky_wcs(extension.header)
-            own.stars = find_stars(own.image, own.bad)
-            exposures.append(own)
-            seconds.append(frame.exposure.exposure_time)
+def _masked(results, stage, only):
+    """Mask the exposures that can be used; return {number: {detector: pixels}} and {number: names of detectors}."""
+    masks, planned = {}, {}
+    for i, result in enumerate(results):
+        if result.failure:
+            continue
+        try:
+            with ObservationFrame(result.path) as frame:
+                if only is not None:
+                    frame.extensions = [e for e in frame.extensions if e.name == only]
+                    if not frame.extensions:
+                        raise FrameError(f"it has no detector {only!r}")
+                detections = stage.do_stage(frame).detections
+                planned[i] = [extension.name for extension in frame.extensions]
+        except FrameError as error:
+            result.failure = str(error)
+        else:
+            masks[i] = {name: d.pixels for name, d in zip(planned[i], detections, strict=True)}
+    return masks, planned
+
+
+def _prepared(path, name):
+    """Return a detector of an exposure, ready to be compared, its exposure time, and whether its gain is known."""
+    with ObservationFrame(path) as frame:
+        extension = next(e for e in frame.extensions if e.name == name)
+        ccd, amplifiers = frame.read(extension), frame.amplifiers(extension)
+        bad = ~np.isfinite(ccd.data) | (False if ccd.mask is None else ccd.mask)
+        saturated = saturated_stars(ccd.data, frame.saturation(extension))
+        if saturated.any():
+            bad |= binary_dilation(saturated, np.ones((3, 3)), iterations=2)
+        unit = charge_unit(extension.header, frame.profile)
+        gains = [a.electrons_per(unit) for a in amplifiers]
+        own = repeats.prepare(Path(path).name, ccd.data, bad, [a.section for a in amplifiers], gains)
+        own.wcs = sky_wcs(extension.header)
+        own.stars = find_stars(own.image, own.bad)
+        return own, frame.exposure.exposure_time, all(gains)
+
+
+def _grade_detector(name, numbers, masks, results, truths, reasons):
+    """Grade a detector of all exposures that have it: {number of the exposure: name there}."""
+    members, exposures, seconds, has_gain = list(numbers), [], [], []
+    for i, own_name in numbers.items():
+        own, time, known = _prepared(results[i].path, own_name)
+        exposures.append(own)
+        seconds.append(time)
+        has_gain.append(known)
     pairs = _registered(exposures)
     for own in range(len(exposures)):
         common = [r.first for (a, _), r in pairs.items() if a == own and not isinstance(r, FrameError)]
@@ -183,13 +230,16 @@ def _grade_detector(name, members, numbers, paths, masks, results, truths, reaso
             _note(results[i], failure)
         truth = _truth(own, usable, exposures, seconds, results[i])
         mask = np.zeros(exposures[own].image.shape, bool)
-        mask.ravel()[masks[i][numbers[own]]] = True
+        mask.ravel()[masks[i][numbers[i]]] = True
         marked = repeats.grade_mask(exposures[own], truth, mask)
         results[i].grade += marked.grade
         results[i].fwhm = exposures[own].fwhm
         _keep_stamps(results[i], name, exposures[own], truth, mask, marked)
         if truths is not None:
-            truths[i][name] = _labels(exposures[own], truth)
+            if not has_gain[own]:
+                _note(results[i], "its gain is not known: its hits are labelled, but no examples for training")
+            stamps = repeats.footprints(exposures[own], truth) if has_gain[own] else None
+            truths[i][name] = _labels(exposures[own], truth), stamps
 
 
 def _said(failures):
@@ -304,8 +354,11 @@ def _write_labels(target, path, planes, others):
         header[f"CRLAB{number}"] = (value, f"meaning of the value {number}")
     for other in others:
         header.add_history(_fits_text(f"graded by {other}"))
-    for name, plane in planes.items():
+    for name, (plane, _) in planes.items():
         hdus.append(fits.CompImageHDU(plane, name=_fits_text(name), compression_type="RICE_1"))
+    known = [stamps for _, stamps in planes.values() if stamps is not None]
+    if known:
+        hdus.append(footprint_table(list(chain.from_iterable(known))))
     stream = io.BytesIO()
     hdus.writeto(stream, checksum=True)
     try:
@@ -350,7 +403,7 @@ def figures(grade):
 
     def fraction(kind):
         value, low, high = grade.completeness(kind)
-        return "-" if value is None else f"{value:.1%} of {getattr(grade, kind)} ({low:.1%} to {high:.1%})"
+        return "-" if value is None else f"{value:.1%} of {getattr(grade, kind):.0f} ({low:.1%} to {high:.1%})"
 
     rate, low, high = grade.false_rate
     return [

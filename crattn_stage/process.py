@@ -99,7 +99,8 @@ def mask_file(path, target, stage, record, overwrite=False, preview=False, known
         If the frame cannot be read, masked or written.
     """
     path, target = Path(path), Path(target)
-    with ObservationFrame(path) as frame:
+    masks = stage.runtime_context.masks
+    with ObservationFrame(path, arcs=masks.arcs) as frame:
         # Hash the open file, even if the path is replaced meanwhile.
         record.run["input_sha256"] = frame.sha256()
         # A night that the header does not give is known from elsewhere, or not at all.
@@ -107,7 +108,6 @@ def mask_file(path, target, stage, record, overwrite=False, preview=False, known
         if frame.exposure.calibration_type:
             record.status = "skipped"
             return Outcome(f"skipped, {frame.exposure.calibration_type} frame")
-        masks = stage.runtime_context.masks
         picture = [preview_path(target)] if preview else []
         products = product_files(frame, target, masks)
         files = [*frame.outputs(target), *(path for path, _ in products)]

@@ -83,6 +83,7 @@ def record_detections(record, detections, seconds, limits=None):
         fraction=summary.fraction,
         rate=summary.rate(seconds),
         star_fraction=summary.star_fraction,
+        galaxy_fraction=summary.galaxy_fraction,
         faint_completeness=summary.injected.completeness("faint"),
         bright_completeness=summary.injected.completeness("bright"),
         noise_objects=summary.injected.noise_objects,

@@ -23,7 +23,7 @@ from crattn_stage.products.protect import protected_pixels, read_areas
 from crattn_stage.products.settings import DEFAULT, MaskSettings
 from crattn_stage.quality.cards import header_cards
 from crattn_stage.quality.injection import measure
-from crattn_stage.quality.star_cores import judge_stars
+from crattn_stage.quality.star_cores import judge_sources
 from crattn_stage.quality.summary import BORDER, Appearance, Detection, Summary, count_hits, total
 
 logger = logging.getLogger(__name__)
@@ -471,9 +471,9 @@ def judge(detector):
     if detector.is_spectrum:
         summary.appearance = Appearance(spectra=1)
     else:
-        summary.stars, summary.stars_flagged, summary.appearance = judge_stars(
-            detector.image, found, ~searched, detector.sections, detector.sky
-        )
+        cores = judge_sources(detector.image, found, ~searched, detector.sections, detector.sky)
+        for name, value in cores._asdict().items():
+            setattr(summary, name, value)
     by_amplifier = {a.name: summarise(a.section) for a in detector.amplifiers}
     for amplifier in detector.amplifiers:
         inner = tuple(slice(s.start + BORDER, s.stop - BORDER) for s in amplifier.section)

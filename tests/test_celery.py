@@ -225,11 +225,12 @@ def test_a_frame_asked_for_twice_is_done_once(tmp_path, redis, observatory):
 
 def test_products_are_made_by_workers(tmp_path, redis, observatory):
     night = observatory(redis)
-    path = write_frame(night.root, 1)
+    path, arc = write_frame(night.root, 1), write_frame(night.root, 2, OBSTYPE="ARC")
     night.start_worker()
     options = ("--celery", "--clean", "--hits", "--hits-format", "ecsv", "--regions", "--probability", "--grow", "1")
-    assert night.reprocess(*options).wait(timeout=120) == 0
-    made = {p.name.removeprefix(path.stem) for p in folder_of(night.root).iterdir()} - {".fits"}
+    assert night.reprocess(*options, "--arcs").wait(timeout=120) == 0
+    assert fits.getheader(folder_of(night.root) / f"{arc.stem}-crmask.fits")["CRSPEC"]
+    made = {p.name.removeprefix(path.stem) for p in folder_of(night.root).glob(f"{path.stem}*")} - {".fits"}
     assert made == {"-crmask.fits", "-crmask-clean.fits", "-crmask-hits.ecsv", "-crmask.reg"}
     with fits.open(folder_of(night.root) / f"{path.stem}-crmask.fits") as masked:
         assert masked[0].header["CRGROW"] == 1 and "CRPROB" in [hdu.name for hdu in masked]

@@ -76,6 +76,9 @@ def test_stars_and_chance():
     assert reasons(Comparison(("a", "b"), first=first, second=summary(stars=200, stars_flagged=4)), Limits()) == []
     (why,) = reasons(Comparison(("a", "b"), first=first, second=summary(stars=200, stars_flagged=40)), Limits())
     assert why == "masks 20.0% of star cores, not 0.5%"
+    bad = summary(stars=200, stars_flagged=1, galaxies=40, galaxies_flagged=12)
+    (why,) = reasons(Comparison(("a", "b"), first=summary(stars=200, galaxies=40), second=bad), Limits())
+    assert why == "masks 30.0% of galaxy nuclei, not 0.0%"
     with pytest.raises(FrameError, match="too few"):
         reasons(Comparison(("a", "b")), Limits())
 

@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,9 @@ from crattn_stage.products.settings import MaskSettings
 from crattn_stage.quality.registration import Stars, register
 from crattn_stage.quality.summary import Detection, Summary
 from crattn_stage.stage import AttentionCRStage, RuntimeContext
+from training.commands import main as training
+from training.data.hits import read_footprints, read_hit_table
+from training.data.library import SPLITS, Skies
 
 SIDE = 400
 
@@ -44,7 +48,7 @@ def exposures(folder, field, seed=5, **header):
 
 @pytest.fixture(scope="module")
 def triple(tmp_path_factory):
-    return exposures(tmp_path_factory.mktemp("triple"), replace(FIELDS["trail"], flipped=True))
+    return exposures(tmp_path_factory.mktemp("triple"), replace(FIELDS["trail"], flipped=True, density=500.0))
 
 
 def test_a_known_mask_is_graded_as_it_is(triple, tmp_path):
@@ -54,8 +58,8 @@ def test_a_known_mask_is_graded_as_it_is(triple, tmp_path):
     for path, (image, hits, _, other, charge) in zip(paths, known, strict=True):
         mask = np.zeros(image.shape, bool)
         for number, (peak, pixels) in enumerate(hits):
-            # Every fourth hit is missed, and what may be noise.
-            is_found = number % 4 > 0 and peak > 7
+            # Every fourth hit is missed, and what is hardly above the noise.
+            is_found = number % 4 > 0 and peak > 4.5
             if is_found:
                 mask.ravel()[pixels] = True
             if peak >= 5:
@@ -76,9 +80,9 @@ def test_a_known_mask_is_graded_as_it_is(triple, tmp_path):
     assert not any(result.failure for result in results)
     for kind, (found, of) in expected.items():
         fraction, low, high = own.completeness(kind)
-        assert fraction == pytest.approx(found / of, abs=0.12 if kind == "faint" else 0.03)
+        assert fraction == pytest.approx(found / of, abs=0.06 if kind == "faint" else 0.02)
         assert low < found / of < high
-    assert stars <= own.false <= stars + 2
+    assert stars <= own.false <= stars + 6
     assert own.objects == own.hit + own.false + own.fixed + own.unjudged
     html = page(results, "<b>mine</b>")
     assert "&lt;b&gt;mine" in html and html.count("data:image/png") >= 6
@@ -95,17 +99,19 @@ def test_a_known_mask_is_graded_as_it_is(triple, tmp_path):
     assert (labels[(charge == 0) & ~other] == LABELS["hit"]).sum() < 20
 
 
-@pytest.mark.parametrize("name", ["narrow", "wide"])
-def test_masks_of_a_model_are_graded_as_they_are(name, tmp_path):
+def test_masks_of_a_model_are_graded_as_they_are(tmp_path):
     stage = AttentionCRStage(RuntimeContext("fast", engine="openvino", masks=MaskSettings(injections=0)))
-    result = measured(FIELDS[name], SIDE, 7, stage, tmp_path)
-    assert not result["failures"]
-    for kind, limit in (("faint", 0.13), ("bright", 0.03), ("pixels", 0.02)):
-        (found, of), (known, all_known) = result[kind]["graded"], result[kind]["true"]
+    # Together, so that chance matters less than what is wrong.
+    fields = [replace(FIELDS[name], density=700.0) for name in ("narrow", "amplifiers", "wide")]
+    results = [measured(field, SIDE, 7, stage, tmp_path) for field in fields]
+    assert not any(result["failures"] for result in results)
+    for kind, limit in (("faint", 0.04), ("bright", 0.01), ("pixels", 0.01)):
+        found, of = np.sum([result[kind]["graded"] for result in results], axis=0)
+        known, all_known = np.sum([result[kind]["true"] for result in results], axis=0)
         assert found / of == pytest.approx(known / all_known, abs=limit), kind
-        assert of == pytest.approx(all_known, rel=0.25), kind
-    (false, area), (known, _) = result["false"]["graded"], result["false"]["true"]
-    assert area > 0.9 * 3 * SIDE**2 / 1e6 * 0.95 and abs(false - known) <= 3
+        assert of == pytest.approx(all_known, rel=0.1), kind
+    (false, area), (known, _) = (np.sum([r["false"][by] for r in results], axis=0) for by in ("graded", "true"))
+    assert area > 0.9 * 9 * SIDE**2 / 1e6 * 0.95 and abs(false - known) <= 3
 
 
 def run(*arguments):
@@ -117,7 +123,7 @@ def test_the_command_reports(triple, tmp_path):
     paths, _ = triple
     kept = tmp_path / "g.json"
     status, output = run(*paths, "--engine", "openvino", "--json", kept, "--html", tmp_path / "g.html")
-    assert status == 0 and output.count("hits found, S/N above 10") == 4
+    assert status == 0 and len(re.findall(r"hits found, S/N above 10 +\d+\.\d% of \d+ \(", output)) == 4
     report = json.loads(kept.read_text())
     assert report["masks"]["model"] == "fast" and len(report["masks"]["sha256"]) == 64
     low, high = report["total"]["bright_interval"]
@@ -141,11 +147,20 @@ def test_what_cannot_be_graded_is_refused_in_a_line(triple, tmp_path):
     copy = tmp_path / "copy.fits"
     copy.write_bytes(paths[0].read_bytes())
     assert "the same exposure as" in refused(paths[0], copy)
+    unusable = []
     for keyword, value, why in (("FILTER", "g", "another filter"), ("INSTRUME", "other", "another camera")):
-        other = tmp_path / f"{keyword}.fits"
-        fits.writeto(other, known[1][0], fits.Header({"GAIN": GAIN, "FILTER": "r", keyword: value}))
-        output = refused(paths[0], other)
-        assert why in output and len(output.splitlines()) == 1
+        unusable.append((tmp_path / f"{keyword}.fits", why))
+        fits.writeto(unusable[-1][0], known[1][0], fits.Header({"GAIN": GAIN, "FILTER": "r", keyword: value}))
+        output = refused(paths[0], unusable[-1][0])
+        assert "no two exposures can be compared" in output and why in output and len(output.splitlines()) == 1
+    # The others are graded without them, wherever they stand.
+    (tmp_path / "cut.fits").write_bytes(paths[2].read_bytes()[:200_000])
+    unusable += [(tmp_path / "cut.fits", "truncated"), (copy, "the same exposure as")]
+    output = refused(unusable[0][0], *paths[:2], *(path for path, _ in unusable[1:]))
+    for path, why in unusable:
+        (line,) = (line for line in output.splitlines() if line.startswith(f"{path}: cannot be graded: "))
+        assert why in line
+    assert output.count(": graded") == 2 and "together" in output
     for seed in (1, 2):
         image = sky_image((SIDE, SIDE), seed=seed)
         fits.writeto(tmp_path / f"empty{seed}.fits", image, fits.Header({"FILTER": "r"}))
@@ -174,6 +189,53 @@ def test_labels_are_those_of_one_exposure_each(triple, tmp_path):
     found = sorted((tmp_path / "labels").iterdir())
     assert len(found) == 2 and found[1].name == "plain-labels.fits.fz"
     assert fits.getval(found[0], "CRFRAME") == "odd??[2Jname.fits"
+
+
+def test_labels_are_training_data(triple, tmp_path):
+    paths, known = triple
+    nothing = Known({path.name: np.zeros((SIDE, SIDE), bool) for path in paths})
+    grade(paths, nothing, tmp_path)
+    labels = sorted(tmp_path.iterdir())
+    stamps = [read_hit_table(path) for path in labels]
+    for own, (_, hits, *_, charge) in zip(stamps, known, strict=True):
+        # A pair of boxes and charges that belong together: noise and the faintest pixels make a difference.
+        true = []
+        for peak, pixels in hits:
+            rows, columns = np.unravel_index(pixels, charge.shape)
+            if peak > 8:
+                true.append((np.ptp(rows) + 1, np.ptp(columns) + 1, charge.ravel()[pixels].sum()))
+        true = np.array(true)
+        assert 0.5 * len(true) < len(own) <= len(true)
+        seen = np.array([(*stamp.shape, stamp.sum()) for stamp in own])
+        near = np.abs(seen[:, None, :2] - true[:, :2]).max(2) <= 2
+        alike = near & (np.abs(seen[:, None, 2] / true[:, 2] - 1) < 0.15)
+        assert alike.any(1).mean() > 0.9 and all((stamp > 0).sum() > 1 for stamp in own)
+    # As a catalogue of its own, and through one that `build` makes of several.
+    assert sum(len(read_footprints(labels[0], split)) for split in SPLITS) == len(stamps[0])
+    built = tmp_path / "hits.fits"
+    done = CliRunner().invoke(training, ["build", *map(str, labels), "--output", str(built)], catch_exceptions=False)
+    count = sum(map(len, stamps))
+    assert done.exit_code == 0 and f"{count} hits" in done.output
+    held = {split: read_footprints(built, split) for split in SPLITS}
+    assert sum(map(len, held.values())) == count and len(held["test"]) == pytest.approx(count / 10, abs=1)
+    library = Skies("validation", hits=labels[:1])
+    assert [stamp.tobytes() for stamp in library.hits] == [
+        s.tobytes() for s in read_footprints(labels[0], "validation")
+    ]
+
+
+def test_without_a_gain_labels_have_no_charge(triple, tmp_path):
+    _, known = triple
+    paths = [tmp_path / f"{number}.fits" for number in range(2)]
+    for path, (image, *_) in zip(paths, known, strict=False):
+        fits.writeto(path, image, fits.Header({"FILTER": "r"}))
+    nothing = Known({path.name: np.zeros((SIDE, SIDE), bool) for path in paths})
+    (first, _) = grade(paths, nothing, tmp_path)
+    assert any("gain is not known" in note for note in first.notes)
+    label = str(tmp_path / "0-labels.fits.fz")
+    assert (fits.getdata(label, 1) == LABELS["hit"]).sum() > 100
+    done = CliRunner().invoke(training, ["build", label, "--output", str(tmp_path / "hits.fits")])
+    assert done.exit_code == 1 and "have no charge" in done.output and len(done.output.splitlines()) == 1
 
 
 def wcs_header(x, y):

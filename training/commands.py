@@ -99,7 +99,10 @@ def train(output, sources, recipe, threads, workers, tensorboard, **changes):
 @click.option("--output", required=True, type=click.Path(dir_okay=False), help="Catalogue of hits (FITS).")
 @click.option("--gain", type=float, help="Gain of the darks in electron/ADU (default: the header's).")
 def build(files, output, gain):
-    """Build a catalogue of hits from FILES: dark frames of one detector, and tables of `crattn-stage run --hits`."""
+    """Build a catalogue of hits from FILES.
+
+    These are dark frames of one detector, tables of `crattn-stage run --hits`, and labels of `crattn-stage grade`.
+    """
     from training.data.darks import hits_of_darks, read_darks
     from training.data.hits import is_hit_table, read_hit_table, write_footprints
 

@@ -14,6 +14,7 @@ from banzai.stages import Stage
 from banzai.utils import qc
 
 from crattn_stage.cameras import facts
+from crattn_stage.cameras.dispersion import dispersion
 from crattn_stage.cameras.masks import convention
 from crattn_stage.cameras.profile import find_profile, recognise
 from crattn_stage.errors import FrameError
@@ -80,9 +81,10 @@ class CosmicRayDetector(Stage):
         Returns
         -------
         `banzai.frames.ObservationFrame`
-            The same.  A bias, dark or flat comes back as it went in.  One that
-            cannot be masked comes back without cosmic rays, and says so, with
-            the setting ``CRATTN_PASS_UNMASKED``.
+            The same.  A bias, dark, flat or arc comes back as it went in; an
+            arc is masked with the setting ``CRATTN_ARCS``.  One that cannot be
+            masked comes back without cosmic rays, and says so, with the setting
+            ``CRATTN_PASS_UNMASKED``.
 
         Raises
         ------
@@ -91,7 +93,7 @@ class CosmicRayDetector(Stage):
             recorded.
         """
         kind = facts.calibration_type([image.meta], _profile(image.meta))
-        if kind:
+        if kind and not (facts.is_arc(kind) and self._setting("CRATTN_ARCS")):
             logger.info(f"Skipped cosmic rays: {kind} frame", image=image)
             return image
         try:
@@ -158,7 +160,7 @@ class CosmicRayDetector(Stage):
         from crattn_stage.records import record_detections
 
         profile = _profile(image.meta)
-        seconds, spectrum = facts.exposure_time(image.meta, profile), facts.is_spectrum([image.meta], profile)
+        seconds, spectrum = facts.exposure_time(image.meta, profile), _is_spectrum(image, profile)
         provenance = {**masker.provenance, "spectrum": spectrum, "limits": profile.settings.get("limits")}
         found = [(detector, _search(masker, image, detector, spectrum)) for detector in detectors(image.ccd_hdus)]
         summary = record_detections(record, [detection for _, detection in found], seconds, provenance["limits"])
@@ -187,6 +189,17 @@ class CosmicRayDetector(Stage):
 def _banzai_flags():
     """Return the convention of BANZAI's masks, whatever the camera."""
     return convention(find_profile("lco"), {})
+
+
+def _is_spectrum(image, profile):
+    if facts.is_arc(facts.calibration_type([image.meta], profile)):
+        return True
+    said = dispersion([image.meta], profile)
+    if said.refusal:
+        raise FrameError(said.refusal)
+    if said.note:
+        logger.warning(said.note, image=image)
+    return said.is_spectrum
 
 
 def _profile(header):

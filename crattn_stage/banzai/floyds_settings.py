@@ -7,6 +7,7 @@ from banzai_floyds.settings import *  # noqa: F403
 from banzai_floyds.settings import ORDERED_STAGES
 
 from crattn_stage.banzai.settings import (  # noqa: F401
+    CRATTN_ARCS,
     CRATTN_DB_ADDRESS,
     CRATTN_ENGINE,
     CRATTN_MODEL,

@@ -26,5 +26,7 @@ CRATTN_ENGINE = "auto"
 CRATTN_THREADS = None
 #: Database of provenance; BANZAI's own if None.
 CRATTN_DB_ADDRESS = None
+#: Whether arcs are masked, too, as spectra; they are skipped otherwise, as all calibrations are.
+CRATTN_ARCS = False
 #: Whether a frame that cannot be masked goes on without cosmic rays, and says so in its header; otherwise it stops.
 CRATTN_PASS_UNMASKED = False

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+from crattn_stage.cameras.dispersion import dispersion
 from crattn_stage.cameras.matching import filled, first_value, match
 from crattn_stage.cameras.sections import number, read_binning
 
@@ -13,6 +14,13 @@ _MICROMETRES = {"um": 1.0, "mm": 1e3, "m": 1e6, "cm": 1e4}
 #: Cards of a filter, and of the wheels whose filters are in the light together; an empty place of a wheel says so.
 _FILTERS, _WHEELS = ("FILTER", "FILTERS", "FILTNAM", "FILTNAME", "INSFLNAM"), ("FILTER1", "FILTER2", "FILTER3")
 _NO_FILTER = re.compile(r"clear.*|open.*|air|none|empty.*|n/?a|-", re.I)
+#: What a calibration is of, if that is an arc: lamps with emission lines, by which wavelengths are measured.
+_ARC = re.compile(
+    r"(?!.*(flat|bias|dark|zero|quartz|halogen|focus|fabry)).*\b(arcs?|arc[ _-]?lamp|comps?|comparison|wave|wavecal|"
+    r"wavelength|line|double|une|etalon|lfc|comb|neon|argon|helium|mercury|krypton|xenon|th-?(ar|ne)\d*|"
+    r"(he|ne|ar|kr|xe|hg|cd|zn|cu|fe)([ ,+-]?(he|ne|ar|kr|xe|hg|cd|zn|cu|fe)){1,5})(?![a-z]).*",
+    re.I,
+)
 #: Exposures of more than this many seconds are no exposure times.
 LONGEST_EXPOSURE = 1e6
 
@@ -43,6 +51,8 @@ class Exposure:
         Second.
     is_spectrum : bool
         Whether it is a two-dimensional spectrum, not an image.
+    is_arc : bool
+        Whether it is of a lamp with emission lines, and so no frame of the sky.
     """
 
     instrument: str
@@ -56,9 +66,10 @@ class Exposure:
     calibration_type: str = ""
     exposure_time: float | None = None
     is_spectrum: bool = False
+    is_arc: bool = False
 
 
-def read_exposure(header, profile, headers=None, filename="", names=()):
+def read_exposure(header, profile, headers=None, filename="", names=(), arcs=False):
     """Return what a header says of an exposure.
 
     Parameters
@@ -71,16 +82,18 @@ def read_exposure(header, profile, headers=None, filename="", names=()):
     filename : str
     names : iterable of str
         The EXTNAMEs of the file.
+    arcs : bool
+        Take arcs for spectra of the sky, which are masked.
 
     Returns
     -------
     `Exposure`
     """
+    headers, shortest = headers or [header], profile.settings.get("minimum_exposure")
     start, seconds = _start(header, profile), exposure_time(header, profile)
-    kind, shortest = (
-        calibration_type(headers or [header], profile, filename, names),
-        profile.settings.get("minimum_exposure"),
-    )
+    kind = calibration_type(headers, profile, filename, names)
+    lamp = is_arc(kind)
+    kind = "" if lamp and arcs else kind
     if shortest and seconds is not None and seconds < shortest:
         kind = kind or f"exposure of {seconds:g} s, under the camera's {shortest:g} s"
     return Exposure(
@@ -94,7 +107,8 @@ def read_exposure(header, profile, headers=None, filename="", names=()):
         observation_type=observation_type(header, profile),
         calibration_type=kind,
         exposure_time=seconds,
-        is_spectrum=is_spectrum(headers or [header], profile, filename, names),
+        is_spectrum=lamp or dispersion(headers, profile, filename, names).is_spectrum,
+        is_arc=lamp,
     )
 
 
@@ -169,20 +183,25 @@ def calibration_type(headers, profile, filename="", names=()):
     return ""
 
 
-def is_spectrum(headers, profile, filename="", names=()):
-    """Return whether a frame is a two-dimensional spectrum, not an image.
+def is_arc(calibration):
+    """Return whether a calibration is an arc, the spectrum of a lamp with emission lines.
 
     Parameters
     ----------
-    headers, profile, filename, names
-        As for `calibration_type`.
+    calibration : str
+        From `calibration_type`.
 
     Returns
     -------
     bool
+        False for lamps of which it is not said that they have lines.
+
+    Examples
+    --------
+    >>> [is_arc(kind) for kind in ("comp", "hear lamp", "lamp,wave", "lampflat", "lamp", "")]
+    [True, True, True, False, False, False]
     """
-    types = profile.keywords.get("type", ())
-    return any(match(table, headers, filename, names, types=types) is not None for table in profile.spectrum)
+    return _ARC.fullmatch(calibration) is not None
 
 
 def refusal(headers, profile, filename="", names=()):

@@ -10,6 +10,7 @@ import numpy as np
 from astropy.io import fits
 
 from crattn_stage.cameras import content, facts, masks
+from crattn_stage.cameras.dispersion import dispersion
 from crattn_stage.cameras.matching import match
 from crattn_stage.cameras.profile import Profile, recognise
 from crattn_stage.cameras.sections import read_amplifiers
@@ -210,7 +211,7 @@ def _names(hdus):
     return [h.name for h in hdus if "CRIMAGE" not in h.header]
 
 
-def understand(hdus, filename="", companion=None, pixels=None, identified=None, calibrations=False):
+def understand(hdus, filename="", companion=None, pixels=None, identified=None, calibrations=False, arcs=False):
     """Say what the HDUs of a frame are.
 
     Parameters
@@ -227,6 +228,8 @@ def understand(hdus, filename="", companion=None, pixels=None, identified=None, 
         From `identify`.
     calibrations : bool
         Describe the detectors of a bias, dark or flat, too.
+    arcs : bool
+        Take arcs for spectra of the sky, which are masked.
 
     Returns
     -------
@@ -248,7 +251,7 @@ def understand(hdus, filename="", companion=None, pixels=None, identified=None, 
     layout.planes = [_by_profile(h, profile) for h in images]
     calibration = facts.calibration_type(headers, profile, filename, names)
     layout.refusal = facts.refusal(headers, profile, filename, names)
-    calibration = "" if calibrations else calibration
+    calibration = "" if calibrations or (arcs and facts.is_arc(calibration)) else calibration
     if not calibration and not layout.refusal:
         layout.refusal = _by_content(layout, pixels)
     detectors = [p.hdu for p in layout.planes if p.role == "science"]
@@ -258,11 +261,17 @@ def understand(hdus, filename="", companion=None, pixels=None, identified=None, 
     if detectors:
         # Some pipelines write what was observed on the image alone.
         layout.header = with_behind(layout.header, detectors[0].header)
-    layout.exposure = facts.read_exposure(layout.header, profile, headers, filename, names)
+    layout.exposure = facts.read_exposure(layout.header, profile, headers, filename, names, arcs)
     if (layout.exposure.calibration_type and not calibrations) or layout.refusal:
         return layout
     if not detectors:
         raise FrameError(_nothing_to_mask(images, layout))
+    if not layout.exposure.is_arc and not calibrations:
+        said = dispersion(headers, profile, filename, names)
+        layout.refusal = said.refusal
+        layout.notes += [said.note] if said.note else []
+        if layout.refusal:
+            return layout
     _check_shapes(detectors, layout.notes)
     detectors = [h for h in detectors if len(h.shape) == 2 and 0 not in h.shape]
     _describe(layout, detectors, hdus, companion, pixels)

@@ -16,7 +16,7 @@ from crattn_stage.errors import CameraError
 
 SHIPPED = Path(__file__).parent / "profiles"
 #: Cards of `crattn_stage.quality.rules` for which a camera may have its own limits.
-LIMITED = ("CRFRAC", "CRSTAR", "CRRATE", "CRCMPL10", "CRNOISE", "CRDOMAIN")
+LIMITED = ("CRFRAC", "CRSTAR", "CRGALAX", "CRRATE", "CRCMPL10", "CRNOISE", "CRDOMAIN")
 ROLES = ("science", "mask", "variance", "weight", "other")
 #: Ways to write a section, see `crattn_stage.cameras.sections`.
 FORMS = ("x1:x2,y1:y2", "x1,y1:x2,y2", "x1:x2,y1:y2 zero-based", "limits", "counts", "extent")
@@ -38,7 +38,11 @@ class Profile:
         Where its facts are from.
     priority : int
         Profiles are tried from the highest down; 0 is ``generic``, which fits any frame.
-    recognise, refuse, calibration, spectrum, hdus, companions, masks : list of dict
+    recognise, refuse, calibration, hdus, companions, masks : list of dict
+    modes : list of tuple of bool and dict
+        Blocks ``[[image]]`` (False) and ``[[spectrum]]`` (True); the first that matches counts.
+    tells_spectra : bool
+        Whether some of them are of the camera, not for any.
     unmatched : str or None
         The role of image HDUs that no block matches; None leaves it to their content.
     pair : str or None
@@ -55,7 +59,8 @@ class Profile:
     recognise: list = field(default_factory=list)
     refuse: list = field(default_factory=list)
     calibration: list = field(default_factory=list)
-    spectrum: list = field(default_factory=list)
+    modes: list = field(default_factory=list)
+    tells_spectra: bool = False
     hdus: list = field(default_factory=list)
     companions: list = field(default_factory=list)
     masks: list = field(default_factory=list)
@@ -174,6 +179,7 @@ _FIELDS = {
     "recognise": {"*": None},
     "refuse": {"*": None, "why": _STRING},
     "calibration": {"*": None, "kind": _STRING},
+    "image": {"*": None},
     "spectrum": {"*": None},
     "hdus": {"*": None, "role": _one_of(*ROLES)},
     "companions": {
@@ -210,6 +216,7 @@ _FIELDS = {
         name: _TEXTS
         for name in (
             *("gain", "read_noise", "saturation", "exposure", "pixel_size", "binning", "type", "camera", "site"),
+            *("mode", "disperser", "slit"),
             *("night", "date", "time", "mjd", "longitude", "longitude_west"),
         )
     }
@@ -236,7 +243,7 @@ _FIELDS = {
         "limits": (_limits, f"card = [WARN above, FAIL above], of {', '.join(LIMITED)}"),
     },
 }
-_LISTS = ("recognise", "refuse", "calibration", "spectrum", "hdus", "companions", "masks")
+_LISTS = ("recognise", "refuse", "calibration", "image", "spectrum", "hdus", "companions", "masks")
 _REQUIRED = {"refuse": ("why",), "calibration": ("kind",), "hdus": ("role",), "companions": ("role", "find", "replace"),
              "masks": ("kind", "cosmic_ray")}  # fmt: skip
 
@@ -297,7 +304,7 @@ def load_profile(path):
             for key in _REQUIRED.get(name, ()):
                 if key not in block:
                     complain(name, number, key, "is missing")
-            matching = name in ("recognise", "hdus", "refuse", "calibration", "spectrum")
+            matching = name in ("recognise", "hdus", "refuse", "calibration", "image", "spectrum")
             if matching and not set(block) - {"why", "kind", "role"}:
                 complain(name, number, "", "matches anything: give a card")
     return content
@@ -325,8 +332,11 @@ def _build(name, path, content, parent):
     fields["family"] = content.get("family", inherited)
     # What recognises a frame is each profile's own.
     fields["recognise"] = content.get("recognise", [])
-    for key in _LISTS[1:]:
+    for key in ("refuse", "calibration", "hdus", "companions", "masks"):
         fields[key] = [*content.get(key, []), *(getattr(parent, key) if parent else [])]
+    modes = [(name == "spectrum", table) for name in ("image", "spectrum") for table in content.get(name, [])]
+    fields["modes"] = [*modes, *(parent.modes if parent else [])]
+    fields["tells_spectra"] = bool(parent and (modes or parent.tells_spectra))
     for key in ("amplifiers", "keywords", "values", "settings"):
         fields[key] = {**(getattr(parent, key) if parent else {}), **content.get(key, {})}
     for key in ("unmatched", "pair"):

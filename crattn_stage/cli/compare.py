@@ -32,7 +32,7 @@ OWN = "own"
 @click.option("--injections", type=click.IntRange(1, 10_000), help="Hits added to each detector, as for `run`.")
 @click.option("--bright", default=0.02, show_default=True, help="Largest allowed drop in completeness above S/N 10.")
 @click.option("--faint", default=0.05, show_default=True, help="Largest allowed drop in completeness at S/N 5 to 10.")
-@click.option("--stars", default=0.01, show_default=True, help="Largest allowed rise in star cores masked (fraction).")
+@click.option("--stars", default=0.01, show_default=True, help="Largest allowed rise in star or galaxy cores masked.")
 @click.option("--noise", default=5.0, show_default=True, help="Largest allowed rise in noise (objects per megapixel).")
 @click.option(
     "--lost",

@@ -75,6 +75,7 @@ def mask_options(command):
         "a tenth of the masking time).",
     )
     @click.option("--no-injection", "injections", flag_value=0, help="Add no hits: --injections 0.")
+    @click.option("--arcs", is_flag=True, help="Mask arcs, too, as spectra; without it they are skipped.")
     @click.option("--mask-extension", is_flag=True, help="Add a CRMASK plane of the cosmic rays alone.")
     @click.option("--probability", is_flag=True, help="Add a CRPROB plane of the probability, compressed.")
     @click.option("--regions", is_flag=True, help="Write a DS9 region file of the hits of each detector.")

@@ -22,9 +22,16 @@ from crattn_stage.errors import CrattnError, FrameError, printable
     type=click.Path(),
     help="Also write a page with plots and pictures; with --from, pages with plots into this folder.",
 )
+@click.option(
+    "--repeats",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="With --night, let repeated exposures of a field grade each other's masks: N fields of each camera.",
+)
 @click.option("--headers-only", is_flag=True, help="Check each FILE only against itself, not against the database.")
 @database_option
-def qa(files, night, first, last, json_path, html_path, headers_only, url):
+def qa(files, night, first, last, json_path, html_path, repeats, headers_only, url):
     """Judge the masks of a night, show those of many nights, or check each masked FILE.
 
     The exit status is 1 if a frame fails.
@@ -35,6 +42,8 @@ def qa(files, night, first, last, json_path, html_path, headers_only, url):
         raise click.UsageError("give either --night, --from and --until, or FILE")
     if first and first > last:
         raise click.UsageError(f"--from {first} is later than --until {last}")
+    if repeats and not night:
+        raise click.UsageError("--repeats needs --night")
     if html_path and files:
         raise click.UsageError("--html needs --night, or --from and --until")
     if html_path and Path(html_path).exists() and Path(html_path).is_dir() != bool(first):
@@ -43,20 +52,24 @@ def qa(files, night, first, last, json_path, html_path, headers_only, url):
         if first:
             failed = _judge_period(url, first, last, json_path, html_path)
         elif night:
-            failed = _judge_night(url, night, json_path, html_path)
+            failed = _judge_night(url, night, repeats, json_path, html_path)
         else:
             database = None if headers_only else opened(url)
             failed = _check_files(files, database, json_path)
     sys.exit(FAILED if failed else DONE)
 
 
-def _judge_night(url, night, json_path, html_path):
+def _judge_night(url, night, repeats, json_path, html_path):
     from crattn_stage.quality.night_page import report_html
     from crattn_stage.quality.night_report import judge_night, report_json
 
     report = with_database(url, lambda url: judge_night(opened(url), night))
     if not report.frames:
         raise CrattnError(f"the database knows no frames of night {night}")
+    if repeats:
+        from crattn_stage.nights.repeats import grade_repeats
+
+        grade_repeats(report, repeats)
     titles = "".join(f"{title:>10}" for title in ("hits", "/cm2/min", "pixels", "stars", "complete", "noise/Mpx"))
     click.echo(f"{'':5}{titles}")
     for frame in report.frames:
@@ -71,6 +84,10 @@ def _judge_night(url, night, json_path, html_path):
         numbers = "".join(f"{cell:>10}" for cell in cells)
         said = printable(f"{Path(frame.path).name}  {'; '.join(frame.reasons)}")
         click.echo(f"{frame.verdict:5}{numbers}  {said}".rstrip())
+    for found in report.repeats:
+        _show_repeats(found)
+    if repeats and not report.repeats:
+        click.echo("no two masked frames are of one field, camera, filter and exposure time: none can be graded")
     counts = ", ".join(f"{count} {level}" for level, count in report.counts.items())
     click.echo(f"night {night}: {counts}" + (f", {report.skipped} skipped" if report.skipped else ""))
     if json_path:
@@ -78,6 +95,19 @@ def _judge_night(url, night, json_path, html_path):
     if html_path:
         write_text(html_path, report_html(report, Path(html_path).parent))
     return report.counts["FAIL"] > 0
+
+
+def _show_repeats(found):
+    from crattn_stage.quality.night_report import grade_cells
+
+    click.echo(printable(f"graded by {len(found.paths)} exposures of {found.title}"))
+    if found.failure:
+        click.echo(printable(f"  {found.failure}"))
+    for path, own in zip(found.paths, found.grades, strict=False):
+        said = own["failure"] and f"cannot be graded: {own['failure']}"
+        click.echo(printable(f"  {Path(path).name}  {said or '; '.join(map(' '.join, grade_cells(own)))}"))
+        for note in own["notes"]:
+            click.echo(printable(f"    {note}"))
 
 
 def _judge_period(url, first, last, json_path, html_path):

@@ -42,7 +42,7 @@ def view(file, output, extensions, model, threshold, engine, overwrite):
 
         output = output or view_path(file)
         try:
-            with ObservationFrame(file) as frame:
+            with ObservationFrame(file, arcs=True) as frame:
                 stage = load_stage(model or model_of_camera(file), threshold, engine)
                 size, left_out = write_view(frame, stage, output, extensions, overwrite)
         except FrameError as error:

@@ -51,6 +51,8 @@ class OpenFrame:
         Look at pixels where names and cards do not tell what an HDU is.
     calibrations : bool
         Describe the detectors of a bias, dark or flat, too.
+    arcs : bool
+        Take arcs for spectra of the sky, which are masked.
 
     Attributes
     ----------
@@ -66,7 +68,7 @@ class OpenFrame:
         If a file cannot be read, or it cannot be told what is in it.
     """
 
-    def __init__(self, path, look=True, calibrations=False):
+    def __init__(self, path, look=True, calibrations=False, arcs=False):
         self.path = Path(path)
         self._stack = ExitStack()
         try:
@@ -82,6 +84,7 @@ class OpenFrame:
                     self._pixels if look else None,
                     identified,
                     calibrations,
+                    arcs,
                 )
                 self._stack = self._stack.pop_all()
         except OSError as error:
@@ -172,7 +175,7 @@ class ObservationFrame(OpenFrame):
     Parameters
     ----------
     path : path-like
-    calibrations : bool
+    calibrations, arcs : bool
         As for `OpenFrame`.
 
     Attributes
@@ -201,8 +204,8 @@ class ObservationFrame(OpenFrame):
         If the file cannot be read, holds no image of a detector, or must not be masked.
     """
 
-    def __init__(self, path, calibrations=False):
-        super().__init__(path, calibrations=calibrations)
+    def __init__(self, path, calibrations=False, arcs=False):
+        super().__init__(path, calibrations=calibrations, arcs=arcs)
         if self.layout.refusal:
             self.close()
             raise FrameError(self.layout.refusal)

@@ -1,5 +1,6 @@
 """The celestial coordinates of a detector's pixels."""
 
+import re
 import warnings
 
 import numpy as np
@@ -47,3 +48,54 @@ def sky_wcs(header):
             # wcslib raises exceptions of many types on damaged headers.
             return None
     return wcs if usable else None
+
+
+def pixel_side(wcs):
+    """Return the side of a pixel.
+
+    Parameters
+    ----------
+    wcs : `astropy.wcs.WCS`
+        Celestial.
+
+    Returns
+    -------
+    float
+        Degrees, where the projection touches the sky; the geometric mean of both axes.
+    """
+    from astropy.wcs.utils import proj_plane_pixel_area
+
+    return float(np.sqrt(proj_plane_pixel_area(wcs)))
+
+
+def pointing(header):
+    """Return where a telescope pointed, from the cards RA and DEC.
+
+    Parameters
+    ----------
+    header : `astropy.io.fits.Header`
+
+    Returns
+    -------
+    ra, dec : float
+        Radians; None in place of both where the cards are missing or do not make sense.
+
+    Examples
+    --------
+    >>> from astropy.io import fits
+    >>> ra, dec = pointing(fits.Header({"RA": "06:00:00.0", "DEC": "-30:00:00"}))
+    >>> print(f"{np.rad2deg(ra):.1f} {np.rad2deg(dec):.1f}")
+    90.0 -30.0
+    """
+    from astropy.coordinates import Angle, Latitude
+
+    values = []
+    for keyword, sexagesimal, kind in (("RA", "hourangle", Angle), ("DEC", "deg", Latitude)):
+        text = str(header.get(keyword, "")).strip()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                values.append(kind(text, sexagesimal if re.search(r"\d[ :h]\d", text) else "deg").rad)
+        except (ValueError, TypeError):
+            return None
+    return tuple(map(float, values)) if np.isfinite(values).all() else None

@@ -49,6 +49,8 @@ class FrameInfo:
         YYYYMMDD of ``DATE-OBS``; "" where it is missing.
     calibration_type : str
         As `crattn_stage.cameras.facts.calibration_type`.
+    is_arc : bool
+        As `crattn_stage.cameras.facts.is_arc`.
     ccds : int
         Images to be masked; 1 for a file packed by gzip, bzip2 or xz, which is not read that far.
     megapixels : float
@@ -71,6 +73,7 @@ class FrameInfo:
     columns: dict = field(default_factory=dict)
     ut_date: str = ""
     calibration_type: str = ""
+    is_arc: bool = False
     ccds: int = 0
     megapixels: float = 0.0
     inputs: list = field(default_factory=list)
@@ -104,8 +107,11 @@ def read_frame_info(path):
             if opener is not None:
                 return _packed_info(opener, descriptor, path)
         with OpenFrame(path, look=False) as frame:
-            shapes = [extension.shape for extension in frame.layout.extensions]
-            return _info(path, frame.layout.profile, frame.layout.exposure, shapes, frame.inputs, frame.layout.refusal)
+            found = frame.layout
+            shapes = [extension.shape for extension in found.extensions]
+            if found.exposure.is_arc:
+                shapes = [plane.hdu.shape for plane in found.planes if plane.role in ("science", "undecided")]
+            return _info(path, found.profile, found.exposure, shapes, frame.inputs, found.refusal)
     except FrameError as error:
         return FrameInfo(path, error=one_line(error))
     except OSError as error:
@@ -123,6 +129,7 @@ def _info(path, profile, exposure, shapes, inputs, error=""):
         frame_columns(exposure),
         exposure.ut_date,
         exposure.calibration_type,
+        exposure.is_arc,
         len(shapes),
         sum(map(prod, shapes)) / 1e6,
         inputs,

@@ -132,7 +132,7 @@ def plan(database, frames, model=None, threshold=None, root=None, output_root=No
             folder = Path(os.path.abspath(output_root)) / frame.path.parent.relative_to(os.path.abspath(root))
         planned = PlannedRun(frame, True, "new", output_path(frame.path, folder))
         planned.error = _obstacle(planned)
-        if planned.error or frame.calibration_type:
+        if planned.error or (frame.calibration_type and not (masks.arcs and frame.is_arc)):
             planned.out_of_date, planned.reason = False, f"{frame.calibration_type} frame"
             return planned
         columns = frame.columns

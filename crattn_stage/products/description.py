@@ -61,7 +61,8 @@ def _described(frame, path, target):
     if layout.refusal:
         return {**result, "verdict": "refuse", "run": f"refuses it: {layout.refusal}"}
     if exposure.calibration_type:
-        return {**result, "verdict": "skip", "run": f"skips it: {exposure.calibration_type}"}
+        option = ", unless --arcs is given" if exposure.is_arc else ""
+        return {**result, "verdict": "skip", "run": f"skips it: {exposure.calibration_type}{option}"}
     result["detectors"] = [_detector(frame, extension) for extension in layout.extensions]
     if exposure.night is None:
         result["notes"].append("its night is not known: no night label, or no date, time and longitude")

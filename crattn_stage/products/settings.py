@@ -14,6 +14,9 @@ class MaskSettings:
 
     Attributes
     ----------
+    arcs : bool
+        Mask arcs, too, as spectra; they are skipped without it, as all calibrations are.  No other frame's mask depends
+        on it, so that it is not recorded: an arc is out of date where it was skipped.
     injections : int or None
         Hits added to each detector to measure what the mask finds, as for `crattn_stage.quality.injection.measure`;
         0 for none.  The mask does not depend on it, so that it is not recorded.
@@ -37,6 +40,7 @@ class MaskSettings:
         Write a cleaned file, too, filled as `crattn_stage.products.fill.fill_holes` does; None for no such file.
     """
 
+    arcs: bool = False
     injections: int | None = None
     grow: int | None = None
     grow_threshold: float | None = None

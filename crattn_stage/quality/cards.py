@@ -147,6 +147,14 @@ CARDS = (
         "Fraction of stars whose peak, or a ring around it, is masked; empty if there are no stars.",
         lambda s, t, p: _rounded(s.star_fraction, 5),
     ),
+    HeaderCard(
+        "CRGALAX",
+        "fraction of galaxy nuclei masked",
+        "fraction, 0 to 1",
+        "Fraction of extended sources whose peak is masked; empty if there are none.",
+        lambda s, t, p: _rounded(s.galaxy_fraction, 5),
+        is_checked=False,
+    ),
     *_completeness("CRCMPL5", "CRCM5", "faint", "peak S/N 5-10", "with a peak of 5 to 10 times the noise"),
     *_completeness("CRCMPL10", "CRCM10", "bright", "peak S/N > 10", "with a peak above 10 times the noise"),
     HeaderCard(

@@ -48,7 +48,7 @@ def check_file(path, database=None):
     check = FileCheck(str(path), "PASS")
     failures = []
     try:
-        with ObservationFrame(path) as frame:
+        with ObservationFrame(path, arcs=True) as frame:
             header = frame.header
             check.flags = {
                 c.keyword: header[c.keyword] for c in CARDS if c.is_checked and header.get(c.keyword) not in (None, "")

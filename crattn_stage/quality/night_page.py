@@ -12,7 +12,7 @@ import numpy as np
 from crattn_stage import __version__
 from crattn_stage.errors import CrattnError
 from crattn_stage.fits.names import view_path
-from crattn_stage.quality.night_report import are_of_one_night, ranked
+from crattn_stage.quality.night_report import are_of_one_night, grade_cells, ranked
 from crattn_stage.quality.period_report import camera_name
 from crattn_stage.quality.rules import LEVELS
 
@@ -65,6 +65,8 @@ def report_html(report, folder="."):
         not_shown=[camera_name(*place) for place in list(cameras)[MOST_CAMERAS:]],
         odd=[(frame.verdict, frame, *_picture(frame)) for frame in report.worst()[:WORST]],
         views=_views(report, folder),
+        graded=[(found, list(zip(found.paths, found.grades, strict=False))) for found in report.repeats],
+        cells=grade_cells,
         script=Markup(script),
         # A browser runs the script of this digest, and no other.
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -190,7 +192,7 @@ def thumbnail(path, name=None):
 
     if not os.path.exists(path):
         raise FileNotFoundError(path)
-    with ObservationFrame(path) as frame:
+    with ObservationFrame(path, arcs=True) as frame:
         named = [extension for extension in frame.extensions if extension.name == name]
         frame.extensions = named or frame.extensions
         worst = None

@@ -71,6 +71,41 @@ class Judged:
 
 
 @dataclass
+class Repeats:
+    """Exposures of one field that were graded by each other.
+
+    Attributes
+    ----------
+    site, camera, filter : str or None
+    target : str
+        OBJECT of the first; "" where it has none.
+    detector : str or None
+        The one that was graded; None where there is no other.
+    paths : list of str
+        Of the frames compared.
+    grades : list of dict
+        For each of them, what `crattn_stage.grade.as_json` says of a frame; its ``path`` is that of the output.
+    failure : str
+        Why there are none; "" if there are.
+    """
+
+    site: str | None
+    camera: str | None
+    filter: str | None
+    target: str
+    detector: str | None
+    paths: list
+    grades: list = field(default_factory=list)
+    failure: str = ""
+
+    @property
+    def title(self):
+        """What was exposed: the field, camera, filter and detector, as far as they are known."""
+        camera = " ".join(filter(None, (self.site, self.camera, self.filter, self.detector)))
+        return f"{self.target or 'one field'}, {camera}" if camera else self.target or "one field"
+
+
+@dataclass
 class NightReport:
     """A night's frames, judged.
 
@@ -81,11 +116,14 @@ class NightReport:
         By path.
     skipped : int
         Frames that are not of the sky.
+    repeats : list of `Repeats`
+        Fields that were exposed repeatedly, where they were graded.
     """
 
     night: str
     frames: list = field(default_factory=list)
     skipped: int = 0
+    repeats: list = field(default_factory=list)
 
     @property
     def counts(self):
@@ -253,6 +291,32 @@ def _judged(run, usual):
         usual_rate=usual,
         **{name: getattr(run, name) for name in columns},
     )
+
+
+def grade_cells(grade):
+    """Return the grade of a frame as texts.
+
+    Parameters
+    ----------
+    grade : dict
+        Of `Repeats.grades`, without a failure.
+
+    Returns
+    -------
+    list of (str, str)
+        A figure with its 95% interval, and what it is.
+    """
+
+    def fraction(kind):
+        value, (low, high) = grade[f"{kind}_completeness"], grade[f"{kind}_interval"]
+        return "-" if value is None else f"{value:.1%} ({low:.1%} to {high:.1%})"
+
+    rate, (low, high) = grade["false_per_megapixel"], grade["false_interval"]
+    return [
+        (fraction("bright"), f"of {grade['bright']:.0f} hits, S/N above 10"),
+        (fraction("faint"), f"of {grade['faint']:.0f} hits, S/N 5 to 10"),
+        ("-" if rate is None else f"{rate:.1f} ({low:.1f} to {high:.1f})", "false objects per million pixels"),
+    ]
 
 
 def report_json(report):

@@ -16,6 +16,7 @@ from scipy.ndimage import (
     minimum_filter,
     spline_filter,
 )
+from scipy.special import ndtr
 
 from crattn_stage.detection.preprocessing import sky_statistics, sky_subtracted
 from crattn_stage.detection.sources import inside, stamps
@@ -28,16 +29,20 @@ BOX, DIFFERENCE_BOX = 64, 32
 BAND = 256
 #: A hit has a pixel above the first, and reaches down to the second; in units of the noise of the difference.
 STRONG, WEAK = 5.0, 3.0
-#: A hit may have this peak if pixels around it together are above the first.  As many fainter hits scatter above it as
-#: brighter ones below, so that the completeness measured is that of hits with a true peak above 5.
+#: A hit may have this peak if pixels around it together are above the first.
 PEAK = 4.25
 #: Pieces of a hit may be twice this many pixels apart.
 GAP = 2
-#: A masked object with a pixel above the first, in it or as near as the last, is a hit too faint to count; above the
-#: second it may be one.
-FAINTEST, DOUBTFUL, RIM = 4.0, 3.7, 2
-#: From this peak on, in units of the exposure's own noise, a hit is bright.
-BRIGHT = 10.0
+#: A masked object with a pixel above the first, in it or as near as the second, may be a hit too faint to be seen by
+#: itself.  No more of them are than there are hits with a peak of `FAINT` to the last: noise looks like that, too.
+DOUBTFUL, RIM, LIKE_THEM = 3.2, 2, 7.0
+#: From the first peak on, in units of the exposure's own noise, a hit counts, and from the second on it is bright.
+FAINT, BRIGHT = 5.0, 10.0
+#: Noise hides so many hits with a true peak above `FAINT` for each one with a peak of up to 1 above it: the integral of
+#: the normal distribution up to 0.
+HIDDEN = 1 / np.sqrt(2 * np.pi)
+#: Least peak of a hit that is an example for training, in units of the exposure's own noise.
+EXEMPLARY = 8.0
 #: What is allowed for another seeing, as a fraction of the brightest pixel nearby: least, most, and without stars.
 ALLOWED = (0.1, 0.8, 0.4)
 #: Two exposures agree on a source within this fraction of it, and the noise.
@@ -483,8 +488,31 @@ def _stamps(image, rows, columns, radius):
     return image[rows, columns].reshape(len(rows), -1).astype(np.float64)
 
 
-#: What can be said of a masked object.
-KINDS = ("hit", "false", "fixed", "unjudged")
+def footprints(own, truth):
+    """Return the charge of the hits that are good examples: bright, whole, and on nothing but sky.
+
+    Parameters
+    ----------
+    own : `Repeat`
+        Of known gain.
+    truth : `Truth`
+        From `find_hits`.
+
+    Returns
+    -------
+    list of `numpy.ndarray`
+        Float32 stamps, electrons above what the other exposures have there; 0 outside of the hit.
+    """
+    unclear = ~truth.judged | (truth.allowed > truth.noise)
+    stamps = []
+    for number, (box, peak) in enumerate(zip(find_objects(truth.objects), truth.peaks, strict=True), 1):
+        around = tuple(slice(max(0, s.start - 1), s.stop + 1) for s in box)
+        rim = binary_dilation(truth.objects[around] == number, _AROUND)
+        is_whole = all(s.start > 0 and s.stop < n for s, n in zip(box, own.image.shape, strict=True))
+        if peak > EXEMPLARY and is_whole and not (unclear[around] & rim).any():
+            mine = truth.objects[box] == number
+            stamps.append(np.where(mine, truth.excess[box] * own.gain[box], 0).astype(np.float32))
+    return stamps
 
 
 @dataclass
@@ -493,10 +521,11 @@ class Grade:
 
     Attributes
     ----------
-    faint, faint_found : int
-        Hits with a peak of 5 to 10 times the noise, and those of them with a masked pixel.
-    bright, bright_found : int
-        Hits with a higher peak.
+    faint, faint_found : float
+        Hits with a peak of 5 to 10 times the noise, and those of them with a masked pixel.  Each counts with the
+        probability that its peak would be there without noise.
+    bright, bright_found : float
+        Hits with a higher peak, likewise.
     pixels, pixels_found : int
         Their pixels above 5 times the noise, and those masked.
     objects : int
@@ -510,10 +539,10 @@ class Grade:
         Good pixels.
     """
 
-    faint: int = 0
-    faint_found: int = 0
-    bright: int = 0
-    bright_found: int = 0
+    faint: float = 0.0
+    faint_found: float = 0.0
+    bright: float = 0.0
+    bright_found: float = 0.0
     pixels: int = 0
     pixels_found: int = 0
     objects: int = 0
@@ -539,7 +568,9 @@ class Grade:
         fraction, low, high : float
             None, 0 and 1 if there were none.
         """
-        found, tried = getattr(self, f"{kind}_found"), getattr(self, kind)
+        tried = getattr(self, kind)
+        # Those that noise hides are estimated, and may be more.
+        found = min(tried, getattr(self, f"{kind}_found"))
         return (found / tried if tried else None, *binomial_interval(found, tried))
 
     @property
@@ -579,6 +610,12 @@ def grade_mask(own, truth, mask):
     Returns
     -------
     `Marked`
+
+    Notes
+    -----
+    Near a limit, noise makes as many hits brighter as fainter, but fewer of those that were fainter are found.  So a
+    hit with the peak m counts as one above the limit s with the probability that it is, the normal distribution up to
+    m - s: whether it is found depends on its pixels as they are, noise and all, not on what they would be without.
     """
     result, grade = Marked(), Grade()
     grade.searched, grade.judged = int((~own.bad).sum()), int(truth.judged.sum())
@@ -586,17 +623,28 @@ def grade_mask(own, truth, mask):
     grade.pixels, grade.pixels_found = int(strong.sum()), int((strong & mask).sum())
     found = np.zeros(len(truth.peaks) + 1, bool)
     found[np.unique(truth.objects[mask])] = True
-    for number, (box, peak) in enumerate(zip(find_objects(truth.objects), truth.peaks, strict=True), 1):
-        kind = "faint" if peak < BRIGHT else "bright"
-        setattr(grade, kind, getattr(grade, kind) + 1)
-        setattr(grade, f"{kind}_found", getattr(grade, f"{kind}_found") + int(found[number]))
-        if not found[number]:
+    peaks, found = np.asarray(truth.peaks, float), found[1:]
+    faint, bright = ndtr(peaks - FAINT) - ndtr(peaks - BRIGHT), ndtr(peaks - BRIGHT)
+    grade.faint = float(faint[peaks >= FAINT].sum() + HIDDEN * _between(peaks, FAINT, FAINT + 1))
+    grade.faint_found, grade.bright = float(faint[found].sum()), float(bright.sum())
+    grade.bright_found = float(bright[found].sum())
+    for box, peak, is_found in zip(find_objects(truth.objects), peaks, found, strict=True):
+        if not is_found and peak >= FAINT:
             result.missed.append((float(peak), *_middle(box)))
     numbers, grade.objects = label(mask & ~own.bad, _AROUND)
-    near_hit = binary_dilation(truth.objects > 0, _AROUND)
-    for number, box in enumerate(find_objects(numbers), 1):
+    boxes, near_hit = find_objects(numbers), binary_dilation(truth.objects > 0, _AROUND)
+    kinds = [_kind(truth, box, numbers[box] == number, near_hit) for number, box in enumerate(boxes, 1)]
+    # The brightest are hits.
+    doubtful = sorted((above, number) for number, (kind, above) in enumerate(kinds, 1) if kind == "doubtful")[::-1]
+    hits = {number for _, number in doubtful[: _between(peaks, FAINT, LIKE_THEM)]}
+    for number, (box, (kind, _)) in enumerate(zip(boxes, kinds, strict=True), 1):
         pixels = numbers[box] == number
-        kind = _kind(truth, own, box, pixels, near_hit)
+        if kind == "doubtful":
+            kind = "fainter" if number in hits else "false"
+        if kind == "fainter":
+            peak = float((truth.excess[box] / truth.own_noise[box])[pixels].max())
+            grade.faint_found += float(ndtr(peak - FAINT)) if peak < FAINT else 0.0
+            kind = "hit"
         setattr(grade, kind, getattr(grade, kind) + 1)
         if kind == "false":
             peak = float((own.image[box] / truth.own_noise[box])[pixels].max())
@@ -605,30 +653,35 @@ def grade_mask(own, truth, mask):
     return result
 
 
+def _between(peaks, low, high):
+    return int(((peaks >= low) & (peaks < high)).sum())
+
+
 def _middle(box):
     return tuple((s.start + s.stop - 1) // 2 for s in box)
 
 
-def _kind(truth, own, box, pixels, near_hit):
-    """Return which of `KINDS` a masked object is."""
+def _kind(truth, box, pixels, near_hit):
+    """Return what a masked object is, one of "hit", "fainter", "doubtful", "false", "fixed" and "unjudged".
+
+    With it, how many times the noise its brightest pixel, or one beside it, exceeds what the others may have.
+    """
+    around = tuple(slice(max(0, s.start - RIM), s.stop + RIM) for s in box)
+    above = float(((truth.excess - truth.allowed) / truth.noise)[around].max())
     if (near_hit[box] & pixels).any():
-        return "hit"
+        return "hit", above
     if (truth.fixed[box] & pixels).any():
-        return "fixed"
+        return "fixed", above
     use = pixels & truth.judged[box]
     if 2 * use.sum() <= pixels.sum():
-        return "unjudged"
+        return "unjudged", above
     excess, allowed, noise = (plane[box][use] for plane in (truth.excess, truth.allowed, truth.noise))
     error = np.sqrt((noise**2).sum())
     if excess.sum() > STRONG * error + allowed.sum():
         # Too faint to be a hit by its peak.
-        return "hit"
+        return "fainter", above
     peak = np.argmax(excess - allowed)
     if allowed[peak] > TOO_BRIGHT * noise[peak] and excess.max() > STRONG * noise[peak] + allowed[peak] / 2:
-        return "unjudged"
+        return "unjudged", above
     # Something fainter than a hit, or beside one: networks mask a rim, too.
-    around = tuple(slice(max(0, s.start - RIM), s.stop + RIM) for s in box)
-    above = ((truth.excess - truth.allowed) / truth.noise)[around].max()
-    if above > DOUBTFUL:
-        return "hit" if above > FAINTEST else "unjudged"
-    return "false"
+    return "doubtful" if above > DOUBTFUL else "false", above

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from crattn_stage.quality.domain import unlike
+from crattn_stage.quality.summary import binomial_interval
 
 #: From good to bad.
 LEVELS = ("PASS", "WARN", "FAIL")
@@ -73,6 +74,15 @@ def star_cores(summary, seconds):
     if summary.stars < FEWEST_STARS:
         return None
     return summary.star_fraction, f"{summary.star_fraction:.1%} of star cores"
+
+
+@rule("CRGALAX", warn=0.05, fail=0.20)
+def galaxy_nuclei(summary, seconds):
+    """Few galaxies are hit in the nucleus; judged by the lower end of the 95% interval of the fraction."""
+    if not summary.galaxies:
+        return None
+    low, _ = binomial_interval(summary.galaxies_flagged, summary.galaxies)
+    return low, f"{summary.galaxy_fraction:.1%} of galaxy nuclei"
 
 
 @rule("CRRATE", warn=20.0, fail=100.0)

@@ -1,4 +1,6 @@
-"""Star cores in a mask, what a mask of cosmic rays should leave alone; and what the stars and the sky look like."""
+"""Cores of stars and galaxies, which a mask of cosmic rays should leave alone; and what stars and sky look like."""
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,10 +12,31 @@ from crattn_stage.quality.summary import Appearance
 NEAR, DIRECTIONS = 1.5, 6
 #: Square of what sampling by pixels adds to the width of a star, pixels.
 PIXEL = 0.72
+#: Width from which a source is a galaxy, in units of a star's.
+EXTENDED = 1.5
 #: A star is hollow if its centre is below this fraction of its peak.
 HOLLOW = 0.6
 #: Side of the middle of a detector in which the texture of the noise is measured, and how far from sources; pixels.
 SAMPLE, APART = 1024, 4
+
+
+class Cores(NamedTuple):
+    """What was found of stars and galaxies, and what they and the sky look like.
+
+    Attributes
+    ----------
+    stars, stars_flagged : int
+        As from `star_cores`.
+    galaxies, galaxies_flagged : int
+        Extended sources, and those of them with a masked peak.
+    appearance : `crattn_stage.quality.summary.Appearance`
+    """
+
+    stars: int
+    stars_flagged: int
+    galaxies: int
+    galaxies_flagged: int
+    appearance: Appearance
 
 
 def star_cores(image, cosmic_rays, bad=None, sections=None, sky=None):
@@ -48,12 +71,15 @@ def star_cores(image, cosmic_rays, bad=None, sections=None, sky=None):
     stars, flagged : int
         Stars found, and those of them with a masked peak or ring.  Zero in a field too crowded for `sep`.
     """
-    stars, flagged, _ = judge_stars(image, cosmic_rays, bad, sections, sky)
-    return stars, flagged
+    return judge_sources(image, cosmic_rays, bad, sections, sky)[:2]
 
 
-def judge_stars(image, cosmic_rays, bad=None, sections=None, sky=None):
-    """Count stars as `star_cores` does, and measure what they and the sky look like.
+def judge_sources(image, cosmic_rays, bad=None, sections=None, sky=None):
+    """Count stars as `star_cores` does, and galaxies, and measure what the stars and the sky look like.
+
+    A galaxy is a round source of S/N above 20 that is half as wide again as the stars, and none of the four pixels
+    beside its peak is, beyond noise, fainter than the faintest of the four beside a star's typically is.  Where most
+    stars are masked it is not known how wide they are, and no galaxies are counted.
 
     Parameters
     ----------
@@ -62,8 +88,7 @@ def judge_stars(image, cosmic_rays, bad=None, sections=None, sky=None):
 
     Returns
     -------
-    stars, flagged : int
-    appearance : `crattn_stage.quality.summary.Appearance`
+    `Cores`
     """
     bad = ~np.isfinite(image) if bad is None else bad | ~np.isfinite(image)
     image = sky_subtracted(image, sections or [np.s_[:, :]], ~bad, sky)
@@ -73,13 +98,13 @@ def judge_stars(image, cosmic_rays, bad=None, sections=None, sky=None):
     try:
         sigma, sources = extract(image, bad, 5)
     except TooCrowded:
-        return 0, 0, Appearance(crowded=1)
+        return Cores(0, 0, 0, 0, Appearance(crowded=1))
     look = _texture(image, bad | cosmic_rays, sigma)
     row, column = sources["ypeak"], sources["xpeak"]
     bright = sources["flux"] > 20 * sigma * np.sqrt(sources["npix"])
     sources = sources[bright & inside(image.shape, row, column, 1)]
     if not len(sources):
-        return 0, 0, look
+        return Cores(0, 0, 0, 0, look)
     row, column = sources["ypeak"], sources["xpeak"]
     flagged = cosmic_rays[row, column]
     # Isophotal widths grow with brightness; the ratio of flux to peak does not.
@@ -87,14 +112,19 @@ def judge_stars(image, cosmic_rays, bad=None, sections=None, sky=None):
     around = stamps(image, row, column, 1)
     peak = around[:, 4]
     peaked = peak / around.mean(1)
-    reference = ~flagged if (~flagged).sum() >= 5 else np.ones(len(flagged), bool)
+    is_known = (~flagged).sum() >= 5
+    reference = ~flagged if is_known else np.ones(len(flagged), bool)
     typical = np.percentile(width[reference], 25)
     stars = (width > 0.75 * typical) & (width < 1.35 * typical)
     if (stars & reference).any():
         stars &= peaked < 1.25 * np.median(peaked[stars & reference])
+    galaxies = np.zeros(len(stars), bool)
     if stars.any():
         darkest = around[:, 1::2].min(1) / peak
-        stars &= darkest + 3 * sigma / peak > np.median(darkest[stars]) / 2
+        least, darkest = np.median(darkest[stars]), darkest + 3 * sigma / peak
+        stars &= darkest > least / 2
+        galaxies = (width > EXTENDED * typical) & (darkest > least) & is_known
+    nuclei = int((galaxies & flagged).sum())
     # The width of a Gaussian is 1.064 FWHM.
     flagged |= _ringed(cosmic_rays, row, column, NEAR * typical / 1.064)
     left = stars & ~flagged
@@ -102,7 +132,7 @@ def judge_stars(image, cosmic_rays, bad=None, sections=None, sky=None):
     look.widths = float(np.sqrt(np.maximum((width[left] / 1.064) ** 2 - PIXEL, 0)).sum())
     centre = image[np.rint(sources["y"]).astype(int), np.rint(sources["x"]).astype(int)]
     look.hollow = int((left & (centre < HOLLOW * sources["peak"])).sum())
-    return int(stars.sum()), int((stars & flagged).sum()), look
+    return Cores(int(stars.sum()), int((stars & flagged).sum()), int(galaxies.sum()), nuclei, look)
 
 
 def _texture(image, bad, sigma):

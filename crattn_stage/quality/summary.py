@@ -1,5 +1,6 @@
 """What was found, in numbers: counts, fractions and rates of a detector or a frame."""
 
+import math
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -18,7 +19,8 @@ def binomial_interval(found, tried):
 
     Parameters
     ----------
-    found, tried : int
+    found, tried : float
+        Counts, which may be sums of probabilities.
 
     Returns
     -------
@@ -31,12 +33,12 @@ def binomial_interval(found, tried):
     >>> f"{low:.3f} {high:.3f}"
     '0.915 0.990'
     """
-    from astropy.stats import binom_conf_interval
-
     if not tried:
         return 0.0, 1.0
-    low, high = binom_conf_interval(found, tried, 0.95, interval="wilson")
-    return float(low), float(high)
+    # For whole numbers, what astropy.stats.binom_conf_interval gives.
+    z2 = 1.959964**2
+    middle, half = found + z2 / 2, math.sqrt(z2 * (found * (1 - found / tried) + z2 / 4))
+    return max(0.0, (middle - half) / (tried + z2)), min(1.0, (middle + half) / (tried + z2))
 
 
 @dataclass
@@ -165,6 +167,8 @@ class Summary:
         Of the searched pixels, cm2.
     stars, stars_flagged : int
         Star cores looked at, and those of them with a masked peak or ring.
+    galaxies, galaxies_flagged : int
+        Extended sources looked at, and those of them with a masked peak.
     protected : int
         Pixels not masked since they lie in an area that the user protects.
     border_pixels, border_searched : int
@@ -179,6 +183,8 @@ class Summary:
     area: float | None = None
     stars: int = 0
     stars_flagged: int = 0
+    galaxies: int = 0
+    galaxies_flagged: int = 0
     protected: int = 0
     border_pixels: int = 0
     border_searched: int = 0
@@ -194,6 +200,11 @@ class Summary:
     def star_fraction(self):
         """Fraction of star cores masked, or None without stars."""
         return self.stars_flagged / self.stars if self.stars else None
+
+    @property
+    def galaxy_fraction(self):
+        """Fraction of galaxy nuclei masked, or None without galaxies."""
+        return self.galaxies_flagged / self.galaxies if self.galaxies else None
 
     def rate(self, seconds):
         """Hits per cm2 per minute, or None where area or exposure time are unknown.

@@ -29,6 +29,7 @@ MEANINGS = {
         "*": "A frame that matches one of these blocks is skipped.",
         "kind": "What it is: bias, flat, arc...; ``{CARD}`` is replaced by the card's value.",
     },
+    "image": {"*": "A frame that matches one of these blocks is an image, whatever else its header says."},
     "spectrum": {"*": "A frame that matches one of these blocks is a two-dimensional spectrum, and masked as one."},
     "hdus": {
         "*": "The first block that matches an image HDU gives its role.",
@@ -75,6 +76,9 @@ MEANINGS = {
         "pixel_size": "Pixel size in micrometres, cards in pairs; ``CARD [mm]`` or ``[m]`` for another unit.",
         "binning": "One card with two numbers, or a pair of cards.",
         "type": "What the frame is of; ``TYPE`` in a match table tests all of these.",
+        "mode": "What kind of exposure it is: imaging, spectroscopy, acquisition...",
+        "disperser": "Name of the grism, grating or prism in the light, or of the empty place of its wheel.",
+        "slit": "The same of slits; it counts where neither mode nor disperser tells.",
         "camera": "Name of the individual camera.",
         "site": "Name of the site.",
         "night": "The observatory's own label of the night.",

@@ -1,6 +1,10 @@
-"""Our stage on FLOYDS spectra: in BANZAI's classes, and in settings that stand in for those of banzai-floyds."""
+"""Our stage on FLOYDS spectra: in BANZAI's classes, with settings that stand in for banzai-floyds, and inside it.
+
+banzai-floyds is not on PyPI. Where it is installed, the last test runs in it.
+"""
 
 import importlib
+import shutil
 import sys
 from types import ModuleType
 
@@ -62,3 +66,41 @@ def test_a_floyds_frame_is_masked_as_a_spectrum_and_its_arc_is_skipped(data, sql
     arc = stage.do_stage(frame(data / "zoo" / "floyds_raw_a00.fits.fz"))
     assert not arc.mask.any() and "CRSPEC" not in arc.meta
     assert [run.status for run in runs(sqlite)] == ["succeeded"]
+
+
+def test_in_banzai_floyds_itself(data, tmp_path):
+    """A real raw frame and its arc, through the real stages up to ours, in the place of theirs."""
+    pytest.importorskip("banzai_floyds", reason="needs banzai-floyds, which is not on PyPI")
+    from banzai import dbs
+    from banzai.utils import import_utils
+    from banzai_floyds.dbs import create_db
+    from banzai_floyds.settings import ORDERED_STAGES as THEIRS
+
+    ours = importlib.reload(importlib.import_module("crattn_stage.banzai.floyds_settings"))
+    stages = ours.ORDERED_STAGES
+    place = stages.index(OURS)
+    assert THEIRS[:place] + THEIRS[place + 1 :] == stages[:place] + stages[place + 1 :]
+    assert THEIRS[place].endswith("CosmicRayDetector") and all(map(import_utils.import_attribute, stages))
+    url = f"sqlite:///{tmp_path / 'floyds.sqlite'}"
+    create_db(url)
+    dbs.add_site({"code": "coj", "timezone": 10, "longitude": 149.06, "latitude": -31.27, "elevation": 1116}, url)
+    camera = {"site": "coj", "camera": "en12", "name": "en12", "type": "2m0-FLOYDS-SciCam", "nx": 2079, "ny": 512}
+    dbs.add_instrument(camera, url)
+
+    def through(name, **settings):
+        # Two digits before .fits, as in the archive.
+        path = tmp_path / name.replace("floyds_raw_", "coj2m002-en12-20200321-0021-")
+        shutil.copy(data / "zoo" / name, path)
+        made = context(url, tmp_path, stages, ours, no_bpm=True, **settings)
+        images = [import_utils.import_attribute(ours.FRAME_FACTORY)().open({"path": str(path)}, made)]
+        for stage in stages[: place + 1]:
+            images = import_utils.import_attribute(stage)(made).run(images)
+        return images[0]
+
+    image = through("floyds_raw_e00.fits.fz")
+    assert type(image).__name__ == "FLOYDSObservationFrame" and image.shape == (512, 2048)
+    assert image.meta["CRSPEC"] is True and 300 < image.meta["CRNHIT"] < 900
+    assert np.count_nonzero(image.mask & 8) == image.meta["CRNPIX"]
+    assert "CRSPEC" not in through("floyds_raw_a00.fits.fz").meta
+    arc = through("floyds_raw_a00.fits.fz", CRATTN_ARCS=True)
+    assert arc.meta["CRSPEC"] is True and 0 < np.mean(arc.mask & 8 > 0) < 0.01

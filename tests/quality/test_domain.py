@@ -7,7 +7,7 @@ from scipy.ndimage import shift
 from crattn_stage.quality.cards import header_cards
 from crattn_stage.quality.domain import unlike
 from crattn_stage.quality.rules import verdict
-from crattn_stage.quality.star_cores import judge_stars
+from crattn_stage.quality.star_cores import judge_sources
 from crattn_stage.quality.summary import Appearance, Summary, total
 from crattn_stage.simulation.skies import expose, simulate_sky
 
@@ -19,7 +19,7 @@ def field(fwhm, stars=1500, **psf):
 
 
 def look(image):
-    return judge_stars(image, np.zeros(image.shape, bool))[2]
+    return judge_sources(image, np.zeros(image.shape, bool)).appearance
 
 
 @pytest.mark.parametrize("fwhm", [1.5, 2.5, 4.5, 7.0])

@@ -41,6 +41,10 @@ def test_rates_fractions_and_totals():
         (Summary(searched=10, stars=100, stars_flagged=5), ("WARN", "masked 5.0% of star cores")),
         (Summary(searched=10, stars=100, stars_flagged=30), ("FAIL", "masked 30.0% of star cores")),
         (Summary(searched=10, stars=5, stars_flagged=5), ("PASS", "")),
+        # Of ten, one may be hit; of fifty, 14 were not.
+        (Summary(searched=10, galaxies=10, galaxies_flagged=1), ("PASS", "")),
+        (Summary(searched=10, galaxies=50, galaxies_flagged=14), ("WARN", "masked 28.0% of galaxy nuclei")),
+        (Summary(searched=10, galaxies=50, galaxies_flagged=20), ("FAIL", "masked 40.0% of galaxy nuclei")),
         (Summary(), ("FAIL", "no usable pixel")),
     ],
 )

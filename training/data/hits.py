@@ -74,7 +74,7 @@ def footprints_of(path):
 
 
 def is_hit_table(path):
-    """Tell whether a file is a table of hits, as `crattn-stage run --hits` writes it.
+    """Tell whether a file holds hits that ``crattn-stage`` has cut: by ``run --hits``, or by ``grade --labels``.
 
     Parameters
     ----------
@@ -85,11 +85,15 @@ def is_hit_table(path):
     bool
     """
     with fits.open(path) as hdus:
-        return {"HITS", "COSMIC_RAYS"} <= {hdu.name for hdu in hdus}
+        return {"HITS", "COSMIC_RAYS"} <= {hdu.name for hdu in hdus} or _is_labels(hdus)
+
+
+def _is_labels(hdus):
+    return "CRLAB1" in hdus[0].header
 
 
 def read_hit_table(path):
-    """Read the hits of a masked frame that are good examples.
+    """Read the hits of a masked or graded frame that are good examples.
 
     Parameters
     ----------
@@ -108,6 +112,11 @@ def read_hit_table(path):
         If none of its hits has a charge.
     """
     with fits.open(path) as hdus:
+        if _is_labels(hdus):
+            # What is no good example has no charge there.
+            if "COSMIC_RAYS" not in hdus:
+                raise ValueError(f"{path}: its hits have no charge; the gain was not known when its frame was graded")
+            return footprints_of(path)
         table = hdus["HITS"].data
         clean = ~(table["near_star"] | table["near_edge"]) & (table["peak_snr"] > LEAST_PEAK)
         good = set(table["id"][clean & np.isfinite(table["charge"])].tolist())
