@@ -12,6 +12,8 @@ from training.evaluation.scene_sets import DENSITY
 
 SHAPE = (4096, 2048)
 SKY, GAIN, READ_NOISE = 1100.0, 4.0, 7.0
+#: Detectors of an exposure that are simulated; the others are these again.
+DISTINCT = 3
 
 
 def ccd(shape=SHAPE, seed=0):
@@ -35,7 +37,7 @@ def frame(shape=SHAPE, seed=0):
     return *ccd(shape, seed), GAIN, READ_NOISE
 
 
-def packed_exposure(path, ccds, distinct=3):
+def packed_exposure(path, ccds, distinct=DISTINCT):
     """Write an fpacked DECam-like exposure with DQ planes; some detectors serve again under other names.
 
     Parameters

@@ -1,5 +1,6 @@
 """The sections of the benchmark: each returns what it measured, as plain data."""
 
+import itertools
 import json
 import os
 import platform
@@ -132,7 +133,7 @@ def workers(options):
 
 @contextmanager
 def _phases(spent):
-    """Measure how long each phase is busy; they overlap."""
+    """Measure how long each phase is busy, which overlap, and the CPU time of each but that of other threads."""
     from crattn_stage import stage
     from crattn_stage.detection.model import CosmicRayModel
     from crattn_stage.fits.file import FitsFile
@@ -140,6 +141,7 @@ def _phases(spent):
     places = {
         "read": (FitsFile, "read"),
         "mask": (CosmicRayModel, "detect"),
+        "lines": (stage, "drop_lines"),
         "judge": (stage, "judge"),
         "pack": (FitsFile, "rendered"),
         "write": (FitsFile, "copy"),
@@ -149,11 +151,12 @@ def _phases(spent):
 
     def timed(phase):
         def function(*arguments, **keywords):
-            began = time.perf_counter()
+            began = time.perf_counter(), time.thread_time()
             try:
                 return old[phase](*arguments, **keywords)
             finally:
-                spent[phase] = spent.get(phase, 0) + time.perf_counter() - began
+                wall, cpu = spent.get(phase, (0, 0))
+                spent[phase] = wall + time.perf_counter() - began[0], cpu + time.thread_time() - began[1]
 
         return function
 
@@ -166,45 +169,60 @@ def _phases(spent):
             setattr(owner, name, old[phase])
 
 
-def _end_to_end(model, path, target, repeats):
-    """Mask a file in this process; print what it took as JSON."""
+def _end_to_end(model, path, target, repeats, injections):
+    """Mask a file in this process, and some of its CCDs in memory alone; print what it took as JSON.
+
+    Wall and CPU seconds: of the file, and of a CCD in memory.
+    """
     from crattn_stage.fits.frame import ObservationFrame
     from crattn_stage.process import process
+    from crattn_stage.products.settings import MaskSettings
     from crattn_stage.stage import AttentionCRStage, RuntimeContext
 
-    stage = AttentionCRStage(RuntimeContext(model))
+    masks = MaskSettings(injections=None if injections == "default" else int(injections))
+    stage = AttentionCRStage(RuntimeContext(model, masks=masks))
+    clocks = (time.perf_counter, time.process_time)
+    with ObservationFrame(path) as frame:
+        ccds = [(frame.read(e), [a.section for a in frame.amplifiers(e)]) for e in frame.extensions[: inputs.DISTINCT]]
+        # The first one warms up.
+        stage.model.detect(*ccds[0][:1], amplifiers=ccds[0][1])
+        memory = []
+        for _ in range(3):
+            began = [clock() for clock in clocks]
+            for ccd, sections in ccds:
+                stage.model.detect(ccd, amplifiers=sections)
+            memory.append([(clock() - then) / len(ccds) for clock, then in zip(clocks, began, strict=True)])
+        del ccds, ccd
     seconds, spent = [], {}
     for _ in range(int(repeats)):
         spent.clear()
         with _phases(spent):
-            began = time.perf_counter()
+            began = [clock() for clock in clocks]
             outcome = process(path, target, stage, overwrite=True)
-            seconds.append(time.perf_counter() - began)
-    peak = peak_megabytes()
-    memory = []
-    with ObservationFrame(path) as frame:
-        extension, ccd = next(frame.ccds())
-        sections = [a.section for a in frame.amplifiers(extension)]
-        for _ in range(3):
-            began = time.perf_counter()
-            stage.model.detect(ccd, amplifiers=sections)
-            memory.append(time.perf_counter() - began)
-    report = {"in_memory": statistics.median(memory), "seconds": seconds, "phases": spent, "peak_megabytes": peak}
+            seconds.append([clock() - then for clock, then in zip(clocks, began, strict=True)])
+    wall, cpu = (
+        {"in_memory": statistics.median(m[i] for m in memory), "seconds": [s[i] for s in seconds]} for i in (0, 1)
+    )
+    wall["phases"], cpu["phases"] = ({phase: both[i] for phase, both in spent.items()} for i in (0, 1))
+    report = {**wall, "cpu": cpu, "peak_megabytes": peak_megabytes()}
     print(json.dumps({**report, "engine": stage.model.engine, "message": outcome.message}))
 
 
 def exposure(options):
-    """A packed CCD, and a whole packed exposure, file to file."""
+    """A packed CCD, and a whole packed exposure, file to file over in memory, with added hits and without."""
     rows = {}
     with tempfile.TemporaryDirectory(dir=options["output"]) as folder:
         path, target = Path(folder) / "exposure.fits.fz", Path(folder) / "masked.fits.fz"
-        for ccds in (1, options["ccds"]):
+        for ccds in dict.fromkeys((1, options["ccds"])):
             inputs.packed_exposure(path, ccds)
-            for model in MODELS:
+            for model, injections in itertools.product(MODELS, ("default", "0")):
+                label = f"{model}, {ccds} CCD{', no injection' if injections == '0' else ''}"
+                if options["only"] and not any(part in label for part in options["only"]):
+                    continue
                 code = "import sys; from benchmarks.sections import _end_to_end; _end_to_end(*sys.argv[1:])"
                 repeats = str(options["repeats"] if ccds == 1 else 1)
                 done = subprocess.run(
-                    [sys.executable, "-c", code, model, path, target, repeats],
+                    [sys.executable, "-c", code, model, path, target, repeats, injections],
                     capture_output=True,
                     text=True,
                     cwd=ROOT,
@@ -212,17 +230,17 @@ def exposure(options):
                 )
                 if done.returncode:
                     raise RuntimeError(done.stderr)
-                row = json.loads(done.stdout.strip().splitlines()[-1])
-                row["median"] = statistics.median(row["seconds"])
-                row["times_in_memory"] = row["median"] / (ccds * row["in_memory"])
-                rows[f"{model}, {ccds} CCD"] = row
-                busy = ", ".join(f"{phase} {s:.1f}" for phase, s in row["phases"].items())
-                print(
-                    f"  {model}, {ccds} CCD, {path.stat().st_size / 1e6:.0f} MB: {row['median']:.2f} s, "
-                    f"{row['times_in_memory']:.2f} times in memory ({row['in_memory']:.2f} s), "
-                    f"{row['peak_megabytes']:.0f} MB; busy, overlapping: {busy} s",
-                    flush=True,
-                )
+                row = rows[label] = json.loads(done.stdout.strip().splitlines()[-1])
+                for part in (row, row["cpu"]):
+                    part["median"] = statistics.median(part["seconds"])
+                    part["times_in_memory"] = part["median"] / (ccds * part["in_memory"])
+                cpu = row["cpu"]
+                busy = ", ".join(f"{phase} {s / ccds:.2f}" for phase, s in cpu["phases"].items())
+                print(f"  {label}, {path.stat().st_size / 1e6:.0f} MB, {row['peak_megabytes']:.0f} MB at the peak:")
+                for clock, part in (("wall", row), ("CPU", row["cpu"])):
+                    text = f"{part['median']:.2f} s, {part['times_in_memory']:.2f} times in memory"
+                    print(f"    {clock:4} {text} ({part['in_memory']:.2f} s a CCD)")
+                print(f"    CPU of a CCD, without that of the engine's threads: {busy} s", flush=True)
     return rows
 
 

@@ -3,13 +3,15 @@
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from sqlalchemy import delete, func, insert, or_, select
+from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.orm import aliased, joinedload, selectinload
 
-from calibration_dbs.database import database_time, get_or_add, reading, writing
+from calibration_dbs.database import database_clock, database_time, get_or_add, reading, writing
 from calibration_dbs.registry import find_model, model_row
 from calibration_dbs.tables import Amplifier, Frame, Hit, Model, Run, fitted, is_utf8
 
+#: The tables beneath the classes: statements on these alone load no rows and compare none.
+FRAMES, RUNS = Frame.__table__, Run.__table__
 #: The states of a run that is not over.
 OPEN = ("queued", "running")
 #: The state of a run whose frame turned out to be masked as asked for when it was its turn.
@@ -88,7 +90,7 @@ def recorded_run(database, path, model, **settings):
         )
         session.add(run)
         session.flush()
-        run_id = run.id
+        run_id, frame_id = run.id, frame.id
     record = Record()
     try:
         yield record
@@ -97,33 +99,33 @@ def recorded_run(database, path, model, **settings):
         raise
     finally:
         with writing(database) as session:
-            store(session, session.get_one(Run, run_id), record)
+            if record.frame:
+                session.execute(update(FRAMES).where(FRAMES.c.id == frame_id).values(fitted(Frame, record.frame)))
+            store(session, run_id, record)
 
 
-def store(session, run, record):
-    """Write what a run reports into its row and those of its frame and amplifiers.
+def store(database, run_id, record, again=False):
+    """Write what a run reports into its row and those of its amplifiers and hits.
 
     Parameters
     ----------
-    session : `sqlalchemy.orm.Session`
-    run : `calibration_dbs.tables.Run`
+    database : `sqlalchemy.orm.Session` or `sqlalchemy.Connection`
+        In a transaction.
+    run_id : int
     record : `Record`
+    again : bool
+        An earlier attempt may have left amplifiers and hits.
     """
-    run.status = record.status
-    run.finished = None if record.status == "queued" else database_time(session)
+    values = {"status": record.status, "finished": None if record.status == "queued" else database_clock(database)}
     if record.status in ("succeeded", "skipped", ALREADY_DONE):
-        run.error = None
-    for name, value in fitted(Run, record.run).items():
-        setattr(run, name, value)
-    for name, value in fitted(Frame, record.frame).items():
-        setattr(run.frame, name, value)
-    if run.attempts > 1:
-        session.execute(delete(Amplifier).where(Amplifier.run_id == run.id))
-        session.execute(delete(Hit).where(Hit.run_id == run.id))
-    if record.hits:
-        rows = [{"run_id": run.id, **fitted(Hit, columns)} for columns in record.hits]
-        session.execute(insert(Hit.__table__), rows)
-    session.add_all(Amplifier(run_id=run.id, **fitted(Amplifier, columns)) for columns in record.amplifiers)
+        values["error"] = None
+    database.execute(update(RUNS).where(RUNS.c.id == run_id).values({**values, **fitted(Run, record.run)}))
+    for table, rows in ((Amplifier, record.amplifiers), (Hit, record.hits)):
+        if again:
+            database.execute(delete(table.__table__).where(table.run_id == run_id))
+        if rows:
+            rows = [{"run_id": run_id, **fitted(table, columns)} for columns in rows]
+            database.execute(insert(table.__table__), rows)
 
 
 def succeeded(database, path, sha256, threshold, target):

@@ -14,10 +14,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import joinedload
 
-from calibration_dbs.database import database_time, patiently, reading, writing
-from calibration_dbs.provenance import OPEN, PAGE, Record, store
+from calibration_dbs.database import database_clock, database_time, patiently, reading, writing
+from calibration_dbs.provenance import FRAMES, OPEN, PAGE, RUNS, Record, store
 from calibration_dbs.registry import model_row
-from calibration_dbs.tables import Batch, Frame, Run, fitted
+from calibration_dbs.tables import Batch, Frame, Model, Run, fitted
 
 #: Seconds without a sign of life after which a worker is taken for dead.
 LEASE = float(os.environ.get("CRATTN_LEASE", 60))
@@ -170,10 +170,13 @@ def _shared(runs, newest, frame, model, request, now, batches):
     return wanted
 
 
-def _is_free(frame, now):
+def _utc(time):
     # SQLite returns times without a zone; they are UTC as all of ours.
-    until = frame.locked_until and frame.locked_until.replace(tzinfo=frame.locked_until.tzinfo or UTC)
-    return frame.locked_by is None or until is None or until < now
+    return time and time.replace(tzinfo=time.tzinfo or UTC)
+
+
+def _is_free(frame, now):
+    return frame.locked_by is None or frame.locked_until is None or _utc(frame.locked_until) < now
 
 
 def _supersede(run, now, batches):
@@ -225,8 +228,9 @@ class Job:
     threshold : float
     engine : str
     options, settings : dict
-    losses : int
-        How many workers were lost while they masked it.
+    losses, attempts : int
+        How many workers were lost while they masked it, and how many began it.
+    frame_id : int
     owner : str
         Of the lock.
     record : `calibration_dbs.provenance.Record`
@@ -242,6 +246,8 @@ class Job:
     options: dict
     settings: dict
     losses: int
+    attempts: int
+    frame_id: int
     owner: str
     record: Record = field(default_factory=Record)
 
@@ -308,47 +314,60 @@ def claimed(database, run_id, lease=None, path=None):
         patiently(_finish, database, job)
 
 
+# Built once: what a statement costs here is mostly its making.
+_FRAME = (
+    select(FRAMES.c.id, FRAMES.c.path, FRAMES.c.locked_by, FRAMES.c.locked_until)
+    .where(FRAMES.c.id == select(RUNS.c.frame_id).where(RUNS.c.id == bindparam("run_id")).scalar_subquery())
+    .with_for_update()
+)
+_CLAIMED = (
+    select(
+        *(RUNS.c.status, RUNS.c.attempts, RUNS.c.losses, RUNS.c.target, RUNS.c.threshold, RUNS.c.engine),
+        *(RUNS.c.options, RUNS.c.settings, Model.name, Model.path, Model.sha256),
+    )
+    .join(Model, Model.id == RUNS.c.model_id)
+    .where(RUNS.c.id == bindparam("run_id"))
+)
+_RUN = update(RUNS).where(RUNS.c.id == bindparam("run_id"))
+_LOCK = update(FRAMES).where(FRAMES.c.id == bindparam("frame"))
+_OWN_LOCK = _LOCK.where(FRAMES.c.locked_by == bindparam("owner"))
+_OWN_FRAME = select(FRAMES.c.id).where(FRAMES.c.id == bindparam("frame"), FRAMES.c.locked_by == bindparam("owner"))
+_OWN_RUN = _RUN.where(RUNS.c.frame_id == _OWN_FRAME.with_for_update().scalar_subquery())
+
+
 def _claim(database, run_id, lease, path=None):
     owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-    with writing(database) as session:
+    with database.begin() as connection:
         # The lock goes first: what is read after it is what its last holder left.
-        of_run = select(Run.frame_id).where(Run.id == run_id).scalar_subquery()
-        frame = session.scalar(select(Frame).where(Frame.id == of_run).with_for_update())
+        frame = connection.execute(_FRAME, {"run_id": run_id}).first()
         if frame is None or path not in (None, frame.path):
             raise UnknownRun(f"no run {run_id} of {path or 'a frame'} in this database; is it the sender's?")
-        run = session.get_one(Run, run_id, options=[joinedload(Run.model)])
+        # Start the lease after the write lock is acquired.
+        query = _CLAIMED.add_columns(database_clock(database).label("now"))
+        run = connection.execute(query, {"run_id": run_id}).one()
         if run.status not in OPEN:
             raise Over(f"run {run_id} is over")
-        # Start the lease after the write lock is acquired.
-        now = database_time(session)
+        now = _utc(run.now)
         if not _is_free(frame, now):
             raise Locked(f"{frame.path} is being masked by {frame.locked_by}")
-        frame.locked_by, frame.locked_until = owner, now + timedelta(seconds=lease)
-        run.losses += run.status == "running"
-        run.attempts += 1
-        run.status, run.started, run.finished = "running", now, None
-        return Job(
-            run_id,
-            frame.path,
-            run.target,
-            (run.options or {}).get("model") or run.model.path or run.model.name,
-            run.model.sha256,
-            run.threshold,
-            run.engine,
-            run.options or {},
-            run.settings or {},
-            run.losses,
-            owner,
-        )
+        losses, attempts = run.losses + (run.status == "running"), run.attempts + 1
+        lock = {"locked_by": owner, "locked_until": now + timedelta(seconds=lease)}
+        connection.execute(_LOCK, {"frame": frame.id, **lock})
+        begun = {"status": "running", "started": now, "finished": None, "losses": losses, "attempts": attempts}
+        connection.execute(_RUN, {"run_id": run_id, **begun})
+    options = run.options or {}
+    model = options.get("model") or run.path or run.name
+    what = run.sha256, run.threshold, run.engine, options, run.settings or {}
+    return Job(run_id, frame.path, run.target, model, *what, losses, attempts, frame.id, owner)
 
 
 def _stay_alive(database, job, lease, finished):
     while not finished.wait(lease / 4):
         try:
             with writing(database) as session:
-                mine = update(Frame).where(Frame.path == job.path, Frame.locked_by == job.owner)
+                mine = {"frame": job.frame_id, "owner": job.owner}
                 until = database_time(session) + timedelta(seconds=lease)
-                if not session.execute(mine.values(locked_until=until)).rowcount:
+                if not session.execute(_OWN_LOCK, {**mine, "locked_until": until}).rowcount:
                     # Taken over; `begin_output` will say so.
                     return
         except SQLAlchemyError:
@@ -357,13 +376,13 @@ def _stay_alive(database, job, lease, finished):
 
 
 def _finish(database, job):
-    with writing(database) as session:
-        run = session.get_one(Run, job.run_id)
-        unlock = update(Frame).where(Frame.id == run.frame_id, Frame.locked_by == job.owner)
-        if not session.execute(unlock.values(locked_by=None, locked_until=None)).rowcount:
+    with database.begin() as connection:
+        mine, frame = {"frame": job.frame_id, "owner": job.owner}, fitted(Frame, job.record.frame)
+        unlocked = {**mine, **frame, "locked_by": None, "locked_until": None}
+        if not connection.execute(_OWN_LOCK, unlocked).rowcount:
             # It gave no sign of life for so long that another worker was given the frame.
             raise Locked(f"{job.path} was taken over by another worker")
-        store(session, run, job.record)
+        store(connection, job.run_id, job.record, again=job.attempts > 1)
 
 
 def begin_output(database, job, outputs):
@@ -383,11 +402,10 @@ def begin_output(database, job, outputs):
     sqlalchemy.exc.SQLAlchemyError
         If it cannot be recorded.
     """
-    with writing(database) as session:
-        of_run = select(Run.frame_id).where(Run.id == job.run_id).scalar_subquery()
-        if session.scalar(select(Frame.locked_by).where(Frame.id == of_run).with_for_update()) != job.owner:
+    with database.begin() as connection:
+        own = {"run_id": job.run_id, "frame": job.frame_id, "owner": job.owner}
+        if not connection.execute(_OWN_RUN, {**own, "outputs": outputs}).rowcount:
             raise Locked(f"{job.path} was taken over by another worker")
-        session.execute(update(Run).where(Run.id == job.run_id).values(outputs=outputs))
 
 
 def give_up(database, run_id, reason, process=None):

@@ -133,11 +133,11 @@ def mask_file(path, target, stage, record, overwrite=False, preview=False, known
 
         try:
             outputs = frame.write(
-                target, overwrite or bool(known), masks.mask_extension, finished, products, masks.flag_variance
+                target, overwrite, masks.mask_extension, finished, products, masks.flag_variance, known
             )
         except BaseException:
             for drawn in picture:
-                drawn.unlink()
+                drawn.unlink(missing_ok=True)
             raise
         record.run.update(
             output_path=os.path.abspath(target),

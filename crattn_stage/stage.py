@@ -249,7 +249,7 @@ class AttentionCRStage(Stage):
                 detector = self._search_extension(frame, extension, ccd, threshold, settings)
                 if judged:
                     finish(*judged)
-                marks = Marks(np.flatnonzero(detector.found).astype(np.int32))
+                marks = Marks(np.flatnonzero(detector.found).astype(np.int32), flags=ccd.flags)
                 if settings.probability or frame.has_probability(extension):
                     marks.probability = detector.probability
                 frame.mark(extension, marks)

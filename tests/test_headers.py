@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import signal
 import tracemalloc
 
 import numpy as np
@@ -10,6 +11,7 @@ from astropy.io import fits
 from night import NIGHT, folder_of, write_frame
 
 from calibration_dbs.database import open_database
+from crattn_stage.fits import source
 from crattn_stage.nights import headers
 from crattn_stage.nights.find import find_frames, night_of_path
 from crattn_stage.nights.headers import read_frame_info, read_headers
@@ -60,14 +62,20 @@ def test_packed_frames_say_the_same(tmp_path):
         assert (one.columns, one.ut_date, one.megapixels) == (other.columns, other.ut_date, other.megapixels)
 
 
-def test_a_frame_that_hangs_its_reader_is_its_own_failure(tmp_path):
-    """A pipe without a writer is opened without end."""
-    good = [write_frame(tmp_path, number) for number in range(3)]
-    pipe = tmp_path / "hangs.fits"
-    os.mkfifo(pipe)
-    found = {info.path: info for info in read_headers([good[0], pipe, *good[1:]], seconds=2, processes=2)}
-    assert found.keys() == {pipe, *good}
-    assert found[pipe].is_hostile and found[pipe].error == "its headers took longer than 2 s to read"
+def test_a_frame_that_hangs_its_reader_is_its_own_failure(tmp_path, monkeypatch):
+    """No file is known that does; its reader is stopped instead."""
+    good, stuck = [write_frame(tmp_path, number) for number in range(3)], write_frame(tmp_path, 3)
+    send = headers._Reader.send
+
+    def stopping(self, path, seconds):
+        if path == stuck:
+            os.kill(self._process.pid, signal.SIGSTOP)
+        send(self, path, seconds)
+
+    monkeypatch.setattr(headers._Reader, "send", stopping)
+    found = {info.path: info for info in read_headers([good[0], stuck, *good[1:]], seconds=5, processes=2)}
+    assert found.keys() == {stuck, *good}
+    assert found[stuck].is_hostile and found[stuck].error == "its headers took longer than 5 s to read"
     assert not any(found[path].error for path in good)
 
 
@@ -96,7 +104,7 @@ def test_a_gzip_bomb_is_not_unpacked(tmp_path, monkeypatch):
         opened.append(gzip.open(path))
         return opened[-1]
 
-    monkeypatch.setitem(headers.DECOMPRESSORS, b"\x1f\x8b", open_gzip)
+    monkeypatch.setitem(source.DECOMPRESSORS, b"\x1f\x8b", open_gzip)
     tracemalloc.start()
     info = read_frame_info(bomb)
     _, peak = tracemalloc.get_traced_memory()
@@ -132,7 +140,7 @@ def test_a_corrupt_frame_belongs_to_the_night_it_lies_in(tmp_path, either_url):
     (tmp_path / "loose" / "loose.fits").rename(tmp_path / "loose" / "x.fits")
     everything = {"pattern": "**/*.fits"}
     assert _find(tmp_path, database, "20130106", **everything) == ["2013-01-06.fits", "x.fits"]
-    frames, _ = find_frames(tmp_path, "20130105", database=database, **everything)
+    frames, *_ = find_frames(tmp_path, "20130105", database=database, **everything)
     assert [frame.path.name for frame in frames] == ["2013-01-05.fits", "x.fits"]
     submit(database, plan(database, frames), "20130105")
     # What no name or header tells is of the night that took it first, for good.
@@ -144,7 +152,7 @@ def test_a_corrupt_frame_belongs_to_the_night_it_lies_in(tmp_path, either_url):
 def test_a_known_night_does_not_move_when_its_frame_goes_bad(tmp_path, either_url):
     database = open_database(either_url)
     path = write_frame(tmp_path, 1)
-    frames, _ = find_frames(tmp_path, NIGHT, pattern="**/*.fits", database=database)
+    frames, *_ = find_frames(tmp_path, NIGHT, pattern="**/*.fits", database=database)
     submit(database, plan(database, frames), NIGHT)
     elsewhere = folder_of(tmp_path, "20130303") / path.name
     path.write_bytes(b"corrupt")

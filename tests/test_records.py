@@ -1,12 +1,15 @@
 import multiprocessing
 import sqlite3
+from contextlib import suppress
 
 import pytest
-from sqlalchemy import create_engine, inspect, select, text
+from sqlalchemy import create_engine, func, inspect, select, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from calibration_dbs.database import connect, open_database, revision, upgrade
+from calibration_dbs.database import connect, open_database, reading, revision, upgrade
 from calibration_dbs.provenance import recorded_run
+from calibration_dbs.runs import Request, Transient, begin_output, claimed, queue_runs
 from calibration_dbs.tables import VERSION_TABLE, Base, Frame, Model, Run
 
 MODEL = {"name": "m", "architecture": "deepcr", "sha256": "ab" * 32}
@@ -115,3 +118,51 @@ def test_processes_may_open_a_new_database_at_once(tmp_path):
     assert [queue.get(timeout=90) for _ in children] == ["opened"] * 4
     for child in children:
         child.join()
+
+
+def test_a_connection_lost_while_nobody_used_it_is_replaced(postgresql, monkeypatch):
+    database, other = connect(postgresql), connect(postgresql)
+    own = select(func.pg_backend_pid())
+
+    def lose():
+        with database.connect() as connection:
+            number = connection.scalar(own)
+        with other.connect() as connection:
+            assert connection.scalar(select(func.pg_terminate_backend(number, 10_000)))
+        return number
+
+    lose()
+    with pytest.raises(OperationalError), database.connect() as connection:
+        connection.scalar(own)
+    lost = lose()
+    monkeypatch.setattr("calibration_dbs.database.IDLE", -1.0)
+    with database.connect() as connection:
+        assert connection.scalar(own) != lost
+    database.dispose()
+    other.dispose()
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_what_an_earlier_attempt_has_left_is_replaced(either_url, attempts):
+    database = connect(either_url)
+    request = Request("/a.fits", "/b.fits", MODEL | {"path": "m"}, {**SETTINGS, "options": {}})
+    (number,) = queue_runs(database, [request], "20130104")
+    for attempt in range(attempts):
+        with suppress(Transient), claimed(database, number) as job:
+            assert job.attempts == attempt + 1
+            begin_output(database, job, {"/b.fits": "cd" * 32})
+            job.record.frame.update(night="20130104", camera="fa15")
+            job.record.run.update(hits=7, input_sha256="ef" * 32)
+            job.record.amplifiers = [
+                {"extension": "N4", "name": n, "pixels": 5, "searched": 9, "hits": 1} for n in "AB"
+            ]
+            if attempt + 1 < attempts:
+                raise Transient("the disk is full")
+    with reading(database) as session:
+        run = session.scalars(select(Run)).one()
+        assert (run.status, run.hits, run.error, run.attempts) == ("succeeded", 7, None, attempts)
+        assert run.finished >= run.started and run.outputs == {"/b.fits": "cd" * 32}
+        assert [amplifier.name for amplifier in run.amplifiers] == ["A", "B"]
+        frame = run.frame
+        assert (frame.night, frame.camera, frame.locked_by, frame.locked_until) == ("20130104", "fa15", None, None)
+    database.dispose()

@@ -224,7 +224,7 @@ def test_nights_by_pattern(tmp_path):
     other.write_bytes(b"")
     (inside.with_name(f"{inside.stem}-crmask.fits")).write_bytes(b"")
     for pattern in (None, "**/*.fits"):
-        found, mentioned = find_frames(root, NIGHT, pattern=pattern)
+        found, mentioned, _ = find_frames(root, NIGHT, pattern=pattern)
         assert {frame.path for frame in found} == {inside, label_wins, broken}
         assert [frame.path for frame in mentioned] == [neighbour]
     assert not find_frames(root, NIGHT, instruments=["fa16"], pattern="**/*0001*.fits")[0]
@@ -234,13 +234,13 @@ def test_nights_by_pattern(tmp_path):
 def test_the_nights_of_real_decam(data, tmp_path):
     """The frame of the mission's night: its UT date is 20130105, its night is 20130104."""
     pattern = "c4d_1301*.fits.fz"
-    frames, mentioned = find_frames(data / "decam", NIGHT, pattern=pattern)
+    frames, mentioned, _ = find_frames(data / "decam", NIGHT, pattern=pattern)
     assert frames == [] and [frame.night for frame in mentioned] == ["20130104"]
     assert len(find_frames(data / "decam", "20130104", pattern=pattern)[0]) == 1
 
 
 def queued(database, root):
-    frames, _ = find_frames(root, NIGHT)
+    frames, *_ = find_frames(root, NIGHT)
     return submit(database, plan(database, frames), NIGHT)
 
 
@@ -625,7 +625,7 @@ def test_a_run_that_ends_between_plan_and_submit_is_not_repeated(tmp_path, eithe
     """Another command masks the frame after this one found it out of date."""
     database = open_database(either_url)
     write_frame(tmp_path, 1)
-    frames, _ = find_frames(tmp_path, NIGHT)
+    frames, *_ = find_frames(tmp_path, NIGHT)
     steps = plan(database, frames)
     assert reprocess(tmp_path).exit_code == 0
     (output,) = folder_of(tmp_path).glob("*-crmask.fits")
@@ -644,7 +644,7 @@ def test_two_models_at_once_and_the_first_command_says_so(tmp_path, either_url):
     database = open_database(either_url)
     for number in range(2):
         write_frame(tmp_path, number)
-    frames, _ = find_frames(tmp_path, NIGHT)
+    frames, *_ = find_frames(tmp_path, NIGHT)
     first = submit(database, plan(database, frames), NIGHT)
     second = submit(database, plan(database, frames, OTHER), NIGHT)
     assert not set(first) & set(second)
@@ -665,7 +665,7 @@ def test_a_command_whose_frames_were_taken_over_exits_with_1(tmp_path, database,
     original = cli_nights._here
 
     def late(url, database, wanted, tally, jobs):
-        frames, _ = find_frames(tmp_path, NIGHT)
+        frames, *_ = find_frames(tmp_path, NIGHT)
         submit(database, plan(database, frames, OTHER), NIGHT)
         return original(url, database, wanted, tally, jobs)
 
@@ -962,7 +962,7 @@ def test_urgent_runs_go_first(tmp_path, either_url, monkeypatch):
     database = open_database(either_url)
     for number in range(4):
         write_frame(tmp_path, number, shape=(40, 40))
-    frames, _ = find_frames(tmp_path, NIGHT)
+    frames, *_ = find_frames(tmp_path, NIGHT)
     archive = list(submit(database, plan(database, frames[:3]), NIGHT))
     tonight = list(submit(database, plan(database, frames[2:]), NIGHT, priority=5))
     assert tonight[0] == archive[2] and len(tonight) == 2

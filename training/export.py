@@ -48,8 +48,8 @@ def export(run, folder, sources=None, count=4, name=None, blend=None, keep=0.5):
     name : str, optional
         Of the model; that of its architecture by default.
     blend : str or path-like, optional
-        The model that the run started from, as for `crattn_stage.models.cards.find`: the
-        weights are a mean of both.  What was learnt anew is kept, and less of what was
+        The model that the run started from, as for `crattn_stage.models.cards.find`, or one that that model
+        started from: the weights are a mean of both.  What was learnt anew is kept, and less of what was
         known is lost (Wortsman et al. 2022, arXiv:2109.01903).
     keep : float
         Weight of that model in the mean, from 0 to 1; theirs is a half.  Choose it on validation scenes: the
@@ -62,7 +62,7 @@ def export(run, folder, sources=None, count=4, name=None, blend=None, keep=0.5):
     Raises
     ------
     ValueError
-        If the run is not finished, or did not start from the model to blend with.
+        If the run is not finished, or comes from another model than that to blend with.
     """
     run, sources = Path(run), sources or {}
     configuration, state = checkpoints.load(run)
@@ -72,7 +72,7 @@ def export(run, folder, sources=None, count=4, name=None, blend=None, keep=0.5):
     network = build(configuration.architecture, configuration.channels)
     network.load_state_dict(state["mean"])
     if blend is not None:
-        _blend(network, blend, keep, training, run)
+        _blend(network, blend, keep, configuration.start_from, training, run)
     card = {
         "name": name or configuration.architecture,
         "architecture": configuration.architecture,
@@ -104,13 +104,17 @@ def export(run, folder, sources=None, count=4, name=None, blend=None, keep=0.5):
     return cards.save(tensors_of(network), card, folder)
 
 
-def _blend(network, blend, keep, training, run):
-    """Replace the weights of a network by a mean with those of the model that it started from."""
-    start, tensors = cards.load(blend)
-    if training.get("started_from") != f"{start.name} {start.sha256}":
-        raise ValueError(f"{run}: did not start from {start.name} {start.sha256}")
-    follow(network, restore(start, tensors), 1 - keep)
-    training["blended"] = f"mean of the weights with those that it started from, which weigh {keep:g}"
+def _blend(network, blend, keep, start, training, run):
+    """Replace the weights of a network by a mean with those of a model that it comes from."""
+    model, tensors = cards.load(blend)
+    wanted, parent = f"{model.name} {model.sha256}", training.get("started_from")
+    while parent != wanted:
+        card = cards.read_card(start) if start else None
+        if not card or f"{card.name} {card.sha256}" != parent:
+            raise ValueError(f"{run}: does not come from {wanted}")
+        start, parent = card.training.get("start_from"), card.training.get("started_from")
+    follow(network, restore(model, tensors), 1 - keep)
+    training["blended"] = f"mean of the weights with those of {wanted}, which weigh {keep:g}"
 
 
 def _figures(model, threshold, skies, count):

@@ -244,6 +244,10 @@ def understand(hdus, filename="", companion=None, pixels=None, identified=None, 
     headers, names = _headers(hdus), _names(hdus)
     images = [h for h in hdus if h.shape]
     layout = Layout(profile, why, hdus[0].header.copy(), None)
+    expected = hdus[0].header.get("NEXTEND")
+    if isinstance(expected, int) and expected >= len(hdus):
+        # A cut-out of one detector, or a file that is still being copied.
+        layout.notes.append(f"it has {len(hdus) - 1} of the {expected} extensions of its NEXTEND")
     layout.planes = [_by_profile(h, profile) for h in images]
     calibration = facts.calibration_type(headers, profile, filename, names)
     layout.refusal = facts.refusal(headers, profile, filename, names)

@@ -195,19 +195,23 @@ def _taken(kind, options):
 
 
 def _found(selection, url, database):
-    """Return the frames that are meant, and the paths of a list that are no files; print what is left out."""
+    """Return the frames that are meant, and what could not be looked at; print that and what is left out."""
     from crattn_stage.nights.find import find_frames
 
     paths, absent = _listed(selection.list_file) if selection.list_file else (None, [])
     for path in absent:
         say(f"{path}: no such file", err=True)
     where = selection.site, selection.instruments, selection.pattern, paths, selection.output_root
-    frames, mentioned = with_database(url, lambda _: find_frames(selection.root, *selection.nights, *where, database))
+    frames, mentioned, unreadable = with_database(
+        url, lambda _: find_frames(selection.root, *selection.nights, *where, database)
+    )
+    for folder, why in unreadable.items():
+        say(f"{folder}: {why}", err=True)
     for frame in mentioned:
         say(f"{frame.path}: of night {frame.night}, not of {selection.label}", err=True)
     if not frames:
         raise CrattnError(_nothing_found(selection))
-    return frames, absent
+    return frames, [*absent, *unreadable]
 
 
 def _done(url, database, steps, refused, masks, running, priority):

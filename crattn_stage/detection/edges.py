@@ -81,6 +81,8 @@ def _borders(piece, bad):
 
 def _odd_lines(lines, bad):
     """Return how many of the first lines are unlike those behind them."""
+    if constant := _constant_lines(lines, bad):
+        return constant
     count = len(lines)
     reach = min(int(WIDEST * count), WIDEST_PIXELS)
     step = max(1, lines.shape[1] // SAMPLES)
@@ -114,6 +116,19 @@ def _odd_lines(lines, bad):
     behind = level[width + 1 : width + 5]
     sharp = np.all(np.abs(behind - typical) < room + 0.5 * noise)
     return width if sharp else 0
+
+
+def _constant_lines(lines, bad):
+    """Return how many of the first lines are all of one value, such as those of a file that has not wholly arrived."""
+    value = None
+    for number, (line, unusable) in enumerate(zip(lines, bad, strict=True)):
+        good = line[~unusable & np.isfinite(line)]
+        if value is None and good.size:
+            value = good[0]
+        if not good.size or (good != value).any():
+            return number
+    # A dead amplifier has no border.
+    return 0
 
 
 def _level_and_spread(values):

@@ -127,7 +127,7 @@ def check_targets(targets, overwrite=False, known=()):
 
 
 @contextmanager
-def replacing(targets, overwrite=False, before_rename=None):
+def replacing(targets, overwrite=False, before_rename=None, known=()):
     """Write files so that they are there whole or not at all.
 
     Parameters
@@ -139,6 +139,8 @@ def replacing(targets, overwrite=False, before_rename=None):
     before_rename : callable, optional
         Called with {target: sha256} when the files are finished and none is in its place yet.  An error that it
         raises keeps them from being renamed.
+    known : collection of tuple of str
+        As for `check_targets`.
 
     Yields
     ------
@@ -149,7 +151,7 @@ def replacing(targets, overwrite=False, before_rename=None):
     Raises
     ------
     FrameError
-        If a target exists and is not to be replaced.
+        If a target exists and is not to be replaced; looked at before, and again when the files are finished.
     OSError
         If a file cannot be written.
 
@@ -159,7 +161,7 @@ def replacing(targets, overwrite=False, before_rename=None):
     ...     _ = stream.write(b"all well")
     """
     targets = [Path(target) for target in targets]
-    check_targets(targets, overwrite)
+    check_targets(targets, overwrite, known)
     with ExitStack() as stack:
         streams = [stack.enter_context(_part(target)) for target in targets]
         yield streams
@@ -169,6 +171,8 @@ def replacing(targets, overwrite=False, before_rename=None):
             finished.append(_packed(stack, target, stream))
         if before_rename is not None:
             before_rename({str(target): _digest(stream) for target, stream in zip(targets, finished, strict=True)})
+        # Writing took its time.
+        check_targets(targets, overwrite, known)
         # The mask file comes last in a pair and first here: an image that says it was masked must have its mask.
         for target, stream in reversed(list(zip(targets, finished, strict=True))):
             os.replace(stream.name, target)
@@ -177,28 +181,34 @@ def replacing(targets, overwrite=False, before_rename=None):
 @contextmanager
 def _part(target):
     """Create a temporary file beside a target, locked while it is open, and remove it unless it was renamed."""
-    while True:
-        part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(part, flags, 0o666)
-        with suppress(OSError):
-            # Some file systems have no locks.
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        # `clear_parts` may have removed it before it was locked.
-        if _is_at(descriptor, part):
-            break
-        os.close(descriptor)
+    # The folder may be moved away or replaced by a link meanwhile.
+    folder = os.open(target.parent, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        # The name stays the path, which a file from a bare descriptor would not know.
-        with open(part, "w+b", opener=lambda *_: descriptor) as stream:
-            yield stream
+        while True:
+            part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(part.name, flags, 0o666, dir_fd=folder)
+            with suppress(OSError):
+                # Some file systems have no locks.
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # `clear_parts` may have removed it before it was locked.
+            if _is_at(descriptor, part.name, folder):
+                break
+            os.close(descriptor)
+        try:
+            # The name stays the path, which a file from a bare descriptor would not know.
+            with open(part, "w+b", opener=lambda *_: descriptor) as stream:
+                yield stream
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(part.name, dir_fd=folder)
     finally:
-        part.unlink(missing_ok=True)
+        os.close(folder)
 
 
-def _is_at(descriptor, path):
+def _is_at(descriptor, name, folder):
     try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
+        return os.path.samestat(os.fstat(descriptor), os.stat(name, dir_fd=folder, follow_symlinks=False))
     except FileNotFoundError:
         return False
 

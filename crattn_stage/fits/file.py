@@ -212,19 +212,23 @@ class FitsFile:
                 data = _new_hdu(place, content).data
                 if data.shape != place.shape:
                     raise FrameError(f"the pixels of HDU {index} are not of the shape in its header")
-                return np.array(data, dtype=data.dtype.newbyteorder("="))
+                native = data.dtype.newbyteorder("=")
+                # Not a view of the bytes of the file.
+                return data if data.dtype == native and data.flags.writeable else np.array(data, dtype=native)
             except FrameError:
                 raise
             except Exception as error:
                 # The decompressor raises exceptions of many types on damaged data.
                 raise FrameError(f"cannot read the pixels of HDU {index}: {one_line(error)}") from error
 
-    def read_integers(self, index):
+    def read_integers(self, index, pixels=None):
         """Read the flags of a mask HDU.
 
         Parameters
         ----------
         index : int
+        pixels : `numpy.ndarray`, optional
+            As from `read`, where it has been read.
 
         Returns
         -------
@@ -236,7 +240,9 @@ class FitsFile:
         FrameError
             If they cannot be read.
         """
-        return as_integers(self.read(index), f"i{self.places[index].itemsize}")
+        place = self.places[index]
+        pixels = self.read(index) if pixels is None else pixels.reshape(place.shape)
+        return as_integers(pixels, f"i{place.itemsize}")
 
     def image_hdu(self, index, plane):
         """Return an HDU like another one but with new pixels.

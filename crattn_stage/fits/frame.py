@@ -1,6 +1,7 @@
 """Observation frames: a FITS file of one exposure, read a detector at a time."""
 
 import hashlib
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -28,11 +29,14 @@ class Marks:
         Keyword -> (value, comment).
     probability : `numpy.ndarray` or None
         Float32, of the shape of the extension, where a plane of it is to be written.
+    flags : `numpy.ndarray` or None
+        The mask plane as it was read, which saves reading it again; not kept.
     """
 
     pixels: np.ndarray
     cards: dict = field(default_factory=dict)
     probability: np.ndarray | None = None
+    flags: np.ndarray | None = None
 
 
 class OpenFrame:
@@ -124,7 +128,8 @@ class OpenFrame:
     def _find_companion(self, profile, header):
         for name in layout.companion_name(profile, self.path.name, header):
             sibling = self.path.with_name(name)
-            if sibling.exists():
+            # Also a link to nowhere: without its mask, the frame would not be masked as it should be.
+            if os.path.lexists(sibling):
                 try:
                     return self._stack.enter_context(FitsFile(sibling))
                 except (FrameError, OSError) as error:
@@ -219,7 +224,8 @@ class ObservationFrame(OpenFrame):
         extension : `crattn_stage.cameras.layout.Extension`
         ccd : `astropy.nddata.CCDData`
             Pixels in native byte order, in ADU or electron; mask True on bad
-            pixels (of its mask plane, cosmic rays left out), None without one.
+            pixels (of its mask plane, cosmic rays left out), None without one.  Its
+            flags are those of the plane into which the cosmic rays go, None without one.
 
         Raises
         ------
@@ -254,18 +260,22 @@ class ObservationFrame(OpenFrame):
         """
         from astropy.nddata import CCDData
 
-        image, mask = self._pixels("frame", extension.index), None
+        image, mask, flags = self._pixels("frame", extension.index), None, None
         if image.dtype.kind == "f" and np.isnan(image).any():
             # Signalling NaNs, of which some files are full, warn at each use.
             image = np.where(np.isnan(image), image.dtype.type(np.nan), image)
         if extension.flags:
             which, index, convention = extension.flags
-            mask = convention.bad_pixels(layout.masks.as_integers(self._pixels(which, index)))
+            flags = self._pixels(which, index)
+            mask = convention.bad_pixels(layout.masks.as_integers(flags))
+            if extension.mask != (which, index):
+                flags = None
         named = self.profile.mask_settings.get("bad_pixels")
         if named:
             more = bad_pixels(named, extension)
             mask = more if mask is None else mask | more
-        return CCDData(image, unit=facts.unit(extension.header, self.profile), mask=mask, meta=extension.header)
+        unit = facts.unit(extension.header, self.profile)
+        return CCDData(image, unit=unit, mask=mask, meta=extension.header, flags=flags)
 
     def mark(self, extension, marks):
         """Mark an extension, and start to pack its mask plane where that is work.
@@ -277,8 +287,10 @@ class ObservationFrame(OpenFrame):
             Its pixels are not to be changed any more.
         """
         self.marks[extension.index] = marks
+        flags, marks.flags = marks.flags, None
         if extension.mask and self.source(extension.mask[0]).is_compressed(extension.mask[1]):
-            self.made[extension.index] = marks, self.background.submit(writer.marked_plane, self, extension)
+            made = self.background.submit(writer.marked_plane, self, extension, flags)
+            self.made[extension.index] = marks, made
         if marks.probability is not None:
             # The pixels themselves are not kept.
             probability, marks.probability = marks.probability, None
@@ -339,7 +351,14 @@ class ObservationFrame(OpenFrame):
         return facts.pixel_area(extension.header, self.profile)
 
     def write(
-        self, target, overwrite=False, mask_extension=False, before_rename=None, products=(), flag_variance=False
+        self,
+        target,
+        overwrite=False,
+        mask_extension=False,
+        before_rename=None,
+        products=(),
+        flag_variance=False,
+        known=(),
     ):
         """Write the frame with its marks; nothing else changes.
 
@@ -359,6 +378,8 @@ class ObservationFrame(OpenFrame):
             (path, function that writes to a binary file) of further files, which come into place before the target.
         flag_variance : bool
             Give the marked pixels in planes of uncertainties the value that says "no information".
+        known : collection of tuple of str
+            As for `crattn_stage.fits.atomic.replacing`.
 
         Returns
         -------
@@ -371,7 +392,7 @@ class ObservationFrame(OpenFrame):
             If a file exists or cannot be written.
         """
         files = self.outputs(target)
-        return writer.write(self, files, overwrite, mask_extension, before_rename, products, flag_variance)
+        return writer.write(self, files, overwrite, mask_extension, before_rename, products, flag_variance, known)
 
     def outputs(self, target):
         """Return the files that `write` will write.

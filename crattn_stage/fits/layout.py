@@ -15,6 +15,8 @@ BLOCK, CARD = 2880, 80
 MOST_HDUS = 10_000
 #: Bytes of one header, and of all headers of a file.
 LONGEST_HEADER, LONGEST_HEADERS = 10_000_000, 100_000_000
+#: Bytes of padding behind the last HDU: a block of a tape is ten of FITS.
+LONGEST_PADDING = 10 * BLOCK
 BITPIX = (8, 16, 32, 64, -32, -64)
 
 _INTEGER = re.compile(rb" *([+-]?\d{1,19}) *(/.*)?", re.DOTALL)
@@ -147,10 +149,17 @@ def _read_header(source, block, index):
 
 
 def _check_padding(source, start):
-    """Raise an error if there is anything behind what looks like padding."""
+    """Raise an error if there is anything behind what looks like padding, or too much of it."""
+    size = BLOCK
     while piece := source.read(1 << 20):
+        size += len(piece)
         if piece.strip(b"\0 "):
             raise FrameError(f"truncated or damaged: no valid HDU at byte {start}, but data behind it")
+    if size > LONGEST_PADDING:
+        # Room that was made for a file before its bytes arrive is zeros.
+        raise FrameError(
+            f"incomplete: nothing but {size} zeros behind byte {start}; `truncate -s {start}` settles it if it is whole"
+        )
 
 
 def _place(header, start, index):

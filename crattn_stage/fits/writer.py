@@ -17,7 +17,7 @@ PROBABILITY_STEP = 1e-4
 NO_INFORMATION = {"inf": np.inf, "nan": np.nan, "zero": 0.0}
 
 
-def write(frame, files, overwrite, mask_extension, before_rename, products=(), flag_variance=False):
+def write(frame, files, overwrite, mask_extension, before_rename, products=(), flag_variance=False, known=()):
     """Write a frame with its marks.
 
     Parameters
@@ -25,7 +25,7 @@ def write(frame, files, overwrite, mask_extension, before_rename, products=(), f
     frame : `crattn_stage.fits.frame.ObservationFrame`
     files : list of `pathlib.Path`
         From its `outputs`.
-    overwrite, mask_extension, before_rename, products, flag_variance
+    overwrite, mask_extension, before_rename, products, flag_variance, known
         As for its `write`.
 
     Returns
@@ -43,7 +43,7 @@ def write(frame, files, overwrite, mask_extension, before_rename, products=(), f
         marked = [e for e in frame.extensions if e.mask and e.mask[0] == "companion" and e.index in frame.marks]
         edits.append(({e.mask[1]: partial(_mask_plane, frame, e) for e in marked}, {}, []))
     try:
-        with replacing([*files, *(path for path, _ in products)], overwrite, before_rename) as streams:
+        with replacing([*files, *(path for path, _ in products)], overwrite, before_rename, known) as streams:
             for (_, write_product), stream in zip(products, streams[len(files) :], strict=True):
                 write_product(stream)
             for source, stream, changes in zip((frame.file, frame.companion), streams, edits, strict=False):
@@ -131,7 +131,7 @@ def _mask_plane(frame, extension):
     return made.result() if marks is frame.marks[extension.index] else marked_plane(frame, extension)
 
 
-def marked_plane(frame, extension):
+def marked_plane(frame, extension, flags=None):
     """Return the mask HDU of an extension, with its marks, as bytes.
 
     Parameters
@@ -139,13 +139,15 @@ def marked_plane(frame, extension):
     frame : `crattn_stage.fits.frame.ObservationFrame`
     extension : `crattn_stage.cameras.layout.Extension`
         With a mask plane.
+    flags : `numpy.ndarray`, optional
+        The plane as it was read; read again if None.
 
     Returns
     -------
     bytes
     """
     file, index = frame.source(extension.mask[0]), extension.mask[1]
-    plane = file.read_integers(index)
+    plane = file.read_integers(index, flags)
     marked = extension.convention.marked(plane.reshape(extension.shape), frame.cosmic_rays(extension))
     return file.rendered(file.image_hdu(index, marked.reshape(plane.shape)), index)
 

@@ -2,12 +2,15 @@
 
 import os
 import re
+import stat
 from datetime import datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tqdm import tqdm
 
 from calibration_dbs.provenance import known_nights
+from crattn_stage.errors import one_line
 from crattn_stage.fits.names import FITS_SUFFIXES, is_output
 from crattn_stage.nights.headers import read_headers
 
@@ -78,23 +81,27 @@ def find_frames(
         Of those nights, by path.
     mentioned : list of `crattn_stage.nights.headers.FrameInfo`
         Of such a UT date, or in such a night's folder, but of another night.
+    unreadable : dict of str to str
+        Folder -> why what is in it could not be found.
     """
+    unreadable = {}
     root, last = Path(os.path.abspath(root)), last or first
     if paths is not None:
         found = [Path(os.path.abspath(path)) for path in paths]
     elif pattern is not None:
-        found = root.glob(pattern)
+        found = _matching(root, pattern.split("/"), unreadable)
     else:
         # A frame of this UT date may lie in a neighbour's folder.
-        folders = [p for i in instruments for p in root.glob(f"{site}/{i}/*/processed")]
+        folders = [p for i in instruments for p in _matching(root, [site, i, "*", "processed"], unreadable)]
         near = range(_day(first) - 1, _day(last) + 2)
         folders = [p for p in folders if _DATE.fullmatch(p.parent.name) and _day(p.parent.name) in near]
-        found = [p for folder in folders for p in folder.iterdir()]
+        found = [p for folder in folders for p in _matching(folder, ["*"], unreadable)]
     kept = []
     for path in sorted(set(found)):
         if leave is not None and path.is_relative_to(os.path.abspath(leave)):
             continue
-        if not FITS_SUFFIXES.search(path.name) or is_output(path) or not os.path.isfile(path):
+        # A link to nowhere or a pipe is a frame that cannot be read, and not passed over.
+        if not FITS_SUFFIXES.search(path.name) or is_output(path) or os.path.isdir(path):
             continue
         kept.append(path)
     infos = tqdm(read_headers(kept), "reading headers", len(kept), unit="frame", disable=None, leave=False)
@@ -114,7 +121,36 @@ def find_frames(
             frames.append(frame)
         elif any(date and first <= date <= last for date in (frame.ut_date, lies_in)):
             mentioned.append(frame)
-    return frames, mentioned
+    return frames, mentioned, unreadable
+
+
+def _matching(folder, parts, unreadable):
+    """Yield paths like `Path.glob`, which passes over folders that cannot be read; here they enter a dict."""
+
+    def fail(error):
+        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            unreadable[error.filename] = one_line(error.strerror)
+
+    part, *rest = parts
+    if part == "**":
+        for below, *_ in os.walk(folder, onerror=fail):
+            yield from _matching(Path(below), rest or ["*"], unreadable)
+        return
+    try:
+        is_pattern = re.search(r"[*?[]", part)
+        names = sorted(name for name in os.listdir(folder) if fnmatchcase(name, part)) if is_pattern else [part]
+    except OSError as error:
+        fail(error)
+        return
+    for path in (folder / name for name in names):
+        try:
+            if not rest:
+                path.lstat()
+                yield path
+            elif stat.S_ISDIR(path.stat().st_mode):
+                yield from _matching(path, rest, unreadable)
+        except OSError as error:
+            fail(error)
 
 
 def _day(night):

@@ -24,7 +24,7 @@ from crattn_stage.cameras.facts import read_exposure
 from crattn_stage.errors import FrameError, one_line
 from crattn_stage.fits.frame import OpenFrame
 from crattn_stage.fits.header import readable
-from crattn_stage.fits.source import DECOMPRESSORS
+from crattn_stage.fits.source import decompressor, open_regular
 from crattn_stage.processors import available_cpus
 from crattn_stage.records import frame_columns
 
@@ -102,11 +102,10 @@ def read_frame_info(path):
     """
     path = Path(os.path.abspath(path))
     try:
-        with open(path, "rb") as stream:
-            start = stream.read(6)
-        opener = next((opener for magic, opener in DECOMPRESSORS.items() if start.startswith(magic)), None)
-        if opener is not None:
-            return _packed_info(opener, path)
+        with open_regular(path) as descriptor:
+            opener = decompressor(descriptor)
+            if opener is not None:
+                return _packed_info(opener, descriptor, path)
         with OpenFrame(path, look=False) as frame:
             found = frame.layout
             shapes = [extension.shape for extension in found.extensions]
@@ -141,10 +140,10 @@ def _info(path, profile, exposure, shapes, inputs, error=""):
     )
 
 
-def _packed_info(opener, path):
+def _packed_info(opener, descriptor, path):
     """Return what the primary header of a packed file says, and that of the image behind it if the first has none."""
     try:
-        with opener(path) as packed:
+        with open(descriptor, "rb", closefd=False) as file, opener(file) as packed:
             stream = io.BytesIO(packed.read(_HEAD))
     except (EOFError, lzma.LZMAError, zlib.error, OSError) as error:
         raise FrameError(f"truncated or damaged: {one_line(getattr(error, 'strerror', None) or error)}") from error
@@ -160,7 +159,7 @@ def _packed_info(opener, path):
             raise FrameError(f"not a FITS file: {one_line(error)}") from error
     profile, _ = layout.identify(hdus, path.name)
     names = layout.companion_name(profile, path.name, hdus[0].header)
-    companion = next((path.with_name(name) for name in names if path.with_name(name).exists()), None)
+    companion = next((path.with_name(name) for name in names if os.path.lexists(path.with_name(name))), None)
     header = hdus[0].header.copy()
     for hdu in hdus[1:]:
         header = layout.with_behind(header, hdu.header)

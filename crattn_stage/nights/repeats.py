@@ -59,11 +59,30 @@ class Pointing:
         return self.detectors[len(self.detectors) // 2] if len(self.detectors) > 1 else None
 
     def distance(self, other):
-        """Return the distance to another pointing, radians."""
+        """Return the distance to another pointing.
+
+        Parameters
+        ----------
+        other : `Pointing`
+
+        Returns
+        -------
+        float
+            Radians.
+        """
         return 2 * float(np.arcsin(min(1.0, np.linalg.norm(np.subtract(self.place, other.place)) / 2)))
 
     def repeats(self, first):
-        """Tell whether this may be a repeated exposure of another's field."""
+        """Tell whether this may be a repeated exposure of another's field.
+
+        Parameters
+        ----------
+        first : `Pointing`
+
+        Returns
+        -------
+        bool
+        """
         times = self.seconds, first.seconds
         alike = times[0] == times[1] if None in times else max(times) <= LONGER * min(times)
         # Without a WCS, two fields of a survey may be as near.

@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import binary_dilation
 
 from crattn_stage.detection.preprocessing import sky_subtracted
 from crattn_stage.detection.sources import TooCrowded, extract, inside, stamps
@@ -140,18 +139,30 @@ def _texture(image, bad, sigma):
     """Measure, on the sky in the middle of an image, how alike the noise of neighbouring pixels is."""
     middle = tuple(slice(max(0, (n - SAMPLE) // 2), (n + SAMPLE) // 2) for n in image.shape)
     image, bad = image[middle], bad[middle]
-    sky = ~bad & ~binary_dilation(np.abs(image) > 3 * sigma, np.ones((3, 3)), APART // 2)
+    sky = ~bad & ~_widened(np.abs(image) > 3 * sigma, APART // 2)
     look = Appearance(good=int(np.count_nonzero(~bad)), sky=int(np.count_nonzero(sky)))
     for values, use in ((image, sky), (image.T, sky.T)):
         squares = []
         # Light that varies slowly is in the difference of near and of distant pixels alike.
         for step in (1, 5):
             both = use[step:] & use[:-step]
-            difference = values[step:][both] - values[:-step][both]
+            difference = (values[step:] - values[:-step])[both]
             squares.append(np.square(difference, dtype=np.float64).mean() if both.any() else 0.0)
         if squares[1] > 0:
             look.correlated += float(1 - squares[0] / squares[1]) * look.sky / 2
     return look
+
+
+def _widened(mask, pixels):
+    """Return a mask widened on all sides; with `scipy.ndimage.binary_dilation` it takes ten times as long."""
+    for _ in range(2):
+        wide = mask.copy()
+        for step in range(1, pixels + 1):
+            wide[step:] |= mask[:-step]
+            wide[:-step] |= mask[step:]
+        # The other axis next.
+        mask = wide.T
+    return mask
 
 
 def _ringed(mask, row, column, radius):

@@ -5,9 +5,13 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 from scipy.ndimage import label
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 #: Pixels from an amplifier's border within which hits are counted apart.
 BORDER = 4
+#: Up to this fraction of the pixels, objects are counted by the masked pixels alone, which is far cheaper.
+MOST_SPARSE = 0.02
 
 
 def binomial_interval(found, tried):
@@ -256,7 +260,23 @@ def count_hits(cosmic_rays):
     -------
     int
     """
-    return int(label(cosmic_rays, np.ones((3, 3)))[1])
+    width = cosmic_rays.shape[1] + 2
+    # With a margin, so that the right end of a row is no neighbour of the left end of the next.
+    row, column = np.divmod(np.flatnonzero(cosmic_rays), cosmic_rays.shape[1])
+    places = row * width + column + 1
+    if not places.size:
+        return 0
+    if places.size > MOST_SPARSE * cosmic_rays.size:
+        return int(label(cosmic_rays, np.ones((3, 3)))[1])
+    pairs = []
+    for step in (1, width - 1, width, width + 1):
+        found = np.searchsorted(places, places + step)
+        found[found == places.size] = 0
+        own = np.flatnonzero(places[found] == places + step)
+        pairs.append((own, found[own]))
+    first, second = map(np.concatenate, zip(*pairs, strict=True))
+    graph = coo_array((np.ones(first.size, bool), (first, second)), (places.size, places.size))
+    return int(connected_components(graph, directed=False, return_labels=False))
 
 
 def total(summaries):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.ndimage import label
 
 from crattn_stage.cameras.profile import LIMITED
 from crattn_stage.quality import rules
@@ -11,6 +12,15 @@ def test_touching_pixels_are_one_hit():
     mask = np.zeros((20, 20), bool)
     mask[2, 2] = mask[3, 3] = mask[10, 10] = True
     assert count_hits(mask) == 2
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.005, 0.015, 0.3])
+@pytest.mark.parametrize("shape", [(1, 40), (40, 1), (50, 70)])
+def test_hits_are_counted_as_scipy_labels_them(shape, fraction):
+    for seed in range(5):
+        mask = np.random.default_rng(seed).random(shape) < fraction
+        for one in (mask, mask.T, mask[::2, ::-1]):
+            assert count_hits(one) == label(one, np.ones((3, 3)))[1]
 
 
 def test_rates_fractions_and_totals():

@@ -25,30 +25,38 @@ def test_ranges_are_those_of_what_a_network_sees(monkeypatch):
     assert network.training
 
 
-def write_run(folder, network, **summary):
+def write_run(folder, network, start_from="", **summary):
     """Write what a finished run leaves."""
     folder.mkdir(exist_ok=True)
-    configuration = Configuration("att-deepcr", channels=16, steps=7)
+    configuration = Configuration("att-deepcr", channels=16, steps=7, start_from=start_from)
     checkpoints.save(folder, configuration, {"step": 7, "mean": network.state_dict()})
-    (folder / "training.json").write_text(json.dumps({"trained_on": "simulated skies", **summary}))
+    (folder / "training.json").write_text(
+        json.dumps({"trained_on": "simulated skies", "start_from": start_from, **summary})
+    )
     return folder
 
 
-def test_a_run_is_blended_with_the_model_it_started_from_and_no_other(tmp_path, monkeypatch):
+def test_a_run_is_blended_with_a_model_it_comes_from_and_no_other(tmp_path, monkeypatch):
     monkeypatch.setattr("training.export.calibrate", lambda *_: (0.5, {}))
     monkeypatch.setattr("training.export._figures", lambda *_: {})
     monkeypatch.setattr("training.export.input_ranges", lambda *_: {})
     card, tensors = cards.load("fast")
     network = restore(card, tensors)
     network.head.bias += 1
-    run = write_run(tmp_path / "run", network, started_from=f"fast {card.sha256}")
+    run = write_run(tmp_path / "run", network, "fast", started_from=f"fast {card.sha256}")
     blended = export(run, tmp_path / "models", name="mean", blend="fast", keep=0.25)
     _, mean = cards.load(tmp_path / "models" / "mean.safetensors")
     for key, value in tensors.items():
         np.testing.assert_allclose(mean[key], value + 0.75 * (key == "head.bias"), rtol=1e-6)
     assert "--blend MODEL --keep 0.25" in blended.metrics["command"] and "weigh 0.25" in blended.training["blended"]
-    with pytest.raises(ValueError, match="did not start from deepcr"):
+    with pytest.raises(ValueError, match="does not come from deepcr"):
         export(run, tmp_path / "models", blend="deepcr")
+    mean_path = tmp_path / "models" / "mean.safetensors"
+    again = write_run(tmp_path / "again", network, str(mean_path), started_from=f"mean {blended.sha256}")
+    assert card.sha256 in export(again, tmp_path / "models", name="more", blend="fast").training["blended"]
+    export(run, tmp_path / "models", name="mean", blend="fast", keep=0.5)
+    with pytest.raises(ValueError, match="does not come from fast"):
+        export(again, tmp_path / "models", name="more", blend="fast")
 
 
 def test_without_real_data_a_model_is_measured_on_simulated_skies_and_its_card_says_so(tmp_path, monkeypatch):

@@ -16,6 +16,8 @@ from training.data.skies import PLANE, Sky, background
 PSFS, SPECTRA = 160, 80
 #: Half side of a star's stamp.
 RADIUS = 40
+#: FWHM below which a star looks like a hit, pixels.
+NARROW = 2.0
 
 
 def draw_psf(rng):
@@ -91,7 +93,9 @@ def stars(rng, size, psf, fwhm, noise):
         (size, size) float32, electrons.
     """
     plane = np.zeros((size, size), np.float32)
-    count = rng.poisson(10 ** rng.uniform(0, 1.7) * size**2 / 128**2)
+    # A narrow star alone cannot be told from a hit.
+    fewest = 0.8 if fwhm < NARROW else 0
+    count = rng.poisson(10 ** rng.uniform(fewest, 1.7) * size**2 / 128**2)
     position = rng.uniform(-8, size + 8, (count, 2))
     charge = charge_of(10 ** rng.uniform(1.3, 4.5, count), fwhm, noise)
     add_stars(plane, position, charge, psf)
@@ -200,14 +204,17 @@ def noise_plane(rng, size):
         (size, size) float32, in units of the sky noise.
     """
     shape = size, size
-    plane = rng.standard_normal(shape, np.float32) if rng.random() < 0.4 else rng.standard_t(rng.uniform(4, 10), shape)
-    if rng.random() < 0.3:
+    plane = rng.standard_normal(shape, np.float32) if rng.random() < 0.55 else rng.standard_t(rng.uniform(4, 10), shape)
+    if rng.random() < 0.2:
         plane = plane * rng.lognormal(0, rng.uniform(0, 0.35), shape)
     return np.float32(plane)
 
 
 def hot_pixels(rng, size):
-    """Draw hot pixels and random telegraph noise, single pixels, none in two planes of five.
+    """Draw hot pixels and random telegraph noise, single pixels, none in seven planes of ten.
+
+    There are several within what a network sees: one alone cannot be told from a faint hit, and a network that has
+    seen many of those misses hits of 5 to 10 sigma.
 
     Parameters
     ----------
@@ -221,9 +228,9 @@ def hot_pixels(rng, size):
         (size, size) float32, in units of the sky noise; up to 0.6% of the pixels are not 0.
     """
     plane = np.zeros((size, size), np.float32)
-    if rng.random() < 0.4:
+    if rng.random() < 0.7:
         return plane
-    fraction = 10 ** rng.uniform(-4.5, -2.2)
+    fraction = 10 ** rng.uniform(-3, -2.2)
     hot = rng.random(plane.shape) < fraction
     height = 10 ** rng.uniform(0.4, rng.uniform(1, 2.5), hot.sum())
     # A telegraph pixel is high or low, and a dark that caught it high leaves it low.
