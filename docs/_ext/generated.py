@@ -238,6 +238,7 @@ def write_tables(app):
     _profile_table(folder)
     _quality_tables(folder)
     _hits_table(folder)
+    _accuracy_tabs(folder)
 
 
 def setup(app):
