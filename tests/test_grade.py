@@ -111,7 +111,7 @@ def test_masks_of_a_model_are_graded_as_they_are(tmp_path):
         assert found / of == pytest.approx(known / all_known, abs=limit), kind
         assert of == pytest.approx(all_known, rel=0.1), kind
     (false, area), (known, _) = (np.sum([r["false"][by] for r in results], axis=0) for by in ("graded", "true"))
-    assert area > 0.9 * 9 * SIDE**2 / 1e6 * 0.95 and abs(false - known) <= 3
+    assert area > 0.9 * 9 * SIDE**2 / 1e6 * 0.95 and abs(false - known) <= 4
 
 
 def run(*arguments):

@@ -146,7 +146,7 @@ def _texture(image, bad, sigma):
         # Light that varies slowly is in the difference of near and of distant pixels alike.
         for step in (1, 5):
             both = use[step:] & use[:-step]
-            difference = (values[step:] - values[:-step])[both]
+            difference = values[step:][both] - values[:-step][both]
             squares.append(np.square(difference, dtype=np.float64).mean() if both.any() else 0.0)
         if squares[1] > 0:
             look.correlated += float(1 - squares[0] / squares[1]) * look.sky / 2

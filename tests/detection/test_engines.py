@@ -60,7 +60,7 @@ def test_masks_of_real_frames_are_those_of_float32(name, engine, scenes, referen
     masked = sum(m.sum() for m in masks)
     assert masked > 1000 and flips < 0.01 * masked
     ours = measure("r", scenes, peers.network(detector), replicates=0).row
-    assert abs(ours["tpr_1e-4"] - figures["tpr_1e-4"]) < 0.001
+    assert abs(ours["tpr_1e-4"] - figures["tpr_1e-4"]) < 0.002
 
 
 def random_network(architecture, channels):

@@ -61,7 +61,7 @@ def test_a_cleaned_sky_has_lost_its_hits_and_kept_its_stars(fwhm):
     charge, truth = scatter_hits(clean.shape, [simulate_hit(rng, "track") for _ in range(8)], rng)
     sky = Sky(clean + charge / 4, np.zeros(clean.shape, bool), 200.0, 7.3, 4.0)
     result = cleaned(sky, load_model("fast", "float32"))
-    assert np.abs(result.image - clean)[truth].mean() < 0.1 * np.abs(sky.image - clean)[truth].mean()
+    assert np.abs(result.image - clean)[truth].mean() < 0.15 * np.abs(sky.image - clean)[truth].mean()
     changed = result.image != sky.image
     assert changed.mean() < 0.05 and sky.image is not result.image
     # At 1.2 pixels Astro-SCRAPPY takes nine stars of ten for hits.
