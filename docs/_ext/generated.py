@@ -216,7 +216,7 @@ TAB = """
       :sync: {name}
 
       .. csv-table:: {caption}
-         :file: /figures/{name}-{ending}.csv
+         :file: ../figures/{name}-{ending}.csv
          :header-rows: 1
          :stub-columns: 1
          :class: figures
