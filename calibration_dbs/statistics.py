@@ -5,8 +5,9 @@ are not of the sky do not count.
 """
 
 from contextlib import contextmanager
+from datetime import datetime
 
-from sqlalchemy import Float, String, and_, case, cast, extract, func, null, or_, select, text
+from sqlalchemy import Float, String, and_, bindparam, case, cast, extract, func, null, or_, select, text
 
 from calibration_dbs.database import reading
 from calibration_dbs.provenance import OPEN
@@ -55,8 +56,21 @@ def _newest(first, last):
     return query.group_by(Frame.night, exposure).subquery()
 
 
-def _period(by_month):
-    return (func.substr(Frame.night, 1, 6) if by_month else Frame.night).label("period")
+def _period(session, first, last, by_month):
+    """Return the expression of the night, or of its month; a night that is no date is in no month, but by itself."""
+    if not by_month:
+        return Frame.night.label("period")
+    nights = session.scalars(select(Frame.night).where(Frame.night.between(first, last)).distinct())
+    # Written out, since PostgreSQL does not group by expressions with values of their own.
+    undated = bindparam("undated", [night for night in nights if not _is_date(night)], literal_execute=True)
+    return case((Frame.night.in_(undated), Frame.night), else_=func.substr(Frame.night, 1, 6)).label("period")
+
+
+def _is_date(night):
+    try:
+        return f"{datetime.strptime(night, '%Y%m%d'):%Y%m%d}" == night
+    except ValueError:
+        return False
 
 
 def _seconds(session):
@@ -91,6 +105,21 @@ def known_nights(session):
     return tuple(session.execute(select(*nights).where(Frame.runs.any(Run.status != "skipped"))).one())
 
 
+def known_cameras(session):
+    """Return the cameras of all frames.
+
+    Parameters
+    ----------
+    session : `sqlalchemy.orm.Session`
+
+    Returns
+    -------
+    list of `sqlalchemy.Row`
+        ``site`` and ``camera``, each of which may be None.
+    """
+    return session.execute(select(Frame.site, Frame.camera).distinct()).all()
+
+
 def totals(session, first, last, by_month=False, by_filter=True):
     """Return what the runs of each camera, filter and night amount to.
 
@@ -107,7 +136,8 @@ def totals(session, first, last, by_month=False, by_filter=True):
     Returns
     -------
     list of `sqlalchemy.Row`
-        In the order of ``site``, ``camera``, ``period`` (YYYYMMDD or YYYYMM) and ``filter``:
+        In the order of ``site``, ``camera``, ``period`` (YYYYMMDD; by month YYYYMM, and a night
+        that is no date as it is) and ``filter``:
 
         * ``frames``, and ``failures`` and ``warnings`` among them;
         * ``rate``, hits per cm2 per minute, all hits over all exposures; ``fraction`` of pixels masked, likewise;
@@ -133,7 +163,7 @@ def totals(session, first, last, by_month=False, by_filter=True):
         },
         "seconds": func.avg(_seconds(session)).filter(succeeded),
     }
-    keys = [Frame.site, Frame.camera, _period(by_month)] + ([Frame.filter] if by_filter else [])
+    keys = [Frame.site, Frame.camera, _period(session, first, last, by_month)] + ([Frame.filter] if by_filter else [])
     shown = keys if by_filter else [*keys, null().label("filter")]
     query = (
         select(*shown, *(value.label(name) for name, value in columns.items()))
@@ -185,9 +215,9 @@ def hit_totals(session, first, last):
     Returns
     -------
     list of `sqlalchemy.Row`
-        ``site``, ``camera``, ``period`` (YYYYMM), ``extension``, ``name``, ``charge`` (number of the bin of `CHARGES`,
-        None where it is not known), ``hits``, and among them ``spots``, ``angles`` (those that are no spots), and
-        ``rows`` and ``columns`` (those of them that lie along the rows and the columns).
+        ``site``, ``camera``, ``period`` (as by month in `totals`), ``extension``, ``name``, ``charge`` (number of the
+        bin of `CHARGES`, None where it is not known), ``hits``, and among them ``spots``, ``angles`` (those that are
+        no spots), and ``rows`` and ``columns`` (those of them that lie along the rows and the columns).
     """
     newest = _newest(first, last)
     charge = case(
@@ -197,7 +227,7 @@ def hit_totals(session, first, last):
     ).label("charge")
     # A bin is an expression with values of its own, which cannot be grouped by but from outside.
     hits = (
-        select(Frame.site, Frame.camera, _period(by_month=True), Hit.detector.label("extension"))
+        select(Frame.site, Frame.camera, _period(session, first, last, by_month=True), Hit.detector.label("extension"))
         .add_columns(Hit.amplifier.label("name"), charge, Hit.kind.label("kind"), Hit.angle)
         .join(newest, newest.c.id == Hit.run_id)
         .join(Run, Run.id == Hit.run_id)

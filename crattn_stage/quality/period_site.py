@@ -7,8 +7,9 @@ that the pages need neither a server nor the network.
 import math
 import os
 import re
+import zlib
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import datetime, timedelta
 from itertools import groupby
 from pathlib import Path
@@ -67,8 +68,9 @@ def write_site(database, first, last, folder):
             for row in filter(site.is_month if name in ("months", "hits") else site.is_dated, rows):
                 getattr(by_place[row.site, row.camera], name).append(row)
         cameras = {place: camera for place, camera in by_place.items() if camera.series}
-        for place in sorted(cameras, key=lambda place: tuple(text or "" for text in place)):
-            cameras[place].name, cameras[place].folder = site.name_folder(*place)
+        folders = camera_folders(statistics.known_cameras(session))
+        for place, camera in cameras.items():
+            camera.name, camera.folder = camera_name(*place), folders[place]
         frames = filter(site.is_dated, statistics.frames_of(session, first, last))
         for place, rows in groupby(frames, lambda row: (row.site, row.camera)):
             for night, group in groupby(rows, lambda row: row.night):
@@ -77,6 +79,35 @@ def write_site(database, first, last, folder):
         site.write_camera(camera)
     site.write_index(sorted(cameras.values(), key=lambda camera: camera.folder))
     return site.pages
+
+
+def camera_folders(places):
+    """Return the folder of the pages of each camera, which no other has.
+
+    Parameters
+    ----------
+    places : iterable of (str or None, str or None)
+        Site and name of all cameras that the database knows, so that a folder does not depend on which of them a
+        page is about.
+
+    Returns
+    -------
+    dict of (str or None, str or None) to str
+        Of cameras whose names differ only in what a folder leaves out, each has a checksum at its end.
+
+    Examples
+    --------
+    >>> camera_folders([("lsc", "fa15"), ("ct4m", "DECam"), ("ct4m", "decam")]).values()
+    dict_values(['lsc-fa15', 'ct4m-decam-1ac36c9c', 'ct4m-decam-13137f32'])
+    """
+    slugs = {
+        place: re.sub(r"[^a-z0-9]+", "-", camera_name(*place).lower()).strip("-")[:60] or "camera" for place in places
+    }
+    often = Counter(slugs.values())
+    return {
+        place: slug if often[slug] == 1 else f"{slug}-{zlib.crc32(repr(tuple(place)).encode()):08x}"
+        for place, slug in slugs.items()
+    }
 
 
 class _Camera:
@@ -107,7 +138,7 @@ class _Site:
         self.days = _days(first, last)
         self._days, self._undated = set(self.days), set()
         self._months = {day[:7].replace("-", "") for day in self.days}
-        self._folders, self._listed, self._made = set(), {}, set()
+        self._listed, self._made = {}, set()
         for name, text in ((_PLOTLY, get_plotlyjs()), (_SCRIPT, escaped.loader.get_source(escaped, _SCRIPT)[0])):
             self._write(folder / name, text)
 
@@ -120,19 +151,8 @@ class _Site:
         return dated
 
     def is_month(self, row):
-        """Tell whether the month of a row is one; that of a night such as 20131305 is none."""
+        """Tell whether the period of a row is a month; a night that is no date is in none."""
         return row.period in self._months
-
-    def name_folder(self, site, camera):
-        """Return the name of a camera and that of its folder, which no other camera has."""
-        name = camera_name(site, camera)
-        slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "camera"
-        number, folder = 1, slug
-        while folder in self._folders:
-            number += 1
-            folder = f"{slug}-{number}"
-        self._folders.add(folder)
-        return name, folder
 
     def write_index(self, cameras):
         """Write the page on all cameras."""

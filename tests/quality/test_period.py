@@ -126,6 +126,17 @@ def test_cameras_stay_apart(database, tmp_path):
     assert rates == {"cpt-fa15": [[150]], "lsc-fa-15": [[250]], "lsc-fa15": [[50]], "unknown-camera": [[350]]}
 
 
+def test_the_folder_of_a_camera_does_not_depend_on_which_others_are_shown(database, tmp_path):
+    for camera, night in (("fa 15", "20130105"), ("fa-15", "20130205"), ("fa16", "20130105")):
+        record(database, f"/{camera}.fits", night, camera=camera, hits=100 if camera == "fa 15" else 300)
+    for first, last in (("20130101", "20130131"), ("20130201", "20130228")):
+        write_site(database, first, last, tmp_path)
+    names = sorted(path.parent.name for path in tmp_path.glob("*/index.html"))
+    assert len(names) == 3 and names[2] == "lsc-fa16" and all(name.startswith("lsc-fa-15-") for name in names[:2])
+    shown = {page_of(path)["rows"][0][0]["text"] for path in tmp_path.glob("lsc-fa-15-*/index.html")}
+    assert shown == {"2013-01", "2013-02"}
+
+
 def test_the_table_is_by_night_and_of_many_nights_by_month(database, monkeypatch):
     for night in nights(3):
         record(database, f"/{night}.fits", night, faint_completeness=0.5)
@@ -237,7 +248,15 @@ def test_a_night_that_is_no_date_is_named(database, tmp_path):
     for night in ("20130199", "20131305"):
         record(database, f"/{night}.fits", night, kept=[(500.0, 30.0, "track")])
     assert write_site(database, "20130101", "20140201", tmp_path) == 4
-    assert page_of(tmp_path / "index.html")["undated"] == ["20130199", "20131305"]
+    index = page_of(tmp_path / "index.html")
+    assert index["undated"] == ["20130199", "20131305"]
+    # Neither is counted in a month.
+    camera = page_of(tmp_path / "lsc-fa15" / "index.html")
+    assert [row[:2] for row in camera["rows"]] == [[{"text": "2013-01", "link": "2013-01.html"}, 1]]
+    assert camera["hits"] is None
+    with reading(database) as session:
+        rows = statistics.totals(session, "20130101", "20140201", by_month=True)
+    assert [(row.period, row.frames) for row in rows] == [("201301", 1), ("20130199", 1), ("20131305", 1)]
 
 
 def test_a_browser_leads_from_months_to_frames(tmp_path):
