@@ -16,6 +16,9 @@ BOX = 16
 MOST_VALUES = 64
 #: Planes are the same exposure, one made from the other, above this correlation of their neighbour differences.
 RELATED = 0.3
+#: Contrast of a checkerboard, in units of the noise, above which pixels see different colours, and the least number of
+#: standard deviations by which it must be certain.  No camera without colour filters reaches a tenth.
+CHECKERED, CERTAIN = 0.25, 20.0
 #: Noise over level below which a plane is a map: an exposure would need a hundred million electrons a pixel.
 SMOOTH = 1e-4
 
@@ -50,20 +53,22 @@ class Content:
     piece: np.ndarray | None = None
 
 
-def look(plane):
+def look(plane, side=PIECE):
     """Look at the pixels of a plane.
 
     Parameters
     ----------
     plane : `numpy.ndarray`
         2-D.
+    side : int
+        Of the piece in its middle that is looked at, pixels.
 
     Returns
     -------
     `Content`
     """
-    top, left = (max(0, (n - PIECE) // 2) for n in plane.shape)
-    piece = plane[top : top + PIECE, left : left + PIECE]
+    top, left = (max(0, (n - side) // 2) for n in plane.shape)
+    piece = plane[top : top + side, left : left + side]
     if piece.dtype.kind == "b":
         piece = piece.astype(np.uint8)
     integers = piece.dtype.kind in "iu"
@@ -79,11 +84,44 @@ def look(plane):
     if values.size == 1:
         return Content("empty", level, 0.0, lowest, piece)
     common = np.count_nonzero(good == level) / good.size
-    if noise == 0 and values.size <= MOST_VALUES and common > 0.5 and (integers or (values == np.rint(values)).all()):
+    # Two values are no exposure, however they are mixed.
+    few = values.size == 2 or (noise == 0 and values.size <= MOST_VALUES and common > 0.5)
+    if few and (integers or (values == np.rint(values)).all()):
         return Content("flags", level, noise, lowest, piece)
     if noise <= SMOOTH * abs(level) or noise == 0:
         return Content("map", level, noise, lowest, piece)
     return Content("exposure", level, noise, lowest, piece)
+
+
+def is_mosaic(content):
+    """Return whether a plane looks like a colour-filter mosaic, in which two green pixels lie across from each other.
+
+    Parameters
+    ----------
+    content : `Content`
+
+    Returns
+    -------
+    bool
+        False for mosaics of so little light that noise hides the filters, and of white light.
+    """
+    if content.kind != "exposure":
+        return False
+    height, width = (n - n % 2 for n in content.piece.shape)
+    cells = content.piece[:height, :width]
+    with np.errstate(over="ignore", invalid="ignore"):
+        # Neither gradients nor readouts by odd and even rows or columns are in it.
+        steps = (cells[::2, ::2] + cells[1::2, 1::2] - cells[::2, 1::2] - cells[1::2, ::2]) / 2
+    steps = steps[np.isfinite(steps)]
+    if not steps.size:
+        return False
+    middle = np.median(steps)
+    spread = 1.4826 * np.median(np.abs(steps - middle))
+    if not spread:
+        return False
+    # Of whole numbers a median is too coarse.
+    contrast = abs(steps[np.abs(steps - middle) < 3 * spread].mean()) / spread
+    return bool(contrast > CHECKERED and contrast * np.sqrt(steps.size) > CERTAIN)
 
 
 def _boxes(piece):

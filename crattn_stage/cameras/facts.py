@@ -21,6 +21,14 @@ _ARC = re.compile(
     r"(he|ne|ar|kr|xe|hg|cd|zn|cu|fe)([ ,+-]?(he|ne|ar|kr|xe|hg|cd|zn|cu|fe)){1,5})(?![a-z]).*",
     re.I,
 )
+#: The zone of a local time behind it: 2017-12-19T18:33:43.317-0700.
+_ZONE = re.compile(r"[T ]\d{1,2}:\d{2}\S*?([+-])(\d{2}):?(\d{2})$")
+#: Units of an exposure time other than the second, where the comment of its card names one.
+_COMMENTED = (
+    (re.compile(r"\[ms\]|\(m(illi)?s(ec)?\)|\bin m(illi)?s(ec)?\b|\bmilli-?sec", re.I), 1e-3),
+    (re.compile(r"\[us\]|\(us(ec)?\)|\bin us(ec)?\b|\bmicro-?sec", re.I), 1e-6),
+    (re.compile(r"\[min\]|\(min(utes?)?\)|\bin min(utes)?\b", re.I), 60.0),
+)
 #: Exposures of more than this many seconds are no exposure times.
 LONGEST_EXPOSURE = 1e6
 
@@ -254,6 +262,14 @@ def _start(header, profile):
         if not day:
             continue
         hours = _clock(text[text.index("T") + 1 :]) if "T" in text else _clock(text.partition(" ")[2])
+        zone = hours is not None and _ZONE.search(text)
+        if zone:
+            # Local time, as ISO 8601 writes it.
+            ahead = timedelta(hours=int(zone[2]), minutes=int(zone[3])) * (-1 if zone[1] == "-" else 1)
+            began = datetime.strptime(day, "%Y%m%d") + timedelta(hours=hours) - ahead
+            return began.strftime("%Y%m%d"), began.hour + began.minute / 60 + (
+                began.second + began.microsecond / 1e6
+            ) / 3600
         for other in profile.keywords.get("time", ()) if hours is None else ():
             value = first_value([header], other)
             hours = value and (_clock(value.partition("T")[2] or value))
@@ -347,13 +363,16 @@ def night(header, profile):
         return None
 
 
-def _with_unit(header, cards, units, high):
+def _with_unit(header, cards, units, high, commented=()):
     """Return the first usable number among cards such as ``EXPTIME`` or ``EXPTIME [ms]``."""
     for card in cards:
         keyword, _, unit = card.partition(" [")
         value, _ = number(header, [keyword], high=high)
-        if value is not None:
+        if value is not None and unit:
             return value * units.get(unit.rstrip("]"), 1.0)
+        if value is not None:
+            comment = header.comments[keyword]
+            return value * next((factor for pattern, factor in commented if pattern.search(comment)), 1.0)
     return None
 
 
@@ -370,7 +389,7 @@ def exposure_time(header, profile):
     float or None
         None where it is missing, no number or not positive.
     """
-    value = _with_unit(header, profile.keywords.get("exposure", ()), _SECONDS, LONGEST_EXPOSURE)
+    value = _with_unit(header, profile.keywords.get("exposure", ()), _SECONDS, LONGEST_EXPOSURE, _COMMENTED)
     return profile.values.get("exposure") if value is None else value
 
 

@@ -326,6 +326,9 @@ def _by_content(layout, pixels):
             layout.notes.append(f"{plane.hdu} is of shape {plane.hdu.shape}; only 2-D images are masked")
     looked = {p.hdu.index: content.look(pixels("frame", p.hdu.index)) for p in flat[:MOST_LOOKED_AT]}
     numbered = len(flat) > 1 and (_like_detectors(flat) or _unnamed_alike(flat))
+    if len(flat) == 1 and looked[flat[0].hdu.index].kind == "empty":
+        # The middle of a mask has one value, too.
+        looked[flat[0].hdu.index] = content.look(pixels("frame", flat[0].hdu.index), max(flat[0].hdu.shape))
     roles, undecided = content.decide(looked, numbered)
     if not undecided and len(flat) > MOST_LOOKED_AT:
         if not numbered or any(role != "science" for role, _ in roles.values()):
@@ -344,6 +347,12 @@ def _by_content(layout, pixels):
         )
     for plane in flat:
         plane.role, plane.why = roles[plane.hdu.index]
+        if plane.role == "science" and plane.hdu.index in looked and content.is_mosaic(looked[plane.hdu.index]):
+            return (
+                f"{plane.hdu} is a colour-filter mosaic by its pixels, which differ in a checkerboard: debayer it, or "
+                f'split its colours, first; if it is none, a camera profile with [[hdus]] role = "science", '
+                f"HDU = {plane.hdu.index} settles it"
+            )
     return ""
 
 

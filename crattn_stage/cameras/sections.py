@@ -33,7 +33,7 @@ class Section:
 
     @classmethod
     def parse(cls, text, keyword="section", shape=None, zero_based=False):
-        """Parse a header value, ``[x1:x2,y1:y2]`` or ``[x1,y1:x2,y2]``.
+        """Parse a header value, ``[x1:x2,y1:y2]`` or ``[x1,y1:x2,y2]``; ``*`` or ``:`` for a whole axis.
 
         Parameters
         ----------
@@ -43,7 +43,7 @@ class Section:
             Named in the error.
         shape : tuple of int, optional
             Rows and columns of the image.  A section that starts at 0 ends at the last pixel, or one behind it as in
-            Python: the size of the image tells which.
+            Python: the size of the image tells which.  It tells the limits of a whole axis, too.
         zero_based : bool
             The first pixel is 0 in any case.
 
@@ -55,7 +55,7 @@ class Section:
         Raises
         ------
         FrameError
-            If the value is malformed, or starts at 0 and the shape is not given.
+            If the value is malformed, or needs the shape and that is not given.
 
         Examples
         --------
@@ -65,12 +65,19 @@ class Section:
         [1:2048,1:1024]
         >>> print(Section.parse("[0:2048,0:1024]", shape=(1024, 2048)))
         [1:2048,1:1024]
+        >>> print(Section.parse("[33:2080, :]", shape=(1024, 2080)))
+        [33:2080,1:1024]
         """
         if text is None or str(text).strip().upper().replace(" ", "") in _ABSENT:
             return None
         limits = str(text).strip()
         if limits.startswith("[") and limits.endswith("]"):
             limits = limits[1:-1].strip()
+        if shape is not None and limits.count(",") == 1:
+            first = 0 if zero_based else 1
+            sides = (f"{first}:{size - 1 + first}" for size in reversed(shape))
+            axes = zip(sides, limits.split(","), strict=True)
+            limits = ",".join(side if axis.strip() in ("*", ":") else axis for side, axis in axes)
         usual, corners = _USUAL.fullmatch(limits), _CORNERS.fullmatch(limits)
         if usual:
             x1, x2, y1, y2 = map(int, usual.groups())
@@ -365,7 +372,13 @@ def _sections(header, shape, rules, profile, notes):
             keywords.setdefault(name, rules["columns"][0].replace("{name}", name))
         else:
             section = parsed(rules.get("data", ()), name) or parsed(rules.get("trim", ()), name)
-            overscan = parsed(rules.get("overscan", ()), name)
+            try:
+                overscan = parsed(rules.get("overscan", ()), name)
+            except FrameError as error:
+                if section is None:
+                    raise
+                overscan = None
+                notes.append(f"{error}; not used")
         if section is not None:
             sections[name] = section
         if overscan is not None:

@@ -206,6 +206,9 @@ class FitsFile:
             raise FrameError(f"HDU {index} holds another HDU: the size in its header is damaged")
         if place.compressed:
             _check_image_size(place, index)
+        for keyword in ("BSCALE", "BZERO"):
+            if isinstance(value := self.hdus[index].header.get(keyword), str):
+                raise FrameError(f"{keyword} = {value!r} of HDU {index} is text where FITS wants a number")
         with _quiet():
             try:
                 # A new HDU each time: astropy changes an HDU when it reads it, and keeps the pixels.

@@ -24,7 +24,7 @@ def unlike(appearance):
     Returns
     -------
     list of str
-        Empty if there is nothing unusual, or too little to tell.
+        Empty if there is nothing unusual, or no figure.  A frame too small to tell is one of them.
 
     Examples
     --------
@@ -43,6 +43,8 @@ def unlike(appearance):
     if appearance.sky >= FEWEST_PIXELS and appearance.correlated > CORRELATION * appearance.sky:
         correlation = appearance.correlated / appearance.sky
         found.append(f"noise of neighbouring pixels is correlated by {correlation:.2f}, resampled or stacked")
+    if 0 < appearance.good < FEWEST_PIXELS:
+        found.append(f"too small to measure, {appearance.good} good pixels")
     if appearance.crowded or (appearance.good >= FEWEST_PIXELS and appearance.sky < SKY * appearance.good):
         found.append("sources nearly everywhere")
     return found

@@ -71,6 +71,23 @@ def test_the_night_is_the_label_or_the_last_local_noon(cards, night):
     assert fact("night", **cards) == night
 
 
+@pytest.mark.parametrize(
+    ("comment", "seconds"),
+    [
+        ("exposure time in ms", 90.0),
+        ("[ms] exposure time", 90.0),
+        ("Exposure time (min)", 5.4e6),
+        ("[s] exposure time", 90_000.0),
+        ("Exposure time in seconds, shutter 20 ms", 90_000.0),
+        ("", 90_000.0),
+    ],
+)
+def test_the_unit_of_an_exposure_time_in_the_comment_of_its_card(comment, seconds):
+    header = fits.Header()
+    header["EXPTIME"] = (90_000, comment)
+    assert facts.exposure_time(header, find_profile("generic")) == pytest.approx(seconds)
+
+
 def test_pixel_areas_know_their_units_and_binning():
     lco = {"ORIGIN": "LCOGT", "INSTRUME": "fa05"}
     assert fact("pixel_area", CCDXPIXE=9e-6, CCDYPIXE=9e-6, CCDSUM="2 2", **lco) == pytest.approx(3.24e-6)
@@ -155,6 +172,8 @@ def test_filters(cards, name):
         ({"DATE-OBS": "2020-05-05", "UT": "23:59:60"}, datetime(2020, 5, 6, 0, 0, 0, 0, UTC)),
         ({"DATE-OBS": "2020-02-31T01:00:00"}, None),
         ({"DATE-OBS": "9999-12-31", "UT": "23:59:60"}, None),
+        ({"DATE-OBS": "2017-12-19T18:33:43.317-0700"}, datetime(2017, 12, 20, 1, 33, 43, 317000, UTC)),
+        ({"DATE-OBS": "2020-01-01T00:30:00+01:00"}, datetime(2019, 12, 31, 23, 30, tzinfo=UTC)),
         ({"DATE-OBS": "2020-05-05"}, None),
         ({}, None),
     ],

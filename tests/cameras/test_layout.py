@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from archives.frames import add_stars, add_tracks
 from astropy.io import fits
 from hypothesis import given, settings
@@ -129,3 +130,43 @@ def test_one_exposure_among_its_planes_is_found_or_the_frame_refused(frame):
 @given(frame=frames(2))
 def test_two_detectors_among_their_planes_are_found_or_the_frame_refused(frame):
     assert_right(*frame)
+
+
+def refusal(path, data, **cards):
+    """Return why a frame of one image of an unknown camera is refused."""
+    hdu = fits.PrimaryHDU(data)
+    hdu.header.update(cards)
+    hdu.writeto(path)
+    with OpenFrame(path) as frame:
+        return frame.layout.refusal
+
+
+def test_a_mask_is_no_exposure_even_if_its_middle_has_one_value_or_its_values_are_mixed(tmp_path):
+    # An echelle's mask: all of the middle is good.
+    orders = np.ones((1400, 1200), np.uint8)
+    orders[:, :80] = orders[1380:] = 0
+    assert "HDU 0 (PRIMARY): flags" in refusal(tmp_path / "orders.fits", orders)
+    checked = np.random.default_rng(1).integers(0, 2, (200, 200)).astype(np.int16)
+    assert "HDU 0 (PRIMARY): flags" in refusal(tmp_path / "checked.fits", checked)
+
+
+@pytest.mark.parametrize(("green", "mosaic"), [(1.0, False), (1.08, True), (1.5, True)])
+def test_a_colour_filter_mosaic_is_known_by_its_pixels(green, mosaic, tmp_path):
+    """A camera of one shot: neither BAYERPAT nor any other card says that neighbours see different colours."""
+    rng = np.random.default_rng(2)
+    light = np.full((300, 300), 900.0)
+    add_stars(light, rng, 30, peak=(500, 20_000))
+    light[::2, 1::2] *= green
+    light[1::2, ::2] *= green
+    # Blue is not red.
+    light[1::2, 1::2] *= 1 + (green - 1) / 3
+    image = (2048 + rng.poisson(light) + rng.normal(0, 5, light.shape)).astype(np.uint16)
+    said = refusal(tmp_path / "frame.fits", image, EXPTIME=30.0)
+    assert ("a colour-filter mosaic by its pixels" in said) == mosaic, said
+
+
+@pytest.mark.parametrize("lines", [np.s_[::2, :], np.s_[:, ::2]])
+def test_a_readout_by_odd_and_even_lines_is_no_mosaic(lines, tmp_path):
+    image = np.random.default_rng(3).normal(1000, 10, (300, 300))
+    image[lines] += 40
+    assert refusal(tmp_path / "frame.fits", image.astype(np.float32), EXPTIME=30.0) == ""

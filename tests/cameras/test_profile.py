@@ -134,7 +134,8 @@ def test_bad_pixels_of_a_file_of_their_own_are_used(camera, tmp_path):
 
 def test_a_camera_has_limits_of_its_own_and_strict_heeds_the_verdict(camera, tmp_path):
     path, out = tmp_path / "frame.fits", tmp_path / "out"
-    fits.writeto(path, with_track(sky_image())[0], fits.Header({"INSTRUME": "MyCam", "EXPTIME": 30.0}))
+    image = with_track(sky_image((192, 160)))[0]
+    fits.writeto(path, image, fits.Header({"INSTRUME": "MyCam", "EXPTIME": 30.0}))
 
     def run(*options):
         options = ("--overwrite", "--output-dir", out, "--model", "att-deepcr", "--no-injection", *options)

@@ -81,6 +81,9 @@ def test_a_section_that_outlived_trimming_or_cutting_out_is_not_used_and_said(sh
         ({"BIASSEC": "[1:50,1:384]"}, (50, 400)),
         ({"BIASSEC": "[381:400,1:384]"}, (0, 380)),
         ({"DATASEC": "[1:400,1:384]", "BIASSEC": "[381:400,1:384]"}, (0, 380)),
+        # A whole axis, as IRAF and numpy write it.
+        ({"TRIMSEC": "[51:400, :]"}, (50, 400)),
+        ({"DATASEC": "[51:400,*]"}, (50, 400)),
         # Where another program has left it, far away.
         ({"BIASSEC": "[2051:2080,1:2048]"}, (0, 400)),
     ],
@@ -88,6 +91,14 @@ def test_a_section_that_outlived_trimming_or_cutting_out_is_not_used_and_said(sh
 def test_the_forms_that_sections_have(cards, columns):
     (amplifier,), _ = amplifiers((384, 400), **cards)
     assert amplifier.section == (slice(0, 384), slice(*columns))
+
+
+def test_a_malformed_overscan_beside_a_data_section_is_not_used_and_said():
+    (amplifier,), (note,) = amplifiers((384, 400), TRIMSEC="[1:380, :]", BIASSEC="[381:400]")
+    assert amplifier.section == (slice(0, 384), slice(0, 380))
+    assert note == "malformed section BIASSEC = '[381:400]'; not used"
+    with pytest.raises(FrameError, match="malformed section BIASSEC"):
+        amplifiers((384, 400), BIASSEC="[381:400]")
 
 
 def test_no_section_is_the_whole_image():

@@ -336,3 +336,11 @@ def test_an_hdu_that_swallows_those_behind_it_is_refused(tmp_path):
         with pytest.raises(FrameError, match="HDU 3 holds another HDU"):
             file.read(3)
         assert file.read(1).shape == (64, 48)
+
+
+def test_a_scale_that_is_text_is_named(tmp_path):
+    path = tmp_path / "frame.fits"
+    fits.writeto(path, np.ones((8, 8), np.float32))
+    fits.setval(path, "BZERO", value="32768")
+    with FitsFile(path) as file, pytest.raises(FrameError, match="BZERO = '32768' of HDU 0 is text"):
+        file.read(0)

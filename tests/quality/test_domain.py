@@ -52,7 +52,15 @@ def test_a_resampled_coadd(order):
 
 def test_no_sky_and_too_little_to_tell():
     assert unlike(Appearance(good=100_000, sky=5_000)) == ["sources nearly everywhere"]
-    assert unlike(Appearance(good=1_000, sky=10, stars=3, widths=1.5)) == unlike(Appearance()) == []
+    assert unlike(Appearance()) == []
+
+
+def test_a_cut_out_too_small_to_measure_is_no_pass():
+    # 100 x 100 pixels: no hits can be added, and neither stars nor noise tell.
+    small = look(field(2.5)[1][:100, :100])
+    assert small.good < 10_001 and unlike(small) == [f"too small to measure, {small.good} good pixels"]
+    level, why = verdict(Summary(pixels=36, searched=10_000, hits=4, appearance=small), seconds=60)
+    assert level == "WARN" and "too small to measure" in why
 
 
 def test_the_verdict_warns_and_keeps_what_is_worse():

@@ -1,4 +1,4 @@
-"""Small observatories: BlackGEM, Swope, DFOSC, RTT150.
+"""Small observatories: BlackGEM, Swope, DFOSC, RTT150, Huntsman, MicroObservatory, NEOSSat.
 
 After BlackBOX, and the photometry pipeline's table of telescopes.
 """
@@ -114,8 +114,84 @@ def rtt150_object(folder, rng):
     return [write(folder, "rtt_0042.fits", [hdu], h0=truth, o0=dark)]
 
 
+def _pocs(folder, rng, **cards):
+    """POCS: a light frame whose FIELD says what it is of."""
+    common = {
+        "INSTRUME": "371d420013090900",
+        "ORIGIN": "Project PANOPTES",
+        "CREATOR": "POCSv0.7",
+        "IMAGETYP": "Light Frame",
+        "EXPTIME": 60.0,
+        "EGAIN": 1.145,
+        "CAM-GAIN": 100,
+        "XPIXSZ": 2.4,
+        "LONG-OBS": 149.13,
+        "DATE-OBS": "2021-01-12T15:24:53.382",
+        "FIELD": "NGC 1300",
+    }
+    return _simple(folder, "20210112T092453.fits", rng, common | cards)
+
+
+def huntsman_light(folder, rng):
+    return _pocs(folder, rng)
+
+
+def huntsman_flat(folder, rng):
+    return _pocs(folder, rng, FIELD="FlatDither00")
+
+
+def microobservatory(folder, rng):
+    """MicroObservatory: local time with its zone, longitude west positive."""
+    cards = {
+        "DATE-OBS": "2017-12-19T23:33:43.317-0700",
+        "UT-OBS": "2017-12-20T06:33:43.317-0000",
+        "EXPTIME": 60.0,
+        "INSTRUME": "Main",
+        "TELESCOP": "Cecilia",
+        "LONGITUD": 110.88,
+        "ORIGIN": "Harvard-Smithsonian Center for Astrophysics",
+        "REFERENC": "http://www.microobservatory.org",
+    }
+    return _simple(folder, "HATP-32171220063343.FITS", rng, cards, np.int16)
+
+
+def _neossat(folder, rng, shutter):
+    """NEOSSat: gain as text, overscan at the left, the shutter says what is a dark."""
+    image, truth = scene(rng, (192, 240), 200, 1.1, 8, bias=900)
+    dark = blacken(image, truth, (np.s_[:, :40],), rng, 900)
+    hdu = fits.PrimaryHDU(raw(image))
+    hdu.header.update(
+        {
+            "BIASSEC": "[1:16,1:192]",
+            "TRIMSEC": "[41:240,1:192]",
+            "DATASEC": "[41:240,1:192]",
+            "GAIN": "1.10",
+            "RDNOISE": "8.00",
+            "CREATOR": "NEOSSat",
+            "TELESCOP": "NEOSSat",
+            "SHUTTER": shutter,
+            "AEXPTIME": 100.03,
+            "DATE-OBS": "2024-01-01T00:03:12.052",
+        }
+    )
+    return [write(folder, "NEOS_SCI_2024001000312.fits", [hdu], h0=truth, o0=dark)]
+
+
+def neossat_light(folder, rng):
+    return _neossat(folder, rng, "0 (open)")
+
+
+def neossat_dark(folder, rng):
+    return _neossat(folder, rng, "1 (closed)")
+
+
 #: What the reader must find.
 EXPECTED = {
+    "huntsman_light": expect("panoptes", gain=1.145, night="20210112"),
+    "huntsman_flat": left("panoptes", "flat field"),
+    "microobservatory": expect("microobservatory", night="20171219"),
+    "neossat_light": expect("neossat", gain=1.1, night="20240101"),
+    "neossat_dark": left("neossat", "shutter closed"),
     "blackgem_red": expect("blackgem-meerlicht", (0,), {0: ("companion", 0)}, 2, 4, 1.0, "20230331"),
     "swope_direct": expect("las-campanas-direct", gain=1.04, night="20190731"),
     "dfosc_object": expect("dfosc", night="20180502"),
