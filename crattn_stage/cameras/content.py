@@ -119,8 +119,8 @@ def is_mosaic(content):
     spread = 1.4826 * np.median(np.abs(steps - middle))
     if not spread:
         return False
-    # Of whole numbers a median is too coarse.
-    contrast = abs(steps[np.abs(steps - middle) < 3 * spread].mean()) / spread
+    # Of whole numbers a median is too coarse.  A resampled image has less noise in `steps` than in its pixels.
+    contrast = abs(steps[np.abs(steps - middle) < 3 * spread].mean()) / max(spread, content.noise)
     return bool(contrast > CHECKERED and contrast * np.sqrt(steps.size) > CERTAIN)
 
 

@@ -27,7 +27,7 @@ _ZONE = re.compile(r"[T ]\d{1,2}:\d{2}\S*?([+-])(\d{2}):?(\d{2})$")
 _COMMENTED = (
     (re.compile(r"\[ms\]|\(m(illi)?s(ec)?\)|\bin m(illi)?s(ec)?\b|\bmilli-?sec", re.I), 1e-3),
     (re.compile(r"\[us\]|\(us(ec)?\)|\bin us(ec)?\b|\bmicro-?sec", re.I), 1e-6),
-    (re.compile(r"\[min\]|\(min(utes?)?\)|\bin min(utes)?\b", re.I), 60.0),
+    (re.compile(r"\[min\]|\(min\)|\bin min\b|\bexposure (time )?\(?(in )?minutes", re.I), 60.0),
 )
 #: Exposures of more than this many seconds are no exposure times.
 LONGEST_EXPOSURE = 1e6

@@ -18,6 +18,8 @@ from crattn_stage.errors import FrameError
 
 #: HDUs of unknown names whose pixels are looked at; more detectors than that are judged by these.
 MOST_LOOKED_AT = 6
+#: Fewest rows and columns of an image of a detector.
+NARROWEST = 8
 
 
 @dataclass(frozen=True)
@@ -407,6 +409,9 @@ def _check_shapes(detectors, notes):
     filled = [h for h in detectors if 0 not in h.shape]
     if not filled:
         raise FrameError("zero-sized image")
+    if all(len(h.shape) == 2 and min(h.shape) < NARROWEST for h in filled):
+        rows, columns = filled[0].shape
+        raise FrameError(f"{filled[0]} is of {columns} x {rows} pixels: spectra extracted from an image, or a table")
     odd = [h for h in filled if len(h.shape) != 2]
     for hdu in odd:
         text = f"HDU {hdu.index} is {len(hdu.shape)}-dimensional, of shape {hdu.shape}; only 2-D images are masked"

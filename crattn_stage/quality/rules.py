@@ -5,14 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from crattn_stage.quality.domain import unlike
-from crattn_stage.quality.summary import binomial_interval
+from crattn_stage.quality.summary import FEWEST_STARS, binomial_interval
 
 #: From good to bad.
 LEVELS = ("PASS", "WARN", "FAIL")
 #: Standard deviations of Poisson noise by which a count must be off to be significant.
 SIGNIFICANT = 5.0
-#: With fewer stars than this, over-masking is not judged.
-FEWEST_STARS = 20
 
 RULES = []
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from crattn_stage.detection.preprocessing import sky_subtracted
 from crattn_stage.detection.sources import TooCrowded, extract, inside, stamps
-from crattn_stage.quality.summary import Appearance
+from crattn_stage.quality.summary import FEWEST_STARS, Appearance
 
 #: How many FWHM from a peak a ring may be, and how many of the eight directions from the peak it must be in.
 NEAR, DIRECTIONS = 1.5, 6
@@ -118,6 +118,9 @@ def judge_sources(image, cosmic_rays, bad=None, sections=None, sky=None):
     stars = (width > 0.75 * typical) & (width < 1.35 * typical)
     if (stars & reference).any():
         stars &= peaked < 1.25 * np.median(peaked[stars & reference])
+    if not is_known and stars.sum() < FEWEST_STARS:
+        # In a field of few stars, hits alone are as alike.
+        stars[:] = False
     galaxies = np.zeros(len(stars), bool)
     if stars.any():
         darkest = around[:, 1::2].min(1) / peak

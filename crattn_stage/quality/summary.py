@@ -8,6 +8,8 @@ from scipy.ndimage import label
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+#: With fewer stars than this, over-masking is not judged.
+FEWEST_STARS = 20
 #: Pixels from an amplifier's border within which hits are counted apart.
 BORDER = 4
 #: Up to this fraction of the pixels, objects are counted by the masked pixels alone, which is far cheaper.

@@ -77,6 +77,8 @@ def test_the_night_is_the_label_or_the_last_local_noon(cards, night):
         ("exposure time in ms", 90.0),
         ("[ms] exposure time", 90.0),
         ("Exposure time (min)", 5.4e6),
+        ("Exposure time minutes", 5.4e6),
+        ("seconds, 2 minutes after the flat", 90_000.0),
         ("[s] exposure time", 90_000.0),
         ("Exposure time in seconds, shutter 20 ms", 90_000.0),
         ("", 90_000.0),

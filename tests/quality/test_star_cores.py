@@ -167,3 +167,14 @@ def test_another_thread_does_not_change_the_count():
         stop.set()
         thread.join()
     assert alone[0] > 300 and together == [alone] * 5
+
+
+@pytest.mark.parametrize(("hits", "stars"), [(10, 0), (30, 30)])
+def test_hits_alone_are_no_stars_unless_there_are_many(hits, stars):
+    """Where no star is left, hits that are alike tell nothing of stars; a mask that took all stars does."""
+    rng = np.random.default_rng(6)
+    image, masked = rng.normal(1000, 5, (300, 300)), np.zeros((300, 300), bool)
+    for row, column in rng.permutation([(r, c) for r in range(20, 290, 40) for c in range(20, 290, 40)])[:hits]:
+        image[row : row + 2, column : column + 2] += 800
+        masked[row : row + 2, column : column + 2] = True
+    assert star_cores(image, masked) == (stars, stars)

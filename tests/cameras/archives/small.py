@@ -185,8 +185,35 @@ def neossat_dark(folder, rng):
     return _neossat(folder, rng, "1 (closed)")
 
 
+def all_sky_camera(folder, rng):
+    """An all-sky camera of an observatory."""
+    cards = {"INSTRUME": "DCT_ALLSKY", "CAMERA": "SX Superstar", "IMAGETYP": "OBJECT", "EXPTIME": 60.0}
+    return _simple(folder, "000.fits", rng, cards)
+
+
+def dss_plate(folder, rng):
+    """DSS: a scanned plate, its exposure in minutes."""
+    cards = {"PLATEID": "07HH", "PLTLABEL": "E438", "SCANNUM": 0, "DATATYPE": "INTEGER*2", "EXPOSURE": 50.0}
+    return _simple(folder, "M6707HH.fits", rng, cards, np.int16)
+
+
+def radio_map(folder, rng):
+    """A map of a radio telescope."""
+    return _simple(folder, "map.fits", rng, {"BUNIT": "JY/BEAM"}, np.float32)
+
+
+def extracted_spectra(folder, rng):
+    """Spectra of four fibres, a row each."""
+    hdu = fits.PrimaryHDU(rng.normal(100, 5, (4, 2000)).astype(np.float32))
+    return [write(folder, "spectra.fits", [hdu])]
+
+
 #: What the reader must find.
 EXPECTED = {
+    "all_sky_camera": left("generic", "all-sky camera"),
+    "dss_plate": left("dss", "photographic plate"),
+    "radio_map": left("generic", "a map in JY/BEAM"),
+    "extracted_spectra": left("generic", "of 2000 x 4 pixels"),
     "huntsman_light": expect("panoptes", gain=1.145, night="20210112"),
     "huntsman_flat": left("panoptes", "flat field"),
     "microobservatory": expect("microobservatory", night="20171219"),
