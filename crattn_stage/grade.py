@@ -33,6 +33,8 @@ MOST_STAMPS = 6
 LABELS = {"not a hit": 0, "hit": 1, "unknown": 2}
 #: Less of an exposure than this in all others is no overlap.
 LEAST_OVERLAP = 0.01
+#: A mask that has no more than this fraction of the bright hits is taken for one of another sky.
+HARDLY = 0.1
 
 
 @dataclass
@@ -231,6 +233,10 @@ def _grade_detector(name, numbers, masks, results, truths, reasons):
         truth = _truth(own, usable, exposures, seconds, results[i])
         mask = np.zeros(exposures[own].image.shape, bool)
         mask.ravel()[masks[i][numbers[i]]] = True
+        doubt = _bad_pixels_registered(truth, mask, [registration for _, _, registration in usable])
+        if doubt:
+            reasons[i].append(f"{name}: {doubt}" if name else doubt)
+            continue
         marked = repeats.grade_mask(exposures[own], truth, mask)
         results[i].grade += marked.grade
         results[i].fwhm = exposures[own].fwhm
@@ -288,6 +294,21 @@ def _truth(own, usable, exposures, seconds, result):
         _note(result, "not dithered: bad pixels of the detector look like sources of the sky")
     others, count = repeats.combine(planes, noises)
     return repeats.find_hits(mine, others, count, fwhm, neighbours)
+
+
+def _bad_pixels_registered(truth, mask, registrations):
+    """Return why it cannot be told whether stars or bad pixels were registered; "" if it can."""
+    if any(r.how != "stars" or _shift(r.mapping) >= repeats.DITHERED for r in registrations):
+        return ""
+    bright = np.flatnonzero(np.asarray(truth.peaks) > repeats.BRIGHT) + 1
+    common = max(len(r.first) for r in registrations)
+    if len(bright) <= common or np.isin(bright, truth.objects[mask]).mean() > HARDLY:
+        return ""
+    return (
+        f"nothing of it has moved, {len(bright)} places differ by more than S/N {repeats.BRIGHT:g} where {common} "
+        "agree, and the mask has hardly any of them: those that agree may be bad pixels instead of stars; a WCS that "
+        "holds settles it"
+    )
 
 
 def _shift(mapping):

@@ -269,3 +269,25 @@ def test_a_wcs_is_checked_by_the_stars():
         register(stars(0, 0), other, shapes, far)
     few = Stars(place[:3, 0], place[:3, 1], flux[:3], flux[:3])
     assert register(few, few, shapes, right).how == "WCS alone"
+
+
+def test_bad_pixels_that_were_registered_instead_of_stars_are_not_graded(tmp_path):
+    """A warm camera without a WCS: what stays is as much of the detector as of the sky, and the rest is in no mask."""
+    rng = np.random.default_rng(4)
+    common = rng.integers(20, 380, (40, 2))
+    paths, masks = [], {}
+    for number in range(2):
+        image, mask = rng.normal(1000, 5, (400, 400)), np.zeros((400, 400), bool)
+        own = rng.integers(20, 380, (120, 2))
+        for row, column in [*common, *own]:
+            image[row - 1 : row + 2, column - 1 : column + 2] += np.outer((200, 500, 200), (0.5, 1, 0.5))
+        for row, column in own:
+            mask[row - 1 : row + 2, column - 1 : column + 2] = True
+        paths.append(tmp_path / f"{number}.fits")
+        fits.writeto(paths[-1], image.astype(np.float32), fits.Header({"FILTER": "r", "EXPTIME": 60.0}))
+        masks[paths[-1].name] = mask
+    # A mask that has them says that they are hits.
+    assert all(result.failure == "" for result in grade(paths, Known(masks)))
+    empty = {name: np.zeros_like(mask) for name, mask in masks.items()}
+    for result in grade(paths, Known(empty)):
+        assert "may be bad pixels instead of stars" in result.failure

@@ -485,7 +485,7 @@ def _stamps(image, rows, columns, radius):
     side = np.arange(-radius, radius + 1)
     rows = np.clip(rows[:, None, None] + side[:, None], 0, image.shape[0] - 1)
     columns = np.clip(columns[:, None, None] + side, 0, image.shape[1] - 1)
-    return image[rows, columns].reshape(len(rows), -1).astype(np.float64)
+    return image[rows, columns].reshape(len(rows), side.size**2).astype(np.float64)
 
 
 def footprints(own, truth):
