@@ -94,7 +94,8 @@ def shipped_recipes():
     """Return the names of the recipes in the package.
 
     >>> shipped_recipes()
-    ['adapt', 'fine-tune-att-deepcr', 'fine-tune-fast', 'ours', 'paper']
+    ['adapt', 'fine-tune-att-cosmic-conn', 'fine-tune-att-deepcr', 'fine-tune-cosmic-conn', 'fine-tune-deepcr',
+     'fine-tune-fast', 'ours', 'paper']
     """
     return sorted(
         entry.name[:-5] for entry in files("training").joinpath("recipes").iterdir() if entry.name.endswith(".toml")
