@@ -11,6 +11,7 @@ from torch import nn
 
 from crattn_stage import __version__
 from crattn_stage.detection.model import CosmicRayModel
+from crattn_stage.errors import ModelError
 from crattn_stage.models import cards
 from crattn_stage.models.architectures import ARCHITECTURES
 from crattn_stage.models.networks import build, restore, tensors_of
@@ -109,7 +110,11 @@ def _blend(network, blend, keep, start, training, run):
     model, tensors = cards.load(blend)
     wanted, parent = f"{model.name} {model.sha256}", training.get("started_from")
     while parent != wanted:
-        card = cards.read_card(start) if start else None
+        try:
+            card = cards.read_card(start) if start else None
+        except ModelError:
+            # It is no longer where it was.
+            card = None
         if not card or f"{card.name} {card.sha256}" != parent:
             raise ValueError(f"{run}: does not come from {wanted}")
         start, parent = card.training.get("start_from"), card.training.get("started_from")

@@ -51,6 +51,9 @@ def test_a_run_is_blended_with_a_model_it_comes_from_and_no_other(tmp_path, monk
     assert "--blend MODEL --keep 0.25" in blended.metrics["command"] and "weigh 0.25" in blended.training["blended"]
     with pytest.raises(ValueError, match="does not come from deepcr"):
         export(run, tmp_path / "models", blend="deepcr")
+    orphan = write_run(tmp_path / "orphan", network, str(tmp_path / "gone.safetensors"), started_from="gone 0")
+    with pytest.raises(ValueError, match="does not come from fast"):
+        export(orphan, tmp_path / "models", blend="fast")
     mean_path = tmp_path / "models" / "mean.safetensors"
     again = write_run(tmp_path / "again", network, str(mean_path), started_from=f"mean {blended.sha256}")
     assert card.sha256 in export(again, tmp_path / "models", name="more", blend="fast").training["blended"]
@@ -79,3 +82,7 @@ def test_a_run_that_is_not_finished_is_not_exported(tmp_path):
     (run / "training.json").unlink()
     with pytest.raises(ValueError, match="7 of 7 steps done; train it to the end"):
         export(run, tmp_path / "models")
+
+
+def test_shipped_cards_name_no_path():
+    assert not [name for name in cards.shipped() if "/" in cards.read_card(name).training.get("start_from", "")]
