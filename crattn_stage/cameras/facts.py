@@ -265,11 +265,8 @@ def _start(header, profile):
         zone = hours is not None and _ZONE.search(text)
         if zone:
             # Local time, as ISO 8601 writes it.
-            ahead = timedelta(hours=int(zone[2]), minutes=int(zone[3])) * (-1 if zone[1] == "-" else 1)
-            began = datetime.strptime(day, "%Y%m%d") + timedelta(hours=hours) - ahead
-            return began.strftime("%Y%m%d"), began.hour + began.minute / 60 + (
-                began.second + began.microsecond / 1e6
-            ) / 3600
+            ahead = int(zone[2]) + int(zone[3]) / 60
+            return _day_and_hours(_moment((day, hours + (ahead if zone[1] == "-" else -ahead))))
         for other in profile.keywords.get("time", ()) if hours is None else ():
             value = first_value([header], other)
             hours = value and (_clock(value.partition("T")[2] or value))
@@ -281,9 +278,16 @@ def _start(header, profile):
         days, _ = number(header, [card], low=10_000, high=100_000)
         if days is not None:
             # Modified Julian date 0.
-            began = datetime(1858, 11, 17) + timedelta(days=days)
-            return began.strftime("%Y%m%d"), began.hour + began.minute / 60 + began.second / 3600
+            return _day_and_hours(datetime(1858, 11, 17) + timedelta(days=days))
     return None
+
+
+def _day_and_hours(moment):
+    """Return a time as a date, YYYYMMDD, and the hours into it; None for None."""
+    if moment is None:
+        return None
+    seconds = moment.second + moment.microsecond / 1e6
+    return moment.strftime("%Y%m%d"), moment.hour + moment.minute / 60 + seconds / 3600
 
 
 def _moment(start):

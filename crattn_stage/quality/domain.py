@@ -24,7 +24,7 @@ def unlike(appearance):
     Returns
     -------
     list of str
-        Empty if there is nothing unusual, or no figure.  A frame too small to tell is one of them.
+        Empty if nothing is unusual, or nothing was measured.  To be too small to tell is unusual.
 
     Examples
     --------
