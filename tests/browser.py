@@ -7,6 +7,7 @@ import os
 import select
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -44,7 +45,8 @@ class Browser:
     """One page in a headless Chromium.  Use it in a ``with`` block."""
 
     def __init__(self, width=1280, height=800):
-        self.folder = tempfile.TemporaryDirectory()
+        # A helper of Chromium may still write for a moment after it was killed.
+        self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         # Out of the way of 3 and 4, which Chromium expects.
         (theirs_in, ours_out), (ours_in, theirs_out) = _pipe(), _pipe()
         command = shlex.join([chromium(), *_OPTIONS, f"--user-data-dir={self.folder.name}", "about:blank"])
@@ -54,6 +56,7 @@ class Browser:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         os.close(theirs_in)
         os.close(theirs_out)
@@ -71,7 +74,7 @@ class Browser:
         return self
 
     def __exit__(self, *exception):
-        self.process.kill()
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         os.close(self.out)
         os.close(self.into)
