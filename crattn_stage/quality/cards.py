@@ -192,6 +192,15 @@ CARDS = (
         is_checked=False,
     ),
     HeaderCard(
+        "CRPAIRS",
+        "pairs of objects mirrored through stars",
+        "pairs",
+        "Pairs of masked objects that mirror each other through a bright star, as pieces of its spikes do, less those "
+        "of chance; empty without a bright star.",
+        lambda s, t, p: _rounded(s.symmetry.excess, 1),
+        is_checked=False,
+    ),
+    HeaderCard(
         "CRFWHM",
         "[pix] mean FWHM of its stars",
         "pixels",

@@ -113,6 +113,16 @@ def noise(summary, seconds):
     return least, f"noise, some {injected.noise_objects:.0f} objects per million pixels"
 
 
+@rule("CRPAIRS", warn=3.0, fail=math.inf)
+def symmetric_pairs(summary, seconds):
+    """Pieces of spikes mirror each other through a star, hits do not. 3 deviations of chance are subtracted first."""
+    found = summary.symmetry
+    if not found.stars:
+        return None
+    least = found.excess - 3 * max(found.chance, found.variance) ** 0.5
+    return least, f"{found.pairs} pairs of objects mirrored through bright stars, {found.chance:.1f} by chance"
+
+
 @rule("CRDOMAIN", warn=0, fail=math.inf, of_mask=False)
 def domain(summary, seconds):
     """Figures hold for frames like those on which the models were measured. The limit is of what is unlike them."""

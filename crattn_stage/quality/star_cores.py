@@ -6,7 +6,8 @@ import numpy as np
 
 from crattn_stage.detection.preprocessing import sky_subtracted
 from crattn_stage.detection.sources import TooCrowded, extract, inside, stamps
-from crattn_stage.quality.summary import FEWEST_STARS, Appearance
+from crattn_stage.quality.summary import FEWEST_STARS, Appearance, Symmetry
+from crattn_stage.quality.symmetry import count_pairs
 
 #: How many FWHM from a peak a ring may be, and how many of the eight directions from the peak it must be in.
 NEAR, DIRECTIONS = 1.5, 6
@@ -30,6 +31,7 @@ class Cores(NamedTuple):
     galaxies, galaxies_flagged : int
         Extended sources, and those of them with a masked peak.
     appearance : `crattn_stage.quality.summary.Appearance`
+    symmetry : `crattn_stage.quality.summary.Symmetry`
     """
 
     stars: int
@@ -37,6 +39,7 @@ class Cores(NamedTuple):
     galaxies: int
     galaxies_flagged: int
     appearance: Appearance
+    symmetry: Symmetry
 
 
 def star_cores(image, cosmic_rays, bad=None, sections=None, sky=None):
@@ -79,7 +82,8 @@ def judge_sources(image, cosmic_rays, bad=None, sections=None, sky=None):
 
     A galaxy is a round source of S/N above 20 that is half as wide again as the stars, and none of the four pixels
     beside its peak is, beyond noise, fainter than the faintest of the four beside a star's typically is.  Where most
-    stars are masked it is not known how wide they are, and no galaxies are counted.
+    stars are masked it is not known how wide they are, and no galaxies are counted.  Masked objects that mirror each
+    other through a bright star are counted by `crattn_stage.quality.symmetry.count_pairs`.
 
     Parameters
     ----------
@@ -93,18 +97,22 @@ def judge_sources(image, cosmic_rays, bad=None, sections=None, sky=None):
     bad = ~np.isfinite(image) if bad is None else bad | ~np.isfinite(image)
     image = sky_subtracted(image, sections or [np.s_[:, :]], ~bad, sky)
     # Outside the amplifiers, too.
-    bad |= np.isnan(image)
+    blank = ~np.isfinite(image)
+    image[blank] = 0
+    # Saturated stars are bad pixels, and have the spikes.
+    symmetry = count_pairs(image, cosmic_rays)
+    bad |= blank
     image[bad] = 0
     try:
         sigma, sources = extract(image, bad, 5)
     except TooCrowded:
-        return Cores(0, 0, 0, 0, Appearance(crowded=1))
+        return Cores(0, 0, 0, 0, Appearance(crowded=1), symmetry)
     look = _texture(image, bad | cosmic_rays, sigma)
     row, column = sources["ypeak"], sources["xpeak"]
     bright = sources["flux"] > 20 * sigma * np.sqrt(sources["npix"])
     sources = sources[bright & inside(image.shape, row, column, 1)]
     if not len(sources):
-        return Cores(0, 0, 0, 0, look)
+        return Cores(0, 0, 0, 0, look, symmetry)
     row, column = sources["ypeak"], sources["xpeak"]
     flagged = cosmic_rays[row, column]
     # Isophotal widths grow with brightness; the ratio of flux to peak does not.
@@ -135,7 +143,7 @@ def judge_sources(image, cosmic_rays, bad=None, sections=None, sky=None):
     look.widths = float(np.sqrt(np.maximum((width[left] / 1.064) ** 2 - PIXEL, 0)).sum())
     centre = image[np.rint(sources["y"]).astype(int), np.rint(sources["x"]).astype(int)]
     look.hollow = int((left & (centre < HOLLOW * sources["peak"])).sum())
-    return Cores(int(stars.sum()), int((stars & flagged).sum()), int(galaxies.sum()), nuclei, look)
+    return Cores(int(stars.sum()), int((stars & flagged).sum()), int(galaxies.sum()), nuclei, look, symmetry)
 
 
 def _texture(image, bad, sigma):

@@ -149,6 +149,34 @@ class Appearance:
         return self.widths / self.stars if self.stars else None
 
 
+@dataclass
+class Symmetry:
+    """Masked objects that mirror each other through bright stars; sums, so that those of detectors can be added.
+
+    Attributes
+    ----------
+    stars : int
+        Bright stars.
+    pairs : int
+        Half of the objects that have another at their mirror image through a star.
+    chance, variance : float
+        How many pairs chance would have, and the square of how much that scatters.
+    """
+
+    stars: int = 0
+    pairs: int = 0
+    chance: float = 0.0
+    variance: float = 0.0
+
+    def __add__(self, other):
+        return _added(self, other)
+
+    @property
+    def excess(self):
+        """Pairs more than chance would have, or None without a bright star."""
+        return self.pairs - self.chance if self.stars else None
+
+
 def _added(first, second):
     return type(first)(*(getattr(first, f.name) + getattr(second, f.name) for f in fields(first)))
 
@@ -177,6 +205,7 @@ class Summary:
         Of `pixels` and `searched`, those within `BORDER` pixels of the amplifier's border.
     injected : `Injected`
     appearance : `Appearance`
+    symmetry : `Symmetry`
     """
 
     pixels: int = 0
@@ -192,6 +221,7 @@ class Summary:
     border_searched: int = 0
     injected: Injected = field(default_factory=Injected)
     appearance: Appearance = field(default_factory=Appearance)
+    symmetry: Symmetry = field(default_factory=Symmetry)
 
     @property
     def fraction(self):
@@ -262,14 +292,35 @@ def count_hits(cosmic_rays):
     -------
     int
     """
+    return connected_pixels(cosmic_rays)[3]
+
+
+def connected_pixels(cosmic_rays):
+    """Return the pixels of the connected objects (8 neighbours) in a bool mask.
+
+    Parameters
+    ----------
+    cosmic_rays : `numpy.ndarray` of bool
+        2-D.
+
+    Returns
+    -------
+    row, column : `numpy.ndarray` of int
+        Of the masked pixels.
+    numbers : `numpy.ndarray` of int
+        Of the object that each belongs to, from 0.
+    count : int
+        Objects.
+    """
     width = cosmic_rays.shape[1] + 2
-    # With a margin, so that the right end of a row is no neighbour of the left end of the next.
     row, column = np.divmod(np.flatnonzero(cosmic_rays), cosmic_rays.shape[1])
+    # With a margin, so that the right end of a row is no neighbour of the left end of the next.
     places = row * width + column + 1
     if not places.size:
-        return 0
+        return row, column, places, 0
     if places.size > MOST_SPARSE * cosmic_rays.size:
-        return int(label(cosmic_rays, np.ones((3, 3)))[1])
+        numbers, count = label(cosmic_rays, np.ones((3, 3)))
+        return row, column, numbers[row, column] - 1, int(count)
     pairs = []
     for step in (1, width - 1, width, width + 1):
         found = np.searchsorted(places, places + step)
@@ -278,7 +329,8 @@ def count_hits(cosmic_rays):
         pairs.append((own, found[own]))
     first, second = map(np.concatenate, zip(*pairs, strict=True))
     graph = coo_array((np.ones(first.size, bool), (first, second)), (places.size, places.size))
-    return int(connected_components(graph, directed=False, return_labels=False))
+    count, numbers = connected_components(graph, directed=False)
+    return row, column, numbers, int(count)
 
 
 def total(summaries):
@@ -295,10 +347,11 @@ def total(summaries):
     """
     summaries = list(summaries)
     areas = [s.area for s in summaries]
-    counts = [f.name for f in fields(Summary) if f.name not in ("area", "injected", "appearance")]
+    counts = [f.name for f in fields(Summary) if f.name not in ("area", "injected", "appearance", "symmetry")]
     return Summary(
         area=None if None in areas else sum(areas),
         injected=sum((s.injected for s in summaries), Injected()),
         appearance=sum((s.appearance for s in summaries), Appearance()),
+        symmetry=sum((s.symmetry for s in summaries), Symmetry()),
         **{name: sum(getattr(s, name) for s in summaries) for name in counts},
     )
