@@ -14,6 +14,7 @@ from crattn_stage.processors import available_cpus
 @click.option("--data", type=click.Path(exists=True, file_okay=False), help="Folder of real data, for accuracy.")
 @click.option("--peers", type=click.Path(exists=True), help="A Python that has deepCR, cosmic-conn and lacosmic.")
 @click.option("--maximask", type=click.Path(exists=True), help="A Python that has maximask.")
+@click.option("--before", type=click.Path(exists=True, file_okay=False), help="A checkout of an earlier version.")
 @click.option("--only", multiple=True, help="Methods whose name holds this.")
 @click.option("--repeats", default=3, show_default=True)
 @click.option("--threads", default=available_cpus, show_default=True)

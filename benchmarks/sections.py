@@ -244,6 +244,47 @@ def exposure(options):
     return rows
 
 
+def before(options):
+    """A packed CCD and a whole packed exposure by ``crattn-stage run`` of an earlier checkout and of this, in turn."""
+    if not options["before"]:
+        print("  left out: --before names no earlier checkout")
+        return {}
+    versions = {
+        "before": (options["before"], []),
+        "after": (ROOT, []),
+        "after, no injection": (ROOT, ["--no-injection"]),
+    }
+    rows = {}
+    with tempfile.TemporaryDirectory(dir=options["output"]) as folder:
+        path = Path(folder) / "exposure.fits.fz"
+        for ccds in dict.fromkeys((1, options["ccds"])):
+            inputs.packed_exposure(path, ccds)
+            # The first round warms up.
+            for measured, (name, (checkout, more)) in itertools.product(
+                range(options["repeats"] + 1), versions.items()
+            ):
+                own = Path(folder) / name
+                command = ["run", path, "--output-dir", own, "--db", f"sqlite:///{own}.sqlite", "--overwrite", *more]
+                began = time.perf_counter()
+                process = subprocess.Popen(
+                    [sys.executable, "-c", "from crattn_stage.cli import main; main()", *command],
+                    env={**os.environ, "PYTHONPATH": str(Path(checkout).resolve())},
+                    stdout=subprocess.DEVNULL,
+                    cwd=folder,
+                )
+                _, status, usage = os.wait4(process.pid, 0)
+                if status:
+                    raise RuntimeError(f"{name}: status {status}")
+                if measured:
+                    figures = time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+                    rows.setdefault(f"{ccds} CCD, {name}", []).append(figures)
+            for name in versions:
+                row = f"{ccds} CCD, {name}"
+                rows[row] = dict(zip(("wall", "cpu", "megabytes"), np.median(rows[row], 0).tolist(), strict=True))
+                print("  {}: {wall:.1f} s, {cpu:.1f} s of CPU, {megabytes:.0f} MB".format(row, **rows[row]), flush=True)
+    return rows
+
+
 def startup(options):
     """What `crattn-stage run` on a small frame takes beyond importing torch."""
     from astropy.io import fits
@@ -341,4 +382,4 @@ def machine(options):
     return {"processor": name, "cores": available_cpus(), "threads": options["threads"], "torch": torch.__version__}
 
 
-SECTIONS = {f.__name__: f for f in (detectors, scaling, workers, exposure, startup, limits, gpu)}
+SECTIONS = {f.__name__: f for f in (detectors, scaling, workers, exposure, before, startup, limits, gpu)}

@@ -255,3 +255,8 @@ print([m for m in {heavy} if m in sys.modules])
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "Usage" in out.stdout and out.stdout.strip().endswith("[]")
+
+
+def test_masking_does_not_load_what_other_uses_need():
+    code = "import sys, crattn_stage.stage; print(sorted({'scipy.stats', 'scipy.optimize'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

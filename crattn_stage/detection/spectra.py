@@ -15,7 +15,6 @@ from scipy.ndimage import (
     spline_filter,
     uniform_filter,
 )
-from scipy.optimize import nnls
 
 from crattn_stage.detection.inputs import as_float32, check_sections
 from crattn_stage.detection.preprocessing import Sky, fill, sky_statistics
@@ -185,6 +184,8 @@ def _running_median(plane, axis):
 
 def _noise(bright, left, steep, good):
     """Return the noise as a variance that does not depend on brightness, and one for each unit of it."""
+    from scipy.optimize import nnls
+
     level, size, steep = bright[good], np.abs(left[good]), steep[good]
     order = np.argsort(level)
     levels, noises = [], []

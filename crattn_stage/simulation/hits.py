@@ -13,7 +13,6 @@ Matter", for silicon: radiation length 93.7 mm, 3.65 eV per electron-hole pair, 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import moyal
 
 STEP = 5.0
 PAIRS_PER_MICROMETRE = 75.0
@@ -127,6 +126,8 @@ class Sensor:
 
     def _track(self, rng):
         """Follow a muon of a cos^2 zenith distribution: its path in the plane is depth * tan(angle)."""
+        from scipy.stats import moyal
+
         tangent = self._tangent(rng)
         length = self.depth * np.hypot(1, min(tangent, 20.0))
         azimuth = rng.uniform(0, 2 * np.pi)
