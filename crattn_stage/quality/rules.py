@@ -120,7 +120,7 @@ def symmetric_pairs(summary, seconds):
     if not found.stars:
         return None
     least = found.excess - 3 * max(found.chance, found.variance) ** 0.5
-    return least, f"{found.pairs} pairs of objects mirrored through bright stars, {found.chance:.1f} by chance"
+    return least, f"{found.pairs} pairs mirrored through bright stars, {found.chance:.1f} by chance"
 
 
 @rule("CRDOMAIN", warn=0, fail=math.inf, of_mask=False)
