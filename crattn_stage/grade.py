@@ -14,7 +14,7 @@ from scipy.ndimage import binary_dilation
 from crattn_stage import __version__
 from crattn_stage.cameras.facts import charge_unit
 from crattn_stage.comparison import cut_stamp
-from crattn_stage.detection.saturation import saturated_stars
+from crattn_stage.detection.saturation import pile_up, saturated_stars, surroundings
 from crattn_stage.errors import FrameError
 from crattn_stage.fits.atomic import replacing
 from crattn_stage.fits.frame import ObservationFrame
@@ -49,6 +49,8 @@ class Graded:
         Why it has none; "" if it has.
     notes : list of str
         What was odd.
+    warnings : list of str
+        Why the grade is not to be trusted.
     fwhm : float or None
         Of its stars, pixels; of the last detector.
     stamps : dict of str to list of tuple
@@ -59,6 +61,7 @@ class Graded:
     grade: repeats.Grade = field(default_factory=repeats.Grade)
     failure: str = ""
     notes: list = field(default_factory=list)
+    warnings: list = field(default_factory=list)
     fwhm: float | None = None
     stamps: dict = field(default_factory=lambda: {"missed": [], "false": []})
 
@@ -183,30 +186,36 @@ def _masked(results, stage, only):
 
 
 def _prepared(path, name):
-    """Return a detector of an exposure, ready to be compared, its exposure time, and whether its gain is known."""
+    """Return a detector of an exposure, ready to be compared; its exposure time; whether it has a gain, and a mask."""
     with ObservationFrame(path) as frame:
         extension = next(e for e in frame.extensions if e.name == name)
         ccd, amplifiers = frame.read(extension), frame.amplifiers(extension)
         bad = ~np.isfinite(ccd.data) | (False if ccd.mask is None else ccd.mask)
-        saturated = saturated_stars(ccd.data, frame.saturation(extension))
-        if saturated.any():
-            bad |= binary_dilation(saturated, np.ones((3, 3)), iterations=2)
+        saturated = _saturated(ccd.data, bad, frame.saturation(extension), [a.section for a in amplifiers])
+        bad |= surroundings(saturated_stars(saturated, True))
         unit = charge_unit(extension.header, frame.profile)
         gains = [a.electrons_per(unit) for a in amplifiers]
-        own = repeats.prepare(Path(path).name, ccd.data, bad, [a.section for a in amplifiers], gains)
+        own = repeats.prepare(Path(path).name, ccd.data, bad, [a.section for a in amplifiers], gains, saturated)
         own.wcs = sky_wcs(extension.header)
         own.stars = find_stars(own.image, own.bad)
-        return own, frame.exposure.exposure_time, all(gains)
+        return own, frame.exposure.exposure_time, all(gains), ccd.mask is not None and bool(ccd.mask.any())
+
+
+def _saturated(image, bad, level, sections):
+    """Return the pixels that are saturated, by the level that the header gives and that at which they pile up."""
+    saturated = np.zeros(image.shape, bool)
+    for section in sections:
+        known = [own for own in (level, pile_up(image[section], bad[section])) if own is not None]
+        if known:
+            saturated[section] = image[section] >= min(known)
+    return saturated
 
 
 def _grade_detector(name, numbers, masks, results, truths, reasons):
     """Grade a detector of all exposures that have it: {number of the exposure: name there}."""
-    members, exposures, seconds, has_gain = list(numbers), [], [], []
-    for i, own_name in numbers.items():
-        own, time, known = _prepared(results[i].path, own_name)
-        exposures.append(own)
-        seconds.append(time)
-        has_gain.append(known)
+    members = list(numbers)
+    prepared = [_prepared(results[i].path, own_name) for i, own_name in numbers.items()]
+    exposures, seconds, has_gain, has_mask = map(list, zip(*prepared, strict=True))
     pairs = _registered(exposures)
     for own in range(len(exposures)):
         common = [r.first for (a, _), r in pairs.items() if a == own and not isinstance(r, FrameError)]
@@ -222,28 +231,31 @@ def _grade_detector(name, numbers, masks, results, truths, reasons):
                 failures.append(f"with {exposures[other].name}: {registration}")
                 continue
             if registration.note:
-                _note(results[i], f"with {exposures[other].name}: {registration.note}")
+                _note(results[i].notes, f"with {exposures[other].name}: {registration.note}")
             usable.append((overlap(registration.mapping, exposures[other].image.shape, 1), other, registration))
         usable = sorted((u for u in usable if u[0] > LEAST_OVERLAP), key=lambda u: -u[0])[:MOST_OTHERS]
         if not usable:
             reasons[i].append(f"{name}: {_said(failures)}" if name else _said(failures))
             continue
         for failure in failures:
-            _note(results[i], failure)
-        truth = _truth(own, usable, exposures, seconds, results[i])
+            _note(results[i].notes, failure)
+        truth = _truth(own, usable, exposures, seconds, pairs, results[i])
         mask = np.zeros(exposures[own].image.shape, bool)
         mask.ravel()[masks[i][numbers[i]]] = True
-        doubt = _bad_pixels_registered(truth, mask, [registration for _, _, registration in usable])
+        registrations = [registration for _, _, registration in usable]
+        doubt = _bad_pixels_registered(truth, mask, registrations)
+        doubt = doubt or _single_pixels(truth, registrations, has_mask[own])
         if doubt:
             reasons[i].append(f"{name}: {doubt}" if name else doubt)
             continue
         marked = repeats.grade_mask(exposures[own], truth, mask)
+        _warn_of_sources(results[i], name, truth, marked.grade, registrations)
         results[i].grade += marked.grade
         results[i].fwhm = exposures[own].fwhm
         _keep_stamps(results[i], name, exposures[own], truth, mask, marked)
         if truths is not None:
             if not has_gain[own]:
-                _note(results[i], "its gain is not known: its hits are labelled, but no examples for training")
+                _note(results[i].notes, "its gain is not known: its hits are labelled, but no examples for training")
             stamps = repeats.footprints(exposures[own], truth) if has_gain[own] else None
             truths[i][name] = _labels(exposures[own], truth), stamps
 
@@ -252,9 +264,9 @@ def _said(failures):
     return failures[0] if failures else "no other exposure overlaps with it"
 
 
-def _note(result, text):
-    if text not in result.notes:
-        result.notes.append(text)
+def _note(texts, text):
+    if text not in texts:
+        texts.append(text)
 
 
 def _registered(exposures):
@@ -272,7 +284,7 @@ def _registered(exposures):
     return pairs
 
 
-def _truth(own, usable, exposures, seconds, result):
+def _truth(own, usable, exposures, seconds, pairs, result):
     """Return what the others say of an exposure."""
     mine = exposures[own]
     fwhm = mine.fwhm or 3.0
@@ -281,17 +293,22 @@ def _truth(own, usable, exposures, seconds, result):
         other = exposures[number]
         scale = _scale(mine, other, registration, seconds[own], seconds[number])
         if scale is None:
-            _note(result, f"with {other.name}: neither stars nor exposure times tell how much deeper it is")
+            _note(result.notes, f"with {other.name}: neither stars nor exposure times tell how much deeper it is")
             scale = 1.0
         # A sharper exposure is blurred to the seeing of this one.
         blur = np.sqrt(max(0.0, fwhm**2 - (other.fwhm or fwhm) ** 2)) / 2.355
         plane = repeats.resample(other, registration.mapping, mine.image.shape, blur if blur > 0.3 else 0.0)
         planes.append(plane * np.float32(scale))
+        differ = repeats.star_difference(mine, planes[-1], mine.stars.places[registration.first], fwhm)
+        if differ is not None and differ > repeats.DIFFER:
+            text = f"with {other.name}: the stars differ by {differ:.0%} of their light (seeing, tracking or clouds)"
+            _note(result.warnings, text)
         noises.append(float(np.median(other.noise)) * scale)
-        neighbours.append((other, registration.mapping))
-    shifts = [_shift(m) for _, m in neighbours]
+        back = pairs[number, own]
+        neighbours.append((other, registration.mapping, None if isinstance(back, FrameError) else back.mapping))
+    shifts = [_shift(mapping) for _, mapping, _ in neighbours]
     if max(shifts) < repeats.DITHERED:
-        _note(result, "not dithered: bad pixels of the detector look like sources of the sky")
+        _note(result.notes, "not dithered: bad pixels of the detector look like sources of the sky")
     others, count = repeats.combine(planes, noises)
     return repeats.find_hits(mine, others, count, fwhm, neighbours)
 
@@ -309,6 +326,38 @@ def _bad_pixels_registered(truth, mask, registrations):
         "agree, and the mask has hardly any of them: those that agree may be bad pixels instead of stars; a WCS that "
         "holds settles it"
     )
+
+
+def _single_pixels(truth, registrations, has_mask):
+    """Return why hits cannot be told from hot and flickering pixels; "" if they can."""
+    if has_mask or any(_shift(r.mapping) >= repeats.DITHERED for r in registrations):
+        return ""
+    single, bright, flickering = repeats.single_pixels(truth)
+    if single < max(repeats.SINGLES, repeats.SINGLE * bright):
+        return ""
+    # With one other exposure, a pixel that flickers is bright in one of the two.
+    if len(registrations) > 1 and flickering <= repeats.FLICKERING * single:
+        return ""
+    return (
+        f"nothing of it has moved, and {single} of {bright} bright differences are single pixels: hits cannot be told "
+        "from hot and flickering pixels; dithered exposures, or a mask of bad pixels in the frames, settle it"
+    )
+
+
+def _warn_of_sources(result, name, truth, grade, registrations):
+    """Warn where the truth on and beside sources is not to be trusted."""
+    where = f"{name}: " if name else ""
+    if truth.astray:
+        lie, found, expected = truth.astray
+        text = (
+            f"{where}{lie} of {found} differences lie on sources, where {expected:.1f} hits would: the stars differ "
+            "between the exposures, and hits on these sources are not counted"
+        )
+        _note(result.warnings, text)
+    stars = max(len(r.first) for r in registrations)
+    if stars < repeats.STARS <= grade.objects:
+        text = f"{where}{grade.objects} objects are masked, but with no more than {stars} stars in common to compare"
+        _note(result.warnings, text)
 
 
 def _shift(mapping):
@@ -462,7 +511,10 @@ def as_json(results, made_by):
         found["false_per_megapixel"], *found["false_interval"] = grade.false_rate
         return found
 
-    frames = [{"path": r.path, "failure": r.failure, "notes": r.notes, "fwhm": r.fwhm, **one(r.grade)} for r in results]
+    frames = [
+        {"path": r.path, "failure": r.failure, "notes": r.notes, "warnings": r.warnings, "fwhm": r.fwhm, **one(r.grade)}
+        for r in results
+    ]
     return {"version": __version__, "masks": made_by, "total": one(total(results)), "frames": frames}
 
 

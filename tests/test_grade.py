@@ -82,7 +82,8 @@ def test_a_known_mask_is_graded_as_it_is(triple, tmp_path):
         fraction, low, high = own.completeness(kind)
         assert fraction == pytest.approx(found / of, abs=0.06 if kind == "faint" else 0.02)
         assert low < found / of < high
-    assert stars <= own.false <= stars + 6
+    # Where a hit is masked that noise hides.
+    assert stars <= own.false <= stars + 8
     assert own.objects == own.hit + own.false + own.fixed + own.unjudged
     html = page(results, "<b>mine</b>")
     assert "&lt;b&gt;mine" in html and html.count("data:image/png") >= 6
@@ -105,13 +106,14 @@ def test_masks_of_a_model_are_graded_as_they_are(tmp_path):
     fields = [replace(FIELDS[name], density=700.0) for name in ("narrow", "amplifiers", "wide")]
     results = [measured(field, SIDE, 7, stage, tmp_path) for field in fields]
     assert not any(result["failures"] for result in results)
+    (false, area), (known, _) = (np.sum([r["false"][by] for r in results], axis=0) for by in ("graded", "true"))
+    of_all = 9 * SIDE**2 / 1e6
+    assert area > 0.9 * of_all and abs(false - known) <= 4
     for kind, limit in (("faint", 0.04), ("bright", 0.01), ("pixels", 0.01)):
         found, of = np.sum([result[kind]["graded"] for result in results], axis=0)
         known, all_known = np.sum([result[kind]["true"] for result in results], axis=0)
         assert found / of == pytest.approx(known / all_known, abs=limit), kind
-        assert of == pytest.approx(all_known, rel=0.1), kind
-    (false, area), (known, _) = (np.sum([r["false"][by] for r in results], axis=0) for by in ("graded", "true"))
-    assert area > 0.9 * 9 * SIDE**2 / 1e6 * 0.95 and abs(false - known) <= 4
+        assert of == pytest.approx(all_known * area / of_all, rel=0.1), kind
 
 
 def run(*arguments):
@@ -291,3 +293,128 @@ def test_bad_pixels_that_were_registered_instead_of_stars_are_not_graded(tmp_pat
     empty = {name: np.zeros_like(mask) for name, mask in masks.items()}
     for result in grade(paths, Known(empty)):
         assert "may be bad pixels instead of stars" in result.failure
+
+
+def hidden(paths):
+    """Return masks that have nothing."""
+    return Known({path.name: np.zeros((SIDE, SIDE), bool) for path in paths})
+
+
+def written(folder, images, **header):
+    """Write exposures; return their paths."""
+    paths = [folder / f"{number}.fits" for number in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        fits.writeto(path, image.astype(np.float32), fits.Header({"GAIN": GAIN, "FILTER": "r", **header}))
+    return paths
+
+
+def labels_of(folder, number):
+    return fits.getdata(folder / "labels" / f"{number}-labels.fits.fz", 1)
+
+
+def test_pixels_that_flicker_are_no_hits(triple, tmp_path):
+    """They are bright in two of three exposures, and in one of them ten times as bright."""
+    _, known = triple
+    images = [image.copy() for image, *_ in known]
+    rng = np.random.default_rng(3)
+    place = tuple(rng.integers(20, SIDE - 20, (2, 60)))
+    images[0][place] += 3000
+    images[2][place] += 300
+    paths = written(tmp_path, images)
+    grade(paths, hidden(paths), tmp_path / "labels")
+    assert (labels_of(tmp_path, 0)[place] == LABELS["hit"]).mean() < 0.05
+    assert (labels_of(tmp_path, 2)[place] == LABELS["hit"]).mean() < 0.05
+
+
+def test_saturated_stars_are_not_judged_though_no_header_tells_the_level(triple, tmp_path):
+    _, known = triple
+    full = 1500.0
+    images = [np.minimum(image * scale, full) for (image, *_), scale in zip(known, (1.0, 0.8, 1.1), strict=True)]
+    paths = written(tmp_path, images)
+    grade(paths, hidden(paths), tmp_path / "labels")
+    for number, (image, (_, _, _, _, charge)) in enumerate(zip(images, known, strict=True)):
+        labels = labels_of(tmp_path, number)
+        star = (image >= full) & (charge == 0)
+        assert star.sum() > 20 and (labels[star] == LABELS["unknown"]).all()
+        # Hits that are saturated are hits.
+        hit = (image >= full) & (charge > 1000)
+        assert not hit.any() or (labels[hit] == LABELS["hit"]).mean() > 0.5
+
+
+def test_the_rim_is_not_judged(triple, tmp_path):
+    """Nor is overscan that was left."""
+    _, known = triple
+    images = [image.copy() for image, *_ in known]
+    for image in images:
+        image[:, -20:] = np.random.default_rng(1).normal(20, 3, (SIDE, 20))
+    paths = written(tmp_path, images)
+    grade(paths, hidden(paths), tmp_path / "labels")
+    labels = labels_of(tmp_path, 0)
+    rim = np.ones(labels.shape, bool)
+    rim[4:-4, 4:-24] = False
+    assert (labels[rim] == LABELS["unknown"]).all() and (labels[~rim] == LABELS["unknown"]).mean() < 0.15
+
+
+def test_stars_that_differ_are_warned_of(triple, tmp_path):
+    from scipy.ndimage import uniform_filter1d
+
+    _, known = triple
+    images = [image for image, *_ in known]
+    assert not any(result.warnings for result in grade(triple[0], hidden(triple[0])))
+    # Tracking failed during the second exposure.
+    paths = written(tmp_path, [images[0], uniform_filter1d(images[1], 9, axis=1), images[2]])
+    kept = tmp_path / "g.json"
+    status, output = run(*paths, "--engine", "openvino", "--json", kept)
+    assert status == 0 and re.search(r"WARN: with 1.fits: the stars differ by \d+% of their light", output)
+    frames = json.loads(kept.read_text())["frames"]
+    assert all(any("the stars differ" in warning for warning in frame["warnings"]) for frame in frames)
+
+
+def test_of_few_stars_it_is_warned(tmp_path):
+    rng = np.random.default_rng(8)
+    y, x = np.mgrid[:SIDE, :SIDE]
+    stars = rng.integers(30, SIDE - 30, (12, 2))
+    images, masks = [], {}
+    for number in range(3):
+        image, mask = rng.normal(1000, 5, (SIDE, SIDE)), np.zeros((SIDE, SIDE), bool)
+        for row, column in stars + 5 * number:
+            image += 900 * np.exp(-((y - row) ** 2 + (x - column) ** 2) / 4)
+        for row, column in rng.integers(20, SIDE - 20, (30, 2)):
+            image[row, column : column + 3] += 200
+            mask[row, column : column + 3] = True
+        images.append(image)
+        masks[f"{number}.fits"] = mask
+    for result in grade(written(tmp_path, images), Known(masks)):
+        assert result.grade.bright_found > 20 and re.search(r"no more than 1\d stars", " ".join(result.warnings))
+
+
+def still(folder, count, flicker):
+    """Write exposures that did not move, with single pixels of their own, and others that flicker."""
+    rng = np.random.default_rng(6)
+    stars = rng.integers(20, SIDE - 20, (60, 2))
+    places = rng.integers(20, SIDE - 20, (flicker, 2))
+    images = []
+    for number in range(count):
+        image = rng.normal(1000, 5, (SIDE, SIDE))
+        for row, column in stars:
+            image[row - 2 : row + 3, column - 2 : column + 3] += 900 * np.outer(*[[0.1, 0.5, 1, 0.5, 0.1]] * 2)
+        image[tuple(rng.integers(20, SIDE - 20, (2, 40)))] += 200
+        image[tuple(places[np.arange(flicker) % count != number].T)] += 200
+        images.append(image)
+    return written(folder, images, EXPTIME=60.0)
+
+
+@pytest.mark.parametrize(("count", "flicker", "is_refused"), [(2, 0, True), (3, 0, False), (3, 20, True)])
+def test_single_pixels_of_a_set_that_did_not_move_are_hits_only_if_none_flickers(tmp_path, count, flicker, is_refused):
+    paths = still(tmp_path, count, flicker)
+    for result in grade(paths, Known({path.name: fits.getdata(path) > 1150 for path in paths})):
+        assert ("are single pixels" in result.failure) == is_refused
+        assert is_refused or result.grade.bright > 35
+    # A mask of bad pixels settles it.
+    for path in paths:
+        with fits.open(path, mode="append") as file:
+            bad = np.zeros((SIDE, SIDE), np.uint8)
+            bad[3, 3] = 1
+            file.append(fits.ImageHDU(bad, name="BPM"))
+    for result in grade(paths, Known({path.name: fits.getdata(path) > 1150 for path in paths})):
+        assert not result.failure

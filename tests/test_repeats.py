@@ -110,7 +110,7 @@ def test_a_night_grades_its_repeats(night):
     (found,) = report["repeats"]
     found, fractions = found["grades"], [grade["bright_completeness"] for grade in found["grades"]]
     assert fractions[0] > 0.97 and fractions[1] > 0.97 and 0.3 < fractions[2] < 0.7
-    assert all(grade["false"] <= 8 and grade["judged"] > 0.9 * SIDE**2 for grade in found)
+    assert all(grade["false"] <= 8 and grade["judged"] > 0.85 * SIDE**2 for grade in found)
     assert [frame["verdict"] for frame in report["frames"]] == ["PASS", "PASS", "WARN"]
     assert "by repeated exposures, only" in report["frames"][2]["reasons"][0]
     page = (folder / "night.html").read_text()

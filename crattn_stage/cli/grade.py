@@ -54,7 +54,7 @@ def grade(files, model, threshold, engine, own_mask, json_path, html_path, label
         graded = [result for result in results if not result.failure]
         for result in results:
             say(f"{result.path}: " + (f"cannot be graded: {result.failure}" if result.failure else _seen(result)))
-            for note in result.notes:
+            for note in [f"WARN: {warning}" for warning in result.warnings] + result.notes:
                 say(f"  {note}")
             for what, figure in grading.figures(result.grade) if not result.failure else ():
                 say(f"  {what:44}{figure}")

@@ -106,7 +106,7 @@ def _show_repeats(found):
     for path, own in zip(found.paths, found.grades, strict=False):
         said = own["failure"] and f"cannot be graded: {own['failure']}"
         click.echo(printable(f"  {Path(path).name}  {said or '; '.join(map(' '.join, grade_cells(own)))}"))
-        for note in own["notes"]:
+        for note in [f"WARN: {warning}" for warning in own["warnings"]] + own["notes"]:
             click.echo(printable(f"    {note}"))
 
 

@@ -13,12 +13,15 @@ from scipy.ndimage import (
     map_coordinates,
     maximum,
     maximum_filter,
+    maximum_position,
     minimum_filter,
     spline_filter,
 )
 from scipy.special import ndtr
+from scipy.stats import binom
 
 from crattn_stage.detection.preprocessing import sky_statistics, sky_subtracted
+from crattn_stage.detection.saturation import surroundings
 from crattn_stage.detection.sources import inside, stamps
 from crattn_stage.quality.registration import Stars
 from crattn_stage.quality.summary import binomial_interval
@@ -55,8 +58,22 @@ TOO_BRIGHT = 10.0
 TRAIL, WIDE_TRAIL = 150, 50
 #: Fewest pixels by which a place of the detector moves on the sky for its bad pixels to be told from the sky's sources.
 DITHERED = 2.0
-#: A bad pixel is within this factor as bright in the other exposures.
+#: A bad pixel is within this factor as bright in most of the other exposures, or brighter than the sky explains in one.
 ALIKE = 5.0
+#: What the same place of the sky has of the light of a pixel elsewhere on the detector, if it explains it.
+EXPLAINED = 0.2
+#: Pixels at the edge that are not judged, and most rows or columns there that may be no sky, such as overscan.
+EDGE, NO_SKY = 4, 48
+#: Hits know nothing of sources: as many lie on them as by their area, but for a coincidence of this probability.  They
+#: are sources where what is allowed is so many times the noise.
+COINCIDENCE, SOURCES = 1e-3, (1.0, 10.0, 100.0)
+#: Fraction of their light by which the stars of two exposures may differ, and most stars by which it is measured.
+DIFFER, COMPARED = 0.4, 50
+#: A set that did not move is not graded if more of its bright hits are single pixels, of which there are at least so
+#: many, and more than this fraction flickers, or none can be seen to.
+SINGLE, SINGLES, FLICKERING = 0.5, 10, 0.05
+#: Fewest stars in common for a mask with as many objects.
+STARS = 20
 #: Above this S/N an object in one exposure only can be told from a star, if the stars are at least this wide, pixels.
 SHAPED, STAR_FWHM = 12.0, 2.5
 #: Most reference stars, and largest difference of shape from one of them, in units of the length of the stamp.
@@ -79,6 +96,10 @@ class Repeat:
         Float32, the noise of the sky in each pixel.
     gain : `numpy.ndarray` or None
         Float32, electrons per unit of the image.
+    window : tuple of `slice`
+        Rows and columns without the rim, which is not judged.
+    saturated : `numpy.ndarray` of bool
+        Pixels that hold no more light.
     stars : `crattn_stage.quality.registration.Stars`
     wcs : `astropy.wcs.WCS` or None
     fwhm : float or None
@@ -90,12 +111,14 @@ class Repeat:
     bad: np.ndarray
     noise: np.ndarray
     gain: np.ndarray | None
+    window: tuple
+    saturated: np.ndarray
     stars: Stars | None = None
     wcs: object = None
     fwhm: float | None = None
 
 
-def prepare(name, image, bad, sections, gains):
+def prepare(name, image, bad, sections, gains, saturated=None):
     """Subtract the background of an exposure, and measure its noise.
 
     Parameters
@@ -109,18 +132,22 @@ def prepare(name, image, bad, sections, gains):
         Of the amplifiers.
     gains : list of float or None
         Of the amplifiers, electrons per unit of the image.
+    saturated : `numpy.ndarray` of bool, optional
+        Pixels that hold no more light; none by default.
 
     Returns
     -------
     `Repeat`
         Without stars.
     """
+    saturated = np.zeros(image.shape, bool) if saturated is None else saturated
     level = sky_subtracted(image, sections, ~bad)
     bad = bad | ~np.isfinite(level)
     level[bad] = 0
     level = np.ascontiguousarray(level)
     level -= _background(level, bad, BOX)
     level[bad] = 0
+    window = _window(level, bad)
     # Columns and rows that are offset: bad ones, and amplifiers that the header does not tell.
     for axis in (0, 1):
         _level_lines(level, bad, axis)
@@ -134,7 +161,32 @@ def prepare(name, image, bad, sections, gains):
             raw = float(np.median(image[section][good][:: max(1, good.sum() // 100_000)]))
             # Unknown, it is at least what makes all the noise that of the sky.
             gain[section] = own or max(raw - sky, 0) / sigma**2
-    return Repeat(name, level, bad, noise, gain if (gain > 0).any() else None)
+    return Repeat(name, level, bad, noise, gain if (gain > 0).any() else None, window, saturated)
+
+
+def _window(level, bad):
+    """Return the rows and columns that are judged: those of the sky, without a rim."""
+    known = np.where(bad, np.nan, level)
+    sigma = 1.4826 * float(np.nanmedian(np.abs(known))) if (~bad).any() else 0.0
+    window = []
+    for axis in (1, 0):
+        used = np.flatnonzero(2 * bad.sum(axis) < bad.shape[axis])
+        if not used.size:
+            return slice(0, 0), slice(0, 0)
+        first, last = int(used[0]), int(used[-1]) + 1
+        lines = known if axis == 1 else known.T
+        # Overscan that was left, and lines that are read out first, have another level than the sky.
+        near, far = (np.where(used)[0] for used in (used < first + NO_SKY, used >= last - NO_SKY))
+        off = np.abs(np.nanmedian(lines[used], 1)) > sigma
+        first += _run(off[near])
+        last -= _run(off[far][::-1])
+        window.append(slice(first + EDGE, max(first + EDGE, last - EDGE)))
+    return tuple(window)
+
+
+def _run(flags):
+    """Return how many flags are true before the first that is not."""
+    return int(np.argmin(flags)) if not flags.all() else len(flags)
 
 
 def _background(image, bad, box):
@@ -181,25 +233,27 @@ def resample(repeat, mapping, shape, blur=0.0):
     -------
     image : `numpy.ndarray`
         Float32, by cubic splines, but not below the lowest of the four pixels around: a hit makes no ring.  NaN where
-        it has no good pixel.
+        it has no good pixel, infinite in and around saturated pixels.
     """
     image = gaussian_filter(repeat.image, blur) if blur else repeat.image
     splines = spline_filter(image, output=np.float32)
     lowest = minimum_filter(image, 2, origin=-1)
-    bad = binary_dilation(repeat.bad, _AROUND)
+    bad, full = binary_dilation(repeat.bad, _AROUND), surroundings(repeat.saturated)
     result = np.full(shape, np.nan, np.float32)
-    height, width = image.shape
+    rows, columns = repeat.window
     for start in range(0, shape[0], BAND):
         stop = min(start + BAND, shape[0])
         x, y = mapping.rows(start, stop)
-        there = (x >= 1) & (y >= 1) & (x <= width - 2) & (y <= height - 2)
+        there = (x >= columns.start) & (y >= rows.start) & (x <= columns.stop - 1) & (y <= rows.stop - 1)
         if not there.any():
             continue
         x, y = x[there], y[there]
         value = map_coordinates(splines, (y, x), prefilter=False)
         corner = np.floor(y).astype(int), np.floor(x).astype(int)
         value = np.maximum(value, lowest[corner])
-        value[bad[np.round(y).astype(int), np.round(x).astype(int)]] = np.nan
+        place = np.round(y).astype(int), np.round(x).astype(int)
+        value[bad[place]] = np.nan
+        value[full[place]] = np.inf
         result[start:stop][there] = value
     return result
 
@@ -210,19 +264,19 @@ def combine(planes, noises):
     Parameters
     ----------
     planes : list of `numpy.ndarray`
-        Float32, on the same pixels and to the same scale, NaN where there is nothing.
+        Float32, on the same pixels and to the same scale, from `resample`.
     noises : list of float
         Their noise.
 
     Returns
     -------
     others : `numpy.ndarray`
-        Float32; of two that disagree, the lower; NaN without any.
+        Float32; of two that disagree, the lower; NaN without any, and where one of them is saturated.
     count : `numpy.ndarray` of int
         How many exposures have a good pixel.
     """
     if len(planes) == 1:
-        return planes[0], np.isfinite(planes[0]).astype(np.int8)
+        return np.where(np.isinf(planes[0]), np.nan, planes[0]), np.isfinite(planes[0]).astype(np.int8)
     others, number = np.full(planes[0].shape, np.nan, np.float32), np.zeros(planes[0].shape, np.int8)
     sigma = float(np.sqrt(2) * np.median(noises))
     for start in range(0, len(others), BAND):
@@ -233,9 +287,10 @@ def combine(planes, noises):
         middle = np.take_along_axis(stack, np.maximum(count - 1, 0)[None] // 2, 0)[0]
         limit = middle + STRONG * sigma + AGREE * np.maximum(middle, 0)
         with np.errstate(invalid="ignore"):
-            use = stack <= limit
+            use = np.isfinite(stack) & (stack <= limit)
         total, used = np.where(use, stack, 0).sum(0), use.sum(0)
-        others[rows] = np.where(used > 0, total / np.maximum(used, 1), np.nan)
+        known = (used > 0) & ~np.isinf(stack).any(0)
+        others[rows] = np.where(known, total / np.maximum(used, 1), np.nan)
         number[rows] = count
     return others, number
 
@@ -264,6 +319,11 @@ class Truth:
         S/N of the hits, in order.
     fixed : `numpy.ndarray` of bool
         Bad pixels: they stay where they are while the sky moves.
+    astray : tuple of (int, int, float) or None
+        If more sources seem to be hit than can be: the hits on them, all hits, and those on them by their area.  They
+        are left out.
+    doubted : `numpy.ndarray` of bool or None
+        These sources.
     """
 
     excess: np.ndarray
@@ -275,6 +335,8 @@ class Truth:
     objects: np.ndarray = None
     peaks: np.ndarray = None
     fixed: np.ndarray = None
+    astray: tuple | None = None
+    doubted: np.ndarray | None = None
 
     @property
     def strong(self):
@@ -294,14 +356,17 @@ def find_hits(own, others, count, fwhm, neighbours=()):
         Likewise.
     fwhm : float
         Of the stars, pixels.
-    neighbours : iterable of (`Repeat`, `crattn_stage.quality.registration.Mapping`)
-        Other exposures of the same detector, whose bad pixels are at the same places.
+    neighbours : iterable of (`Repeat`, `crattn_stage.quality.registration.Mapping`, `Mapping` or None)
+        Other exposures of the same detector, whose bad pixels are at the same places, with the mapping to their pixels
+        and from them.
 
     Returns
     -------
     `Truth`
     """
-    judged = (count > 0) & ~own.bad & np.isfinite(others)
+    judged = np.zeros(own.bad.shape, bool)
+    judged[own.window] = True
+    judged &= (count > 0) & ~own.bad & np.isfinite(others)
     others = np.where(judged, others, 0).astype(np.float32)
     others = _denoised(others, judged, fwhm)
     # Below zero it is noise.
@@ -320,6 +385,8 @@ def find_hits(own, others, count, fwhm, neighbours=()):
     noise = np.sqrt((own.noise * _noise_factor(excess / own.noise, count, judged & ~with_source)) ** 2 + 1.5 * photons)
     allowed = _allowance(excess, others, near, own, noise, judged, fwhm) * near
     truth = Truth(excess, others, allowed, noise, own_noise, judged)
+    # A star that is narrow and saturated, but no hit that is.
+    judged &= ~binary_dilation(own.saturated & with_source, _AROUND, iterations=max(2, round(fwhm)))
     trails = _trails(truth, fwhm)
     judged &= ~trails
     above = judged & (excess > WEAK * noise + allowed)
@@ -339,8 +406,82 @@ def find_hits(own, others, count, fwhm, neighbours=()):
     # Pieces of a track are one hit.
     joined, kept = label(binary_dilation(hits, np.ones((2 * GAP + 1,) * 2)), _AROUND)
     truth.objects = np.where(hits, joined, 0)
+    _drop_sources(truth, kept)
+    truth.objects, kept = _numbered(truth.objects)
     truth.peaks = np.atleast_1d(maximum(excess / own_noise, truth.objects, np.arange(1, kept + 1))) if kept else []
     return truth
+
+
+def _numbered(objects):
+    """Number objects without gaps; return them and how many there are."""
+    known, numbers = np.unique(objects, return_inverse=True)
+    return numbers.reshape(objects.shape) + (known[0] > 0), int((known > 0).sum())
+
+
+def _drop_sources(truth, found):
+    """Leave out what lies on sources, if that is more than hits can be: it is a difference of the stars."""
+    if not found:
+        return
+    places = tuple(np.transpose(maximum_position(truth.excess, truth.objects, np.arange(1, found + 1))))
+    source = truth.allowed / truth.noise
+    for level in SOURCES:
+        lie = source[places] > level
+        chance = float((truth.judged & (source > level)).sum() / max(truth.judged.sum(), 1))
+        if binom.sf(lie.sum() - 1, found, chance) > COINCIDENCE:
+            continue
+        truth.astray, truth.doubted = (int(lie.sum()), found, found * chance), source > level
+        gone = np.isin(truth.objects, 1 + np.flatnonzero(lie)) & (truth.objects > 0)
+        truth.objects[gone] = 0
+        truth.judged &= ~binary_dilation(gone, np.ones((5, 5)))
+        return
+
+
+def star_difference(own, plane, places, fwhm):
+    """Return by how much the stars of two exposures differ, as a fraction of their light.
+
+    Parameters
+    ----------
+    own : `Repeat`
+    plane : `numpy.ndarray`
+        Float32, another exposure on its pixels and to its scale, from `resample`.
+    places : `numpy.ndarray`
+        (stars, 2), x and y of the stars in common, the brightest first.
+    fwhm : float
+        Of the stars, pixels.
+
+    Returns
+    -------
+    float or None
+        Of the median star, the difference summed over its pixels, up to 2; None without stars.
+    """
+    radius = max(2, round(1.5 * fwhm))
+    columns, rows = np.round(places).astype(int).T
+    use = inside(plane.shape, rows, columns, radius)
+    mine, theirs = (
+        stamps(image, rows[use][:COMPARED], columns[use][:COMPARED], radius) for image in (own.image, plane)
+    )
+    good = np.isfinite(theirs).all(1) & (mine.sum(1) > 0) & (theirs.sum(1) > 0)
+    if not good.any():
+        return None
+    apart = np.abs(mine[good] - theirs[good]).sum(1) / (mine[good] + theirs[good]).sum(1)
+    return float(2 * np.median(apart))
+
+
+def single_pixels(truth):
+    """Return how many of the bright hits are single pixels, how many there are, and how many pixels flicker.
+
+    Parameters
+    ----------
+    truth : `Truth`
+        Of exposures that did not move.
+
+    Returns
+    -------
+    single, bright, flickering : int
+    """
+    sizes = np.bincount(truth.objects.ravel(), minlength=len(truth.peaks) + 1)[1:]
+    bright = np.asarray(truth.peaks) > BRIGHT
+    return int((bright & (sizes == 1)).sum()), int(bright.sum()), label(truth.fixed, _AROUND)[1]
 
 
 def _denoised(others, judged, fwhm):
@@ -423,25 +564,42 @@ def _contrast(image, rows, columns):
 
 
 def _fixed(own, truth, strong, neighbours):
-    """Return the bright pixels that are as bright at the same place of the detector in other exposures."""
+    """Return the bright pixels that are bright at the same place of the detector in other exposures.
+
+    They are as bright in most of them, or in one, where the sky does not explain it: a pixel that flickers.  Where
+    nothing has moved, those that are bright in most are sources of the sky.
+    """
     fixed = np.zeros(strong.shape, bool)
     rows, columns = np.nonzero(strong)
     mine = _contrast(own.image, rows, columns)
-    votes, voters = np.zeros(len(rows), int), np.zeros(len(rows), int)
-    for other, mapping in neighbours:
+    votes, voters, clear = (np.zeros(len(rows), int) for _ in range(3))
+    on_source = (truth.allowed > truth.noise)[rows, columns]
+    for other, mapping, back in neighbours:
         if other.image.shape != own.image.shape:
             continue
         x, y = mapping.at(columns, rows)
         moved = np.hypot(x - columns, y - rows) > DITHERED
         theirs = _contrast(other.image, rows, columns)
         # Bad pixels that the other frame marks are not seen there.
-        seen = moved & ~other.bad[rows, columns] & np.isfinite(theirs)
-        voters += seen
+        seen = ~other.bad[rows, columns] & np.isfinite(theirs)
+        voters += seen & moved
+        noise = other.noise[rows, columns]
         with np.errstate(invalid="ignore"):
-            alike = (theirs > WEAK * other.noise[rows, columns]) & (theirs > mine / ALIKE) & (theirs < mine * ALIKE)
-        votes += seen & alike
-    fixed[rows, columns] = (voters > 0) & (votes > voters / 2)
+            votes += seen & moved & (theirs > WEAK * noise) & (theirs > mine / ALIKE) & (theirs < mine * ALIKE)
+            bright = seen & (theirs > STRONG * noise)
+        clear += bright & ~moved & ~on_source
+        if back is not None:
+            clear += bright & moved & ~_explained(own, back, rows, columns, theirs)
+    fixed[rows, columns] = ((voters > 0) & (votes > voters / 2)) | (clear > 0)
     return fixed
+
+
+def _explained(own, back, rows, columns, bright):
+    """Return whether an exposure has light where pixels of another lie, or cannot tell."""
+    x, y = (np.round(places).astype(int) for places in back.at(columns, rows))
+    known = inside(own.image.shape, y, x, 1)
+    light = _stamps(own.image, np.where(known, y, 1), np.where(known, x, 1), 1).max(1)
+    return ~known | (light > np.maximum(EXPLAINED * bright, WEAK * own.noise[rows, columns]))
 
 
 def _drop_fixed(keep, numbers, strong, fixed):
@@ -679,7 +837,7 @@ def _kind(truth, box, pixels, near_hit):
     error = np.sqrt((noise**2).sum())
     if excess.sum() > STRONG * error + allowed.sum():
         # Too faint to be a hit by its peak.
-        return "fainter", above
+        return ("fainter" if truth.doubted is None or not truth.doubted[box][use].any() else "unjudged"), above
     peak = np.argmax(excess - allowed)
     if allowed[peak] > TOO_BRIGHT * noise[peak] and excess.max() > STRONG * noise[peak] + allowed[peak] / 2:
         return "unjudged", above
