@@ -418,3 +418,21 @@ def test_single_pixels_of_a_set_that_did_not_move_are_hits_only_if_none_flickers
             file.append(fits.ImageHDU(bad, name="BPM"))
     for result in grade(paths, Known({path.name: fits.getdata(path) > 1150 for path in paths})):
         assert not result.failure
+
+
+def test_stars_are_registered_among_many_hot_pixels(tmp_path):
+    """A warm camera that drifts, without a WCS: a hundred hot pixels stay where they are, and thirty stars move."""
+    rng = np.random.default_rng(9)
+    y, x = np.mgrid[:SIDE, :SIDE]
+    hot, stars = tuple(rng.integers(10, SIDE - 10, (2, 100))), rng.integers(30, SIDE - 30, (30, 2))
+    images, masks = [], {}
+    for number in range(3):
+        image = rng.normal(1000, 5, (SIDE, SIDE))
+        image[hot] += 500
+        for row, column in stars + 6 * number:
+            image += 900 * np.exp(-((y - row) ** 2 + (x - column) ** 2) / 4)
+        images.append(image)
+        masks[f"{number}.fits"] = np.zeros((SIDE, SIDE), bool)
+        masks[f"{number}.fits"][hot] = True
+    for result in grade(written(tmp_path, images), Known(masks)):
+        assert result.grade.fixed > 90 and result.grade.false + result.grade.hit + result.grade.bright < 4

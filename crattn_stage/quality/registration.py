@@ -18,6 +18,8 @@ SHIFT, NEAR = 40, 2.0
 MOST, CORNERS = 2000, (30, 50)
 #: Stars in common from which a polynomial of this degree is fitted.
 DEGREES = {40: 2, 8: 1}
+#: A star has this many times the light of its brightest pixel; a hot pixel has not.
+SPREAD = 1.5
 #: Half side of the aperture, in units of the wider FWHM, and smallest one in pixels.
 APERTURE, SMALLEST = 1.5, 4.0
 
@@ -143,7 +145,7 @@ class Registration:
 
 
 def find_stars(image, bad):
-    """Find the round, isolated sources of an exposure.
+    """Find the round, isolated sources of an exposure that are more than a pixel.
 
     Parameters
     ----------
@@ -161,6 +163,7 @@ def find_stars(image, bad):
         _, found = extract(image, np.ascontiguousarray(bad), 5)
     except TooCrowded:
         found = np.zeros(0, [(name, float) for name in ("x", "y", "flux", "peak")])
+    found = found[found["flux"] > SPREAD * found["peak"]]
     found = found[np.argsort(-found["flux"])[:MOST]]
     return Stars(*(np.array(found[name], float) for name in ("x", "y", "flux", "peak")))
 
