@@ -107,7 +107,8 @@ def mask_file(path, target, stage, record, overwrite=False, preview=False, known
         record.frame.update({k: v for k, v in frame_columns(frame.exposure).items() if v is not None})
         if frame.exposure.calibration_type:
             record.status = "skipped"
-            return Outcome(f"skipped, {frame.exposure.calibration_type} frame")
+            kind = frame.exposure.calibration_type
+            return Outcome(f"skipped, {kind}" + ("" if kind.endswith((" frame", " by its name")) else " frame"))
         picture = [preview_path(target)] if preview else []
         products = product_files(frame, target, masks)
         files = [*frame.outputs(target), *(path for path, _ in products)]

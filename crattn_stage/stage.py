@@ -73,6 +73,8 @@ class SearchedDetector:
         For the WCS.
     is_spectrum : bool
         A two-dimensional spectrum has no stars, and no hits are added to it.
+    is_described : bool
+        Whether its header says anything of the exposure.
     probability : `numpy.ndarray` or None
         Float32, the shape of the image, where it was kept.
     protected : `numpy.ndarray` of bool or None
@@ -89,6 +91,7 @@ class SearchedDetector:
     unit: str | None = None
     header: object = None
     is_spectrum: bool = False
+    is_described: bool = True
     probability: np.ndarray | None = None
     protected: np.ndarray | None = None
 
@@ -272,6 +275,7 @@ class AttentionCRStage(Stage):
             unit=facts.charge_unit(extension.header, frame.profile),
             header=extension.header,
             is_spectrum=frame.exposure.is_spectrum,
+            is_described=frame.exposure.is_described,
         )
         keep = settings.probability or settings.hits or frame.has_probability(extension)
         notes = self._seek(detector, ccd.mask, frame.saturation(extension), threshold, settings, keep)
@@ -474,6 +478,7 @@ def judge(detector):
         cores = judge_sources(detector.image, found, ~searched, detector.sections, detector.sky)
         for name, value in cores._asdict().items():
             setattr(summary, name, value)
+    summary.appearance.undescribed = int(not detector.is_described)
     by_amplifier = {a.name: summarise(a.section) for a in detector.amplifiers}
     for amplifier in detector.amplifiers:
         inner = tuple(slice(s.start + BORDER, s.stop - BORDER) for s in amplifier.section)

@@ -98,6 +98,8 @@ def test_calibration_frames_are_skipped_and_said(frame_file, tmp_path):
     assert result.exit_code == 0 and "skipped, bias frame" in result.output
     assert not (tmp_path / "frame-crmask.fits").exists()
     assert rows("select status from runs") == [("skipped",)]
+    result = crattn("run", frame_file(IMAGETYP="Dark Frame"), *MODEL)
+    assert "skipped, dark frame\n" in result.output
 
 
 def write_hdu(path, data, **header):

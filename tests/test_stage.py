@@ -28,6 +28,18 @@ def test_a_frame_is_marked_and_described(stage, frame_file):
     assert frame.cards["CRQC"][0] == "WARN" and "too small to measure" in frame.cards["CRQCWHY"][0]
 
 
+@pytest.mark.parametrize("cards, verdict", [({}, "WARN"), ({"EXPTIME": 60.0}, "PASS"), ({"IMAGETYP": "Light"}, "PASS")])
+def test_an_image_whose_header_says_nothing_is_no_pass(stage, tmp_path, cards, verdict):
+    # The image of a model, a map or a picture looks the same.
+    hdu = fits.PrimaryHDU(sky_image((200, 200)))
+    hdu.header.update(cards)
+    hdu.writeto(tmp_path / "image.fits")
+    with ObservationFrame(tmp_path / "image.fits") as frame:
+        stage.do_stage(frame)
+    assert frame.cards["CRQC"][0] == verdict
+    assert ("says that it is an exposure" in (frame.cards["CRDOMAIN"][0] or "")) == (not cards)
+
+
 @pytest.mark.parametrize("kind", ["BIAS", "DARK", "SKYFLAT"])
 def test_calibration_frames_pass_as_they_are(stage, frame_file, kind):
     with ObservationFrame(frame_file(OBSTYPE=kind)) as frame:

@@ -76,6 +76,11 @@ class Exposure:
     is_spectrum: bool = False
     is_arc: bool = False
 
+    @property
+    def is_described(self):
+        """Whether the header says anything of the exposure: when, how long, with which camera, or what it is of."""
+        return bool(self.ut_date or self.exposure_time or self.camera or self.observation_type)
+
 
 def read_exposure(header, profile, headers=None, filename="", names=(), arcs=False):
     """Return what a header says of an exposure.

@@ -15,7 +15,7 @@ def unlike(appearance):
     """Say in what a frame is unlike those on which the models were measured.
 
     The limits hold for all models of the package: stars from those as narrow as hits to twice as wide as the widest
-    of the training skies, noise that is independent from pixel to pixel, and sky between the sources.
+    of the training skies, noise that is independent from pixel to pixel, sky between the sources, and exposures of a camera.
 
     Parameters
     ----------
@@ -42,9 +42,13 @@ def unlike(appearance):
         found.append(f"stars are {kind}, FWHM {appearance.fwhm:.1f} pixels")
     if appearance.sky >= FEWEST_PIXELS and appearance.correlated > CORRELATION * appearance.sky:
         correlation = appearance.correlated / appearance.sky
-        found.append(f"noise of neighbouring pixels is correlated by {correlation:.2f}, resampled or stacked")
+        found.append(f"noise of neighbours is correlated by {correlation:.2f}, resampled or stacked")
     if 0 < appearance.good < FEWEST_PIXELS:
         found.append(f"too small to measure, {appearance.good} good pixels")
-    if appearance.crowded or (appearance.good >= FEWEST_PIXELS and appearance.sky < SKY * appearance.good):
+    elif appearance.crowded or appearance.sky < SKY * appearance.good:
         found.append("sources nearly everywhere")
+    elif appearance.good and appearance.sky < FEWEST_PIXELS:
+        found.append(f"too little sky to measure, {appearance.sky} pixels")
+    if appearance.undescribed:
+        found.append("no EXPTIME, DATE-OBS, INSTRUME or IMAGETYP says that it is an exposure")
     return found

@@ -68,10 +68,12 @@ def fraction_of_pixels(summary, seconds):
 
 @rule("CRSTAR", warn=0.02, fail=0.10)
 def star_cores(summary, seconds):
-    """Few stars are hit; more means that stars are mistaken for hits. Needs at least 20 stars."""
-    if summary.stars < FEWEST_STARS:
+    """Few stars are hit; more means that stars are mistaken for hits. Of under 20 stars, the 95% interval's lower end."""
+    if not summary.stars:
         return None
-    return summary.star_fraction, f"{summary.star_fraction:.1%} of star cores"
+    low, _ = binomial_interval(summary.stars_flagged, summary.stars)
+    least = low if summary.stars < FEWEST_STARS else summary.star_fraction
+    return least, f"{summary.star_fraction:.1%} of star cores"
 
 
 @rule("CRGALAX", warn=0.05, fail=0.20)
@@ -85,12 +87,12 @@ def galaxy_nuclei(summary, seconds):
 
 @rule("CRRATE", warn=20.0, fail=100.0)
 def hit_rate(summary, seconds):
-    """Muons give about 1 per cm2 and minute at sea level. 5 standard deviations of the count are subtracted first."""
+    """Muons give about 1 per cm2 and minute at sea level. The least rate that the count allows, by 5 sigma, is judged."""
     rate = summary.rate(seconds)
     if not rate:
         return None
-    # A few false hits in a short exposure prove nothing.
-    least = rate * max(0.0, 1 - SIGNIFICANT / summary.hits**0.5)
+    # A few false hits in a short exposure prove nothing. The root of a Poisson count has a scatter of 1/2.
+    least = rate * max(0.0, 1 - SIGNIFICANT / 2 / summary.hits**0.5) ** 2
     return least, f"{rate:.0f} hits per cm2 per minute"
 
 

@@ -127,8 +127,9 @@ class Appearance:
         Good pixels that were looked at, and those of them away from all sources.
     correlated : float
         Correlation of the noise of neighbouring pixels, times `sky`.
-    crowded, spectra : int
-        Detectors with too many sources to look at, and those masked as two-dimensional spectra.
+    crowded, spectra, undescribed : int
+        Detectors with too many sources to look at, those masked as two-dimensional spectra, and those of whose exposure
+        the header says nothing.
     """
 
     stars: int = 0
@@ -139,6 +140,7 @@ class Appearance:
     correlated: float = 0.0
     crowded: int = 0
     spectra: int = 0
+    undescribed: int = 0
 
     def __add__(self, other):
         return _added(self, other)

@@ -52,6 +52,9 @@ def test_a_resampled_coadd(order):
 
 def test_no_sky_and_too_little_to_tell():
     assert unlike(Appearance(good=100_000, sky=5_000)) == ["sources nearly everywhere"]
+    # Noise is not measured on so little, and the nucleus of a galaxy that fills the frame may be masked.
+    assert unlike(Appearance(good=40_000, sky=15_000)) == ["too little sky to measure, 15000 pixels"]
+    assert unlike(Appearance(good=40_000, sky=25_000)) == []
     assert unlike(Appearance()) == []
 
 
@@ -61,6 +64,14 @@ def test_a_cut_out_too_small_to_measure_is_no_pass():
     assert small.good < 10_001 and unlike(small) == [f"too small to measure, {small.good} good pixels"]
     level, why = verdict(Summary(pixels=36, searched=10_000, hits=4, appearance=small), seconds=60)
     assert level == "WARN" and "too small to measure" in why
+
+
+def test_a_header_that_says_nothing_is_no_pass():
+    blank = Appearance(good=100_000, sky=90_000, undescribed=1)
+    (reason,) = unlike(blank)
+    assert "no EXPTIME, DATE-OBS, INSTRUME or IMAGETYP" in reason
+    assert verdict(Summary(searched=100_000, appearance=blank))[0] == "WARN"
+    assert verdict(Summary(searched=100_000, appearance=Appearance(good=100_000, sky=90_000))) == ("PASS", "")
 
 
 def test_the_verdict_warns_and_keeps_what_is_worse():

@@ -40,7 +40,9 @@ def test_rates_fractions_and_totals():
         (Summary(pixels=900, searched=10_000), ("FAIL", "masked 9.0% of pixels")),
         (Summary(searched=10, stars=100, stars_flagged=5), ("WARN", "masked 5.0% of star cores")),
         (Summary(searched=10, stars=100, stars_flagged=30), ("FAIL", "masked 30.0% of star cores")),
-        (Summary(searched=10, stars=5, stars_flagged=5), ("PASS", "")),
+        # Of ten, one may be hit; of 14, not seven.
+        (Summary(searched=10, stars=10, stars_flagged=1), ("PASS", "")),
+        (Summary(searched=10, stars=14, stars_flagged=7), ("FAIL", "masked 50.0% of star cores")),
         # Of ten, one may be hit; of fifty, 14 were not.
         (Summary(searched=10, galaxies=10, galaxies_flagged=1), ("PASS", "")),
         (Summary(searched=10, galaxies=50, galaxies_flagged=14), ("WARN", "masked 28.0% of galaxy nuclei")),

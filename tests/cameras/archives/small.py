@@ -202,6 +202,22 @@ def radio_map(folder, rng):
     return _simple(folder, "map.fits", rng, {"BUNIT": "JY/BEAM"}, np.float32)
 
 
+def x_ray_counts(folder, rng):
+    """Counts of an X-ray satellite."""
+    return _simple(folder, "counts.fits", rng, {"TELESCOP": "ROSAT", "INSTRUME": "PSPCC", "OBS_MODE": "SURVEY"})
+
+
+def orion_flat(folder, rng):
+    """Orion Camera Studio: the type in IMAGTYP."""
+    cards = {
+        "INSTRUME": "Orion G3 Deep Sky Monochromatic Camera",
+        "SWCREATE": "Orion Camera Studio",
+        "IMAGTYP": "Flat Field",
+        "EXPTIME": 0.03,
+    }
+    return _simple(folder, "9_17_21_16F.fit", rng, cards, np.float32)
+
+
 def extracted_spectra(folder, rng):
     """Spectra of four fibres, a row each."""
     hdu = fits.PrimaryHDU(rng.normal(100, 5, (4, 2000)).astype(np.float32))
@@ -213,6 +229,8 @@ EXPECTED = {
     "all_sky_camera": left("generic", "all-sky camera"),
     "dss_plate": left("dss", "photographic plate"),
     "radio_map": left("generic", "a map in JY/BEAM"),
+    "x_ray_counts": left("generic", "counts of single photons by ROSAT"),
+    "orion_flat": left("generic", "flat field"),
     "extracted_spectra": left("generic", "of 2000 x 4 pixels"),
     "huntsman_light": expect("panoptes", gain=1.145, night="20210112"),
     "huntsman_flat": left("panoptes", "flat field"),
