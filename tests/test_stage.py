@@ -37,7 +37,7 @@ def test_an_image_whose_header_says_nothing_is_no_pass(stage, tmp_path, cards, v
     with ObservationFrame(tmp_path / "image.fits") as frame:
         stage.do_stage(frame)
     assert frame.cards["CRQC"][0] == verdict
-    assert ("says that it is an exposure" in (frame.cards["CRDOMAIN"][0] or "")) == (not cards)
+    assert ("calls it an exposure" in (frame.cards["CRDOMAIN"][0] or "")) == (not cards)
 
 
 @pytest.mark.parametrize("kind", ["BIAS", "DARK", "SKYFLAT"])

@@ -15,7 +15,8 @@ def unlike(appearance):
     """Say in what a frame is unlike those on which the models were measured.
 
     The limits hold for all models of the package: stars from those as narrow as hits to twice as wide as the widest
-    of the training skies, noise that is independent from pixel to pixel, sky between the sources, and exposures of a camera.
+    of the training skies, noise that is independent from pixel to pixel, sky between the sources, and images that are
+    known to be exposures.
 
     Parameters
     ----------
@@ -50,5 +51,5 @@ def unlike(appearance):
     elif appearance.good and appearance.sky < FEWEST_PIXELS:
         found.append(f"too little sky to measure, {appearance.sky} pixels")
     if appearance.undescribed:
-        found.append("no EXPTIME, DATE-OBS, INSTRUME or IMAGETYP says that it is an exposure")
+        found.append("no EXPTIME, DATE-OBS, INSTRUME or IMAGETYP calls it an exposure")
     return found

@@ -68,7 +68,7 @@ def fraction_of_pixels(summary, seconds):
 
 @rule("CRSTAR", warn=0.02, fail=0.10)
 def star_cores(summary, seconds):
-    """Few stars are hit; more means that stars are mistaken for hits. Of under 20 stars, the 95% interval's lower end."""
+    """Few stars are hit; more means that stars are mistaken for hits. Of less than 20, the least fraction by 95%."""
     if not summary.stars:
         return None
     low, _ = binomial_interval(summary.stars_flagged, summary.stars)
@@ -87,7 +87,7 @@ def galaxy_nuclei(summary, seconds):
 
 @rule("CRRATE", warn=20.0, fail=100.0)
 def hit_rate(summary, seconds):
-    """Muons give about 1 per cm2 and minute at sea level. The least rate that the count allows, by 5 sigma, is judged."""
+    """Muons give about 1 per cm2 and minute at sea level. Judged is the least rate, by 5 sigma, of the count."""
     rate = summary.rate(seconds)
     if not rate:
         return None
