@@ -98,7 +98,7 @@ def test_calibration_frames_are_skipped_and_said(frame_file, tmp_path):
     assert result.exit_code == 0 and "skipped, bias frame" in result.output
     assert not (tmp_path / "frame-crmask.fits").exists()
     assert rows("select status from runs") == [("skipped",)]
-    result = crattn("run", frame_file(IMAGETYP="Dark Frame"), *MODEL)
+    result = crattn("run", frame_file("dark.fits", IMAGETYP="Dark Frame"), *MODEL)
     assert "skipped, dark frame\n" in result.output
 
 
