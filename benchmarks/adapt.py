@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import numpy as np
 from astropy.io import fits
-from scipy.ndimage import binary_dilation, label
+from scipy.ndimage import binary_dilation, label, maximum, sum_labels
 
 from crattn_stage import load_model
 from crattn_stage.simulation.hits import scatter_hits, simulate_hit, turned
@@ -26,6 +26,8 @@ FWHM, GAIN, READ_NOISE, BIAS = 1.6, 1.5, 11.0, 100.0
 SKY, TAILS, HOT = 180.0, 5, 0.004
 #: Hits of a dark, which is exposed for longer, and of a frame.
 HITS_OF_A_DARK, HITS_OF_A_FRAME = 50, 30
+#: With more of its charge than this in one pixel a hit looks like a hot pixel.
+COMPACT = 2 / 3
 _AROUND = np.ones((3, 3))
 
 
@@ -67,6 +69,8 @@ class Camera:
             Float32, ADU.
         truth : `numpy.ndarray` of bool
             Pixels of hits, not dilated.
+        charge : `numpy.ndarray`
+            Theirs, electrons.
         """
         count = HITS_OF_A_DARK if light is None else HITS_OF_A_FRAME
         charge, truth = scatter_hits(
@@ -75,16 +79,16 @@ class Camera:
         mean = np.full(SHAPE, 20.0) if light is None else light + SKY
         noise = np.sqrt(mean + READ_NOISE**2) * rng.standard_t(TAILS, SHAPE)
         dark_noise = np.sqrt(SKY + READ_NOISE**2)
-        return np.float32(BIAS + (mean + noise + charge + self.hot * dark_noise) / GAIN), truth
+        return np.float32(BIAS + (mean + noise + charge + self.hot * dark_noise) / GAIN), truth, charge
 
     def frame(self, rng, hits):
-        """Expose a frame of the sky: image, truth, and the places of its stars of a S/N above 20 in their peak."""
+        """Expose a frame of the sky: image, truth, charge, and the places of stars of a S/N above 20 in their peak."""
         light, stars = simulate_sky(SHAPE, rng, fwhm=FWHM, stars=1500, galaxies=150, faintest=400)
-        image, truth = self.expose(rng, hits, light)
+        image, truth, charge = self.expose(rng, hits, light)
         cores = np.rint(stars[:, :2]).astype(int)
         inside = ((cores >= 0) & (cores < SHAPE)).all(1)
         cores = cores[inside]
-        return image, truth, cores[light[tuple(cores.T)] > 20 * np.sqrt(SKY + READ_NOISE**2)]
+        return image, truth, charge, cores[light[tuple(cores.T)] > 20 * np.sqrt(SKY + READ_NOISE**2)]
 
 
 def write(folder, seed=0, darks=5, frames=6, hits=None):
@@ -134,19 +138,22 @@ def measured(model, camera, seed=0, frames=8, threshold=None):
     Returns
     -------
     figures : dict of str to float
-        Fraction of the hits of which a pixel is masked, and of their pixels that are; objects per megapixel that are
-        no hit, of all and of those on hot pixels; and the fraction of stars of which a pixel of the core is masked.
+        Fraction of the hits of which a pixel is masked, of all, of those that look like hot pixels, and of the others;
+        of their pixels that are; objects per megapixel that are no hit, of all and of those on hot pixels; and the
+        fraction of stars of which a pixel of the core is masked.
     each : `numpy.ndarray` of bool
         Whether each hit is found, in an order that is the same for every model.
     """
-    ready, totals, each = load_model(model), np.zeros(8), []
+    ready, totals, each, like_hot = load_model(model), np.zeros(8), [], []
     for number in range(frames):
         rng = np.random.default_rng([seed, 3, number])
-        image, truth, stars = camera.frame(rng, camera.hits[1::2])
+        image, truth, charge, stars = camera.frame(rng, camera.hits[1::2])
         mask = ready.detect(np.clip(np.rint(image), 0, 65535), threshold=threshold)
         numbers, count = label(truth, _AROUND)
         flags = np.bincount(numbers[mask & truth], minlength=count + 1)[1:] > 0
         each.append(flags)
+        inside = np.arange(1, count + 1)
+        like_hot.append(maximum(charge, numbers, inside) > COMPACT * sum_labels(charge, numbers, inside))
         objects, many = label(mask, _AROUND)
         true = np.setdiff1d(np.unique(objects[binary_dilation(truth, _AROUND)]), [0])
         false = np.setdiff1d(np.arange(1, many + 1), true)
@@ -158,16 +165,20 @@ def measured(model, camera, seed=0, frames=8, threshold=None):
         ]  # fmt: skip
     area = frames * SHAPE[0] * SHAPE[1] / 1e6
     hits, found, pixels, masked, false, hot, stars, cores = map(float, totals)
+    each, like_hot = np.concatenate(each), np.concatenate(like_hot)
     figures = {
         "hits": int(hits),
         "threshold": round(float(threshold or ready.card.threshold), 4),
         "completeness": round(found / hits, 4),
+        "hits_like_hot_pixels": int(like_hot.sum()),
+        "completeness_of_hits_like_hot_pixels": round(float(each[like_hot].mean()), 4),
+        "completeness_of_the_others": round(float(each[~like_hot].mean()), 4),
         "completeness_of_pixels": round(masked / pixels, 4),
         "false_objects_per_megapixel": round(false / area, 1),
         "of_them_on_hot_pixels": round(hot / area, 1),
         "stars_masked": round(cores / max(stars, 1), 4),
     }
-    return figures, np.concatenate(each)
+    return figures, each
 
 
 @click.command()

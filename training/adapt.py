@@ -43,8 +43,9 @@ from training.loop import SUMMARY, Trainer, follow, train
 KEEPS = (0.0, 0.3, 0.5)
 #: Fraction of the time that is left for training at least.
 LEAST_TRAINING = 0.4
-#: Time for the measuring at the end, in that of the same for the old model, and seconds for figure and files.
-MEASURING, WRITING = 1.2, 15.0
+#: How often the end leaves time to measure a new model, the time of that for the old one, and seconds for figure and
+#: files.
+TRIES, MEASURING, WRITING = 2, 1.2, 15.0
 #: File in the folder of the run that says what it is made from, and names of a model.
 INPUTS, NAME = "inputs.json", re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,50}")
 
@@ -142,11 +143,12 @@ def adapt(
     looking = time.monotonic() - looking
     tell(_first_look(Compared(looked, looked, card.threshold), card))
 
-    last = began + 60 * minutes - MEASURING * looking - WRITING
+    measuring, end = MEASURING * looking, began + 60 * minutes - WRITING
+    last = end - TRIES * measuring
     training_minutes = max(last - time.monotonic(), 60 * LEAST_TRAINING * minutes) / 60
     training_minutes = _remembered(run, training_minutes)
     configuration = replace(configuration, minutes=training_minutes)
-    _estimate(configuration, skies, device, looking, tell)
+    _estimate(configuration, skies, device, measuring, tell)
     over = training_minutes - (last - time.monotonic()) / 60
     if not before and over > 0.5:
         tell(f"that is about {over:.0f} minutes longer than --minutes allows; more files, or larger ones, take longer")
@@ -157,7 +159,7 @@ def adapt(
     for keep in KEEPS:
         network = copy.deepcopy(mean)
         if keep:
-            if time.monotonic() > last:
+            if time.monotonic() + measuring > end:
                 tell("no time is left to try means with the old weights")
                 break
             tell(f"worse: {verdict['worse'][0]}; trying a mean in which the old weights weigh {keep:g}")
@@ -267,7 +269,7 @@ def _configuration(card, start):
     return recipe
 
 
-def _estimate(configuration, skies, device, looking, tell):
+def _estimate(configuration, skies, device, measuring, tell):
     """Say how long everything will take, by a trial step on weights that are not kept."""
     trainer = Trainer(configuration, device)
     patches = Patches(skies, configuration.patch, 2 * configuration.batch, 1, configuration.scaling)
@@ -276,10 +278,11 @@ def _estimate(configuration, skies, device, looking, tell):
         arrays = zip(*(patches[first + i] for i in range(configuration.batch)), strict=True)
         trainer.advance(*(torch.stack([torch.from_numpy(a) for a in some]) for some in arrays), 1.0)
         seconds = time.monotonic() - began
+    once, twice = (f"{(count * measuring + WRITING) / 60:.1f}" for count in (1, TRIES))
     tell(
         f"estimate: {configuration.minutes:.1f} minutes of training, about {60 * configuration.minutes / seconds:.0f} "
         f"steps of {configuration.batch} patches ({'bfloat16' if trainer.bfloat16 else 'float32'}, {device.type}), "
-        f"then {(MEASURING * looking + WRITING) / 60:.1f} minutes of measuring"
+        f"then {once} minutes of measuring, or {twice} if a mean with the old weights is tried"
     )
 
 

@@ -1,12 +1,12 @@
 """What was found, in numbers: counts, fractions and rates of a detector or a frame."""
 
-import math
 from dataclasses import dataclass, field, fields
 
 import numpy as np
 from scipy.ndimage import label
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.special import betainc
 
 #: With fewer stars than this, over-masking is not judged.
 FEWEST_STARS = 20
@@ -17,7 +17,11 @@ MOST_SPARSE = 0.02
 
 
 def binomial_interval(found, tried):
-    """Return the 95% interval (Wilson) of the fraction that is found.
+    """Return the 95% interval of the fraction that is found.
+
+    If the truth were beyond one of its ends, chance would give so many or more, or so few or fewer, in less than 1 of
+    40 cases, those that are just as many counted half (mid-P; Lancaster 1961, JASA 56, 223).  Where nearly all are
+    found, it holds the truth in more than 95% of cases, where Wilson's may in 88%.
 
     Parameters
     ----------
@@ -33,14 +37,21 @@ def binomial_interval(found, tried):
     --------
     >>> low, high = binomial_interval(97, 100)
     >>> f"{low:.3f} {high:.3f}"
-    '0.915 0.990'
+    '0.921 0.992'
     """
-    if not tried:
-        return 0.0, 1.0
-    # For whole numbers, what astropy.stats.binom_conf_interval gives.
-    z2 = 1.959964**2
-    middle, half = found + z2 / 2, math.sqrt(z2 * (found * (1 - found / tried) + z2 / 4))
-    return max(0.0, (middle - half) / (tried + z2)), min(1.0, (middle + half) / (tried + z2))
+    return _lower_end(found, tried), 1 - _lower_end(tried - found, tried)
+
+
+def _lower_end(found, tried):
+    if not tried or found <= 0:
+        return 0.0
+    low, high, missed = 0.0, 1.0, max(tried - found, 0)
+    for _ in range(40):
+        middle = (low + high) / 2
+        # At least as many, and more.
+        tails = betainc(found, missed + 1, middle) + (betainc(found + 1, missed, middle) if missed else 0)
+        low, high = (low, middle) if tails / 2 > 0.025 else (middle, high)
+    return low
 
 
 @dataclass
@@ -91,7 +102,7 @@ class Injected:
         return getattr(self, f"{kind}_found") / tried if tried else None
 
     def interval(self, kind):
-        """Return the 95% interval (Wilson) of the fraction that is found.
+        """Return the 95% interval of the fraction that is found.
 
         Parameters
         ----------

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 from conftest import sky_image
+from scipy.stats import binom
 
 from crattn_stage import load_model
 from crattn_stage.detection.preprocessing import Sky, measure_sky
 from crattn_stage.quality import injection
-from crattn_stage.quality.summary import Injected
+from crattn_stage.quality.summary import Injected, binomial_interval
 
 SHAPE, SIGMA, GAIN = (512, 640), 8.0, 4.0
 WHOLE = [np.s_[0:512, 0:640]]
@@ -76,6 +77,16 @@ def test_shipped_model_finds_bright_hits_and_noise_is_told_from_hits():
     assert gaussian.bright_found >= 0.97 * gaussian.bright and gaussian.mirrored_objects <= 1
     tails = 300 + 8 * np.random.default_rng(0).standard_t(3, SHAPE).astype(np.float32)
     assert measured(model, tails).mirrored_objects > 10
+
+
+@pytest.mark.parametrize("tried", [10, 30, 100])
+def test_intervals_hold_the_truth(tried):
+    intervals = [binomial_interval(found, tried) for found in range(tried + 1)]
+    for truth in (0.5, 0.7, 0.85, 0.9, 0.95, 0.98, 0.9976, 0.999):
+        held = sum(
+            binom.pmf(found, tried, truth) for found, (low, high) in enumerate(intervals) if low <= truth <= high
+        )
+        assert held > 0.93, truth
 
 
 def test_interval():
