@@ -349,7 +349,9 @@ def _by_content(layout, pixels):
         )
     for plane in flat:
         plane.role, plane.why = roles[plane.hdu.index]
-        if plane.role == "science" and plane.hdu.index in looked and content.is_mosaic(looked[plane.hdu.index]):
+        look = looked.get(plane.hdu.index)
+        # Of fewer rows it is no mosaic, and refused for that.
+        if plane.role == "science" and look and min(plane.hdu.shape) >= NARROWEST and content.is_mosaic(look):
             return (
                 f"{plane.hdu} is a colour-filter mosaic by its pixels, which differ in a checkerboard: debayer it, or "
                 f'split its colours, first; if it is none, a camera profile with [[hdus]] role = "science", '

@@ -224,6 +224,12 @@ def extracted_spectra(folder, rng):
     return [write(folder, "spectra.fits", [hdu])]
 
 
+def merged_spectrum(folder, rng):
+    """Rows of wavelength, flux and its error; wavelengths rise by steps, which look like those of a mosaic."""
+    rows = [np.arange(2000) * 5.0, rng.normal(100, 1, 2000), rng.normal(10, 0.1, 2000)]
+    return [write(folder, "merged.fits", [fits.PrimaryHDU(np.array(rows, np.float32))])]
+
+
 #: What the reader must find.
 EXPECTED = {
     "all_sky_camera": left("generic", "all-sky camera"),
@@ -231,6 +237,7 @@ EXPECTED = {
     "radio_map": left("generic", "a map in JY/BEAM"),
     "x_ray_counts": left("generic", "counts of single photons by ROSAT"),
     "orion_flat": left("generic", "flat field"),
+    "merged_spectrum": left("generic", "of 2000 x 3 pixels"),
     "extracted_spectra": left("generic", "of 2000 x 4 pixels"),
     "huntsman_light": expect("panoptes", gain=1.145, night="20210112"),
     "huntsman_flat": left("panoptes", "flat field"),
