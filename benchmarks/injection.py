@@ -51,7 +51,7 @@ def parts(path):
                         yield ccd.data[part], unusable[part], amplifier.electrons_per(unit)
 
 
-def turned(image, bad, gain):
+def orientations(image, bad, gain):
     """Yield what `parts` yields in all orientations: hits fall at other places of the same sky."""
     for turns in range(8):
         yield *(np.rot90(plane.T if turns > 3 else plane, turns % 4).copy() for plane in (image, bad)), gain
@@ -92,7 +92,7 @@ def main(model, frames, hits, truth, fwhm, image):
     """Print how often the 95% interval of a frame holds the completeness of an independent injection."""
     ready = load_model(model, engine="openvino")
     if image:
-        own = others = [measured(ready, *one, hits) for part in parts(image) for one in turned(*part)]
+        own = others = [measured(ready, *one, hits) for part in parts(image) for one in orientations(*part)]
     else:
         own, others = (
             [measured(ready, *simulated(first + number, fwhm), hits) for number in range(count)]

@@ -1,6 +1,6 @@
 """What other exposures of a field say of an exposure's mask: what differs between them beyond noise is a hit."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import numpy as np
 import sep
@@ -24,7 +24,7 @@ from crattn_stage.detection.preprocessing import sky_statistics, sky_subtracted
 from crattn_stage.detection.saturation import surroundings
 from crattn_stage.detection.sources import inside, stamps
 from crattn_stage.quality.registration import Stars
-from crattn_stage.quality.summary import binomial_interval
+from crattn_stage.quality.summary import Sums, binomial_interval
 
 #: Side of the boxes in which the background is measured, of an exposure and of the difference of two; pixels.
 BOX, DIFFERENCE_BOX = 64, 32
@@ -674,7 +674,7 @@ def footprints(own, truth):
 
 
 @dataclass
-class Grade:
+class Grade(Sums):
     """What a mask found and made up, as other exposures of the field say.
 
     Attributes
@@ -710,9 +710,6 @@ class Grade:
     unjudged: int = 0
     judged: int = 0
     searched: int = 0
-
-    def __add__(self, other):
-        return Grade(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Grade)))
 
     def completeness(self, kind):
         """Return the fraction that was found, and its 95% interval.

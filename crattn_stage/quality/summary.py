@@ -54,8 +54,15 @@ def _lower_end(found, tried):
     return low
 
 
+class Sums:
+    """What can be added, field by field; for data classes."""
+
+    def __add__(self, other):
+        return type(self)(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
 @dataclass
-class Injected:
+class Injected(Sums):
     """Hits that were added to a detector and looked for, and what was found in its mirrored sky.
 
     Attributes
@@ -82,9 +89,6 @@ class Injected:
     pixels_found: int = 0
     mirrored: int = 0
     mirrored_objects: int = 0
-
-    def __add__(self, other):
-        return _added(self, other)
 
     def completeness(self, kind):
         """Return the fraction that was found.
@@ -123,7 +127,7 @@ class Injected:
 
 
 @dataclass
-class Appearance:
+class Appearance(Sums):
     """What the stars and the sky of a detector look like; sums, so that those of detectors can be added.
 
     Attributes
@@ -153,9 +157,6 @@ class Appearance:
     spectra: int = 0
     undescribed: int = 0
 
-    def __add__(self, other):
-        return _added(self, other)
-
     @property
     def fwhm(self):
         """Mean FWHM of the stars, pixels, or None without any."""
@@ -163,7 +164,7 @@ class Appearance:
 
 
 @dataclass
-class Symmetry:
+class Symmetry(Sums):
     """Masked objects that mirror each other through bright stars; sums, so that those of detectors can be added.
 
     Attributes
@@ -181,17 +182,10 @@ class Symmetry:
     chance: float = 0.0
     variance: float = 0.0
 
-    def __add__(self, other):
-        return _added(self, other)
-
     @property
     def excess(self):
         """Pairs more than chance would have, or None without a bright star."""
         return self.pairs - self.chance if self.stars else None
-
-
-def _added(first, second):
-    return type(first)(*(getattr(first, f.name) + getattr(second, f.name) for f in fields(first)))
 
 
 @dataclass
@@ -360,11 +354,10 @@ def total(summaries):
     """
     summaries = list(summaries)
     areas = [s.area for s in summaries]
-    counts = [f.name for f in fields(Summary) if f.name not in ("area", "injected", "appearance", "symmetry")]
+    parts = {"injected": Injected(), "appearance": Appearance(), "symmetry": Symmetry()}
+    counts = [f.name for f in fields(Summary) if f.name not in ("area", *parts)]
     return Summary(
         area=None if None in areas else sum(areas),
-        injected=sum((s.injected for s in summaries), Injected()),
-        appearance=sum((s.appearance for s in summaries), Appearance()),
-        symmetry=sum((s.symmetry for s in summaries), Symmetry()),
+        **{name: sum((getattr(s, name) for s in summaries), none) for name, none in parts.items()},
         **{name: sum(getattr(s, name) for s in summaries) for name in counts},
     )
