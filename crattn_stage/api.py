@@ -69,10 +69,10 @@ def load_model(model=None, engine="auto", threads=None):
         if engine != "auto":
             raise EngineError(f"{model} is a baseline without a network: it runs with the engine auto, not {engine}")
         return AstroScrappyModel(cards.read_card(model))
-    card, tensors = cards.load(model)
+    card, tensors, narrow = cards.load_both(model)
     if engine == "auto":
         engine = fastest_engine(cards.find(model), card.sha256, threads)
-    return CosmicRayModel(card, tensors, engine, threads)
+    return CosmicRayModel(card, tensors, engine, threads, narrow)
 
 
 def detect_cosmics(ccd, model=None, threshold=None, engine="auto", mask=None, clean=False, fill="surface"):

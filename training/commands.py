@@ -185,13 +185,25 @@ def adapt(name, threads, output, **options):
 @click.option("--output", required=True, type=click.Path(file_okay=False), help="Folder for weights and card.")
 @click.option("--count", default=4, show_default=True, help="Realisations of each test scene.")
 @click.option("--name", help="Name of the model (default: that of its architecture).")
+@click.option(
+    "--narrow-of",
+    metavar="MODEL",
+    help="Write MODEL again, with RUN's weights for frames with stars as narrow as hits.",
+)
 @click.option("--blend", metavar="MODEL", help="Average the weights with those of MODEL, from which RUN started.")
 @click.option("--keep", default=0.5, show_default=True, type=click.FloatRange(0, 1), help="Weight of MODEL in it.")
-def export(run, sources, output, count, name, blend, keep):
+def export(run, sources, output, count, name, narrow_of, blend, keep):
     """Set the threshold of a finished training RUN, measure it, and write weights and card."""
     from training.export import export as write
+    from training.export import export_narrow
 
-    click.echo(json.dumps(write(run, output, sources, count, name, blend, keep).metrics, indent=2))
+    if narrow_of and name:
+        raise click.UsageError("--narrow-of keeps the name of its model")
+    if narrow_of:
+        metrics = export_narrow(run, narrow_of, output, sources, count, blend, keep).narrow["metrics"]
+    else:
+        metrics = write(run, output, sources, count, name, blend, keep).metrics
+    click.echo(json.dumps(metrics, indent=2))
 
 
 def peers(command):

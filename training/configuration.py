@@ -45,6 +45,8 @@ class Configuration:
         Decay per step of a running mean of the weights, which is then the result; 0 for none.
     hard : float
         Fraction of the patches on `training.data.hard_skies`; 0 for none.
+    narrow : bool
+        Whether all skies are undersampled, with stars of less than 2.2 pixels FWHM.
     minutes : float
         Time for the training: the rate falls with the time that is left, and the run ends when
         none is, or after `steps`.  0 for no limit.
@@ -67,6 +69,7 @@ class Configuration:
     epochs: int = 0
     average: float = 0.0
     hard: float = 0.0
+    narrow: bool = False
     minutes: float = 0.0
     start_from: str = ""
 

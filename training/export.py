@@ -1,6 +1,7 @@
 """From a finished training run to a model with a card that is true."""
 
 import copy
+import dataclasses
 import datetime
 import json
 from pathlib import Path
@@ -22,10 +23,12 @@ from training.data.patches import Patches
 from training.evaluation import peers
 from training.evaluation.measure import calibrate, measure
 from training.evaluation.report import default_sets
-from training.evaluation.scene_sets import make_scenes
+from training.evaluation.scene_sets import lacking, make_scenes
 from training.loop import SUMMARY, follow
 
 FALSE_POSITIVE_RATE = 1e-4
+#: Scenes by which second weights are set and measured.
+NARROW_SETS = ("stars:1.2", "stars:1.5", "stars:1.8", "thin:1.6")
 #: Validation patches of which the ranges of a network's features are taken.
 RANGE_PATCHES = 60
 
@@ -66,14 +69,7 @@ def export(run, folder, sources=None, count=4, name=None, blend=None, keep=0.5):
         If the run is not finished, or comes from another model than that to blend with.
     """
     run, sources = Path(run), sources or {}
-    configuration, state = checkpoints.load(run)
-    if not (run / SUMMARY).exists():
-        raise ValueError(f"{run}: {state['step']} of {configuration.steps} steps done; train it to the end first")
-    training = json.loads((run / SUMMARY).read_text())
-    network = build(configuration.architecture, configuration.channels)
-    network.load_state_dict(state["mean"])
-    if blend is not None:
-        _blend(network, blend, keep, configuration.start_from, training, run)
+    configuration, network, training = _finished(run, blend, keep)
     card = {
         "name": name or configuration.architecture,
         "architecture": configuration.architecture,
@@ -97,12 +93,84 @@ def export(run, folder, sources=None, count=4, name=None, blend=None, keep=0.5):
     card["threshold"], levels = calibrate(model, Skies("validation", **sources), FALSE_POSITIVE_RATE)
     card["metrics"] = _figures(model, card["threshold"], Skies("test", **sources), count)
     card["metrics"] |= {
-        "command": f"python -m training export RUN --data DATA --count {count}"
-        + (f" --blend MODEL --keep {keep:g}" if blend is not None else ""),
+        "command": _command("", count, blend, keep),
         "validation_fpr_at_threshold": {scenes: round(fpr, 7) for scenes, (_, fpr) in levels.items()},
         "validation_own_threshold": {scenes: round(own, 4) for scenes, (own, _) in levels.items()},
     }
     return cards.save(tensors_of(network), card, folder)
+
+
+def export_narrow(run, model, folder, sources=None, count=4, blend=None, keep=0.5):
+    """Write a model again, with the weights of a run as its second ones, for frames with stars as narrow as hits.
+
+    The last bias is shifted so that the model's threshold is right for them, too.
+
+    Parameters
+    ----------
+    run : path-like
+        Output folder of `training.loop.train`, of undersampled skies.
+    model : str or path-like
+        As for `crattn_stage.models.cards.find`.  Its name, threshold and first weights stay.
+    folder, sources, count, blend, keep
+        As for `export`.
+
+    Returns
+    -------
+    `crattn_stage.models.cards.ModelCard`
+
+    Raises
+    ------
+    ValueError
+        As `export`, or if the run is not of undersampled skies or of another network.
+    """
+    run, sources = Path(run), sources or {}
+    card, tensors = cards.load(model)
+    configuration, network, training = _finished(run, blend, keep)
+    if not configuration.narrow:
+        raise ValueError(f"{run}: not trained on undersampled skies alone (narrow = true)")
+    if (configuration.architecture, configuration.channels, configuration.scaling) != (
+        *(card.architecture, card.channels, card.scaling),
+    ):
+        raise ValueError(f"{run}: another network than {card.name}")
+    plain = dataclasses.replace(card, narrow={}, input_ranges={})
+    validation, test = (Skies(split, **sources) for split in ("validation", "test"))
+    own, _ = calibrate(
+        CosmicRayModel(plain, tensors_of(network)),
+        validation,
+        card.false_positive_rate or FALSE_POSITIVE_RATE,
+        [name for name in NARROW_SETS if not lacking(validation, name)],
+    )
+    network.head.bias += float(_log_odds(card.threshold) - _log_odds(own))
+    ranges = input_ranges(network, skies=Skies("validation", narrow=True, **sources))
+    narrow = {"input_ranges": ranges, "training": training}
+    both = CosmicRayModel(dataclasses.replace(plain, narrow=narrow), tensors, narrow=tensors_of(network))
+    narrow["metrics"] = _figures(both, card.threshold, test, count, NARROW_SETS)
+    narrow["metrics"]["command"] = _command(f"--narrow-of {card.name} ", count, blend, keep)
+    content = dataclasses.asdict(dataclasses.replace(card, narrow=narrow))
+    del content["sha256"]
+    return cards.save(tensors, content, folder, tensors_of(network))
+
+
+def _command(option, count, blend, keep):
+    blended = f" --blend MODEL --keep {keep:g}" if blend is not None else ""
+    return f"python -m training export RUN --data DATA {option}--count {count}{blended}"
+
+
+def _log_odds(probability):
+    return np.log(probability / (1 - probability))
+
+
+def _finished(run, blend, keep):
+    """Return configuration, network and summary of a finished run, the network blended with a model unless it is None."""
+    configuration, state = checkpoints.load(run)
+    if not (run / SUMMARY).exists():
+        raise ValueError(f"{run}: {state['step']} of {configuration.steps} steps done; train it to the end first")
+    training = json.loads((run / SUMMARY).read_text())
+    network = build(configuration.architecture, configuration.channels)
+    network.load_state_dict(state["mean"])
+    if blend is not None:
+        _blend(network, blend, keep, configuration.start_from, training, run)
+    return configuration, network.requires_grad_(False), training
 
 
 def _blend(network, blend, keep, start, training, run):
@@ -122,10 +190,11 @@ def _blend(network, blend, keep, start, training, run):
     training["blended"] = f"mean of the weights with those of {wanted}, which weigh {keep:g}"
 
 
-def _figures(model, threshold, skies, count):
+def _figures(model, threshold, skies, count, names=None):
     """Return the figures of a model on test scenes, for its card."""
     peer = peers.network(model, threshold)
-    results = {name: measure(name, make_scenes(skies, name, count), peer, replicates=0) for name in default_sets(skies)}
+    names = default_sets(skies) if names is None else [name for name in names if not lacking(skies, name)]
+    results = {name: measure(name, make_scenes(skies, name, count), peer, replicates=0) for name in names}
     hits = "held-out footprints" if skies.sources.hits else "simulated hits"
     return {
         "scenes": f"{hits}, about 70 per Mpx, on held-out skies; truth dilated 3x3",

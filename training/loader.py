@@ -34,7 +34,7 @@ def batches(configuration, split, sources, first=0, count=None, workers=0, skies
     """
     count = configuration.steps if count is None else count
     patches = Patches(
-        Skies(split, hard=configuration.hard, **sources) if skies is None else skies,
+        Skies(split, hard=configuration.hard, narrow=configuration.narrow, **sources) if skies is None else skies,
         configuration.patch,
         count * configuration.batch,
         configuration.seed,

@@ -37,13 +37,13 @@ class AstroScrappyModel:
         self._maker = os.getpid()
         self.engine = f"astroscrappy {card.code_version}"
 
-    def predict(self, image, mask=None, amplifiers=None, sky=None):
+    def predict(self, image, mask=None, amplifiers=None, sky=None, narrow=None):
         """Return 1 on cosmic rays and 0 elsewhere, as float32.
 
         Parameters
         ----------
-        image, mask, amplifiers, sky
-            As for `crattn_stage.detection.model.CosmicRayModel.predict`.
+        image, mask, amplifiers, sky, narrow
+            As for `crattn_stage.detection.model.CosmicRayModel.predict`; nothing depends on the last.
 
         Returns
         -------

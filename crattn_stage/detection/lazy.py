@@ -1,17 +1,17 @@
 """Masks of dask arrays, block by block, and the same as those of numpy arrays.
 
 Nothing is read or calculated before the mask is computed.  The sky is one number for the whole image, from the same
-pixels as in memory; blocks overlap by what the network sees; stars are spared in a last step that looks at the whole
-image, as its 5 bytes a pixel.
+pixels as in memory; blocks overlap by what the network sees; noise and stars are taken out in a last step that looks at
+the whole image, as its 5 bytes a pixel.
 """
 
 import sys
 
 import numpy as np
 
-from crattn_stage.detection.inputs import as_float32, check_threshold
+from crattn_stage.detection.inputs import as_float32, check_sections, check_threshold
 from crattn_stage.detection.preprocessing import FILL_BOXES, SAMPLE, Sky, sky_statistics
-from crattn_stage.detection.stars import spare_stars
+from crattn_stage.detection.model import levels_of
 from crattn_stage.models.architectures import ARCHITECTURES, STRIDE
 
 _NOTHING = np.zeros((0, 0), bool)
@@ -84,10 +84,12 @@ def detect_lazily(model, image, masks=(), threshold=None):
     sky = _sky(pixels, bad)
     found = da.map_overlap(
         _found, pixels, bad, depth=tuple(depth * (len(sizes) > 1) for sizes in blocks), boundary="none",
-        allow_rechunk=False, dtype=bool, meta=_NOTHING, model=model, threshold=threshold, sky=sky,
+        allow_rechunk=False, dtype=np.uint8, meta=_NOTHING.astype(np.uint8), model=model, threshold=threshold, sky=sky,
     )  # fmt: skip
     whole = [array.rechunk(image.shape) for array in (pixels, found, bad)]
-    return da.map_blocks(_spared, *whole, dtype=bool, meta=_NOTHING, sky=sky).rechunk(chunks)
+    return da.map_blocks(_sifted, *whole, dtype=bool, meta=_NOTHING, sky=sky, model=model, threshold=threshold).rechunk(
+        chunks
+    )
 
 
 def _checked(mask, shape, blocks):
@@ -142,11 +144,9 @@ def _statistics(parts):
 
 
 def _found(pixels, bad, sky, model, threshold):
-    return model.predict(pixels, bad, sky=[sky]) > threshold
+    return levels_of(model.predict(pixels, bad, sky=[sky], narrow=False), threshold)
 
 
-def _spared(pixels, found, bad, sky):
-    """Return a mask of a whole image without the stars in it."""
-    found = found.copy()
-    spare_stars(np.ascontiguousarray(pixels), found, np.ascontiguousarray(bad), None, [sky])
-    return found
+def _sifted(pixels, levels, bad, sky, model, threshold):
+    whole = check_sections(None, pixels.shape)
+    return model.sift(np.ascontiguousarray(pixels), levels.copy(), np.ascontiguousarray(bad), whole, [sky], threshold)

@@ -1,11 +1,15 @@
 """From an image to a probability, and to a mask: a model that is ready to run."""
 
+from dataclasses import replace
+from functools import cached_property
+
 import numpy as np
 
 from crattn_stage.detection import engines
 from crattn_stage.detection.inputs import check_image, check_sections, check_threshold
+from crattn_stage.detection.noise import drop_noise
 from crattn_stage.detection.preprocessing import fill, measure_sky, scale
-from crattn_stage.detection.stars import spare_stars
+from crattn_stage.detection.stars import SURE, spare_stars, stars_are_narrow
 from crattn_stage.detection.tiling import even_tile, run_tiled
 from crattn_stage.models.architectures import ARCHITECTURES
 
@@ -21,6 +25,8 @@ class CosmicRayModel:
         As for `crattn_stage.detection.engines.start`.
     threads : int, optional
         As for `crattn_stage.load_model`.
+    narrow : dict of str to `numpy.ndarray`, optional
+        Second weights, for frames whose stars are as narrow as hits; without them the first are for all.
 
     Attributes
     ----------
@@ -34,13 +40,24 @@ class CosmicRayModel:
         If the engine is unknown or cannot run here.
     """
 
-    def __init__(self, card, tensors, engine="float32", threads=None):
+    def __init__(self, card, tensors, engine="float32", threads=None, narrow=None):
         self.card = card
         self._engine = engines.start(engine, card, tensors, threads)
         self.engine = self._engine.name
+        # Started when it is first needed.
+        self._narrow = (engine, narrow, threads) if narrow else None
 
-    def predict(self, image, mask=None, amplifiers=None, sky=None):
+    @cached_property
+    def _narrow_engine(self):
+        engine, tensors, threads = self._narrow
+        return engines.start(
+            engine, replace(self.card, input_ranges=self.card.narrow["input_ranges"]), tensors, threads
+        )
+
+    def predict(self, image, mask=None, amplifiers=None, sky=None, narrow=None):
         """Return the probability that each pixel was hit by a cosmic ray.
+
+        Where stars are as narrow as hits, a model that has second weights for that looks again with them.
 
         Parameters
         ----------
@@ -54,6 +71,8 @@ class CosmicRayModel:
             The whole image is one amplifier if None.
         sky : list of `crattn_stage.detection.preprocessing.Sky`, optional
             Of the amplifiers, where it is known; measured if None.
+        narrow : bool, optional
+            Whether stars are as narrow as hits; measured if None.
 
         Returns
         -------
@@ -73,7 +92,12 @@ class CosmicRayModel:
         image, bad = check_image(image, mask)
         sections = check_sections(amplifiers, image.shape)
         sky = measure_sky(image, bad, sections) if sky is None else sky
-        return self._search(image, bad, sections, sky, self._engine.run, np.zeros(image.shape, np.float32))
+        plane = self._search(image, bad, sections, sky, self._engine, None, np.zeros(image.shape, np.float32))
+        if self._narrow and narrow is None:
+            narrow = stars_are_narrow(image, plane > self.card.threshold, bad, sections, sky)
+        if self._narrow and narrow:
+            self._search(image, bad, sections, sky, self._narrow_engine, None, plane)
+        return plane
 
     def detect(self, image, mask=None, threshold=None, amplifiers=None, sky=None, probability=None):
         """Return a mask of the cosmic rays.
@@ -111,17 +135,58 @@ class CosmicRayModel:
         image, bad = check_image(image, mask)
         sections = check_sections(amplifiers, image.shape)
         sky = measure_sky(image, bad, sections) if sky is None else sky
-        if probability is None:
-            found = np.zeros(image.shape, bool)
-            self._search(image, bad, sections, sky, lambda tiles: self._engine.run(tiles) > threshold, found)
-        else:
+
+        levels = np.zeros(image.shape, np.uint8)
+        if probability is not None:
             probability[...] = 0
-            found = self._search(image, bad, sections, sky, self._engine.run, probability) > threshold
-        spare_stars(image, found, bad, sections, sky)
+        self._levels(image, bad, sections, sky, self._engine, threshold, levels, probability)
+        return self.sift(image, levels, bad, sections, sky, threshold, probability)
+
+    def sift(self, image, levels, bad, sections, sky, threshold, probability=None):
+        """Return a mask without noise and stars, by a second look where stars are as narrow as hits.
+
+        Parameters
+        ----------
+        image : `numpy.ndarray`
+            2-D, ADU or electron.
+        levels : `numpy.ndarray` of `numpy.uint8`
+            From `levels_of`, by the first weights; changed.
+        bad : `numpy.ndarray` of bool
+        sections : list of tuple of `slice`
+            Of the amplifiers.
+        sky : list of `crattn_stage.detection.preprocessing.Sky`
+        threshold : float
+        probability : `numpy.ndarray`, optional
+            That the levels are of; replaced by that of a second look.
+
+        Returns
+        -------
+        `numpy.ndarray` of bool
+        """
+        engine = self._engine
+        narrow = stars_are_narrow(image, levels > 0, bad, sections, sky)
+        if narrow and self._narrow:
+            engine = self._narrow_engine
+            self._levels(image, bad, sections, sky, engine, threshold, levels, probability)
+        found = levels > 0
+
+        def find(*what):
+            return self._search(*what, engine, lambda plane: plane > threshold, np.zeros(what[0].shape, bool))
+
+        drop_noise(image, found, bad, sections, sky, find)
+        if narrow:
+            spare_stars(image, found, bad, sections, sky, levels > 1)
         return found
 
-    def _search(self, image, bad, sections, sky, function, result):
-        """Fill a plane of zeros with what a function makes of the tiles of the network's input, and return it."""
+    def _levels(self, image, bad, sections, sky, engine, threshold, levels, probability):
+        """Fill levels, and a plane of probability unless it is None."""
+        if probability is None:
+            self._search(image, bad, sections, sky, engine, lambda plane: levels_of(plane, threshold), levels)
+        else:
+            levels[...] = levels_of(self._search(image, bad, sections, sky, engine, None, probability), threshold)
+
+    def _search(self, image, bad, sections, sky, engine, function, result):
+        """Fill a plane with the probabilities of an engine, or with what a function makes of them, and return it."""
         if not any(sky):
             raise ValueError("no good pixel")
         skies = iter(sky)
@@ -129,7 +194,7 @@ class CosmicRayModel:
             window = enclosing(group)
             inside = [_relative(section, window) for section in group]
             plane = self._network_input(image[window], bad[window], inside, [next(skies) for _ in group])
-            self._run(plane, function, out=result[window])
+            self._run(plane, engine, function, out=result[window])
         result[bad] = 0
         return result
 
@@ -154,12 +219,30 @@ class CosmicRayModel:
         # A dead amplifier continues those beside it.
         return fill(plane, dead, next((own.level for own in sky if own), 0.0)) if dead.any() else plane
 
-    def _run(self, plane, function, out):
+    def _run(self, plane, engine, function, out):
         tile, halo = self.card.tile, self.card.halo
+        run = engine.run if function is None else lambda tiles: function(engine.run(tiles))
         if ARCHITECTURES[self.card.architecture].normalisation == "batch":
             # Any tile is exact, so take the one that suits engine and plane.
-            tile = even_tile(plane.shape, self._engine.tile, halo, self._engine.streams)
-        run_tiled(plane, function, tile, halo, self._engine.batch, out)
+            tile = even_tile(plane.shape, engine.tile, halo, engine.streams)
+        run_tiled(plane, run, tile, halo, engine.batch, out)
+
+
+def levels_of(probability, threshold):
+    """Return how sure a network is of a cosmic ray, of which 2 levels matter.
+
+    Parameters
+    ----------
+    probability : `numpy.ndarray`
+    threshold : float
+
+    Returns
+    -------
+    `numpy.ndarray` of `numpy.uint8`
+        0 to the threshold, 1 above it, 2 where it is beyond `crattn_stage.detection.stars.SURE`, too.
+    """
+    above = probability > threshold
+    return np.add(above, above & (probability > SURE), dtype=np.uint8)
 
 
 def enclosing(sections):

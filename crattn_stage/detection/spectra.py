@@ -62,8 +62,8 @@ def probability(model, image, bad, sections, sky):
     """
     left = residuals(image, bad, sections)
     flat = [own and Sky(0.0, 1.0) for own in sky]
-    as_it_is = model.predict(image, bad, sections, sky)
-    odds = _log_odds(model.predict(left, bad, sections, flat))
+    as_it_is = model.predict(image, bad, sections, sky, narrow=False)
+    odds = _log_odds(model.predict(left, bad, sections, flat, narrow=False))
     odds += _log_odds(as_it_is)
     odds /= -2
     both = 1 / (1 + np.exp(odds, out=odds))

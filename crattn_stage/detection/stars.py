@@ -20,11 +20,40 @@ FAINTEST, LEAST_OWN = 5, 13
 #: Largest difference of two stars' stamps, as a fraction of their length as vectors: by seeing, and by noise in
 #: units of the noise expected.
 TOLERANCE, NOISE = 0.1, 1.3
+#: Probability from which a peak is a hit, whatever it looks like.
+SURE = 0.99
 #: Rims and remnants of a star are closer than this to its peak or to its spared pixels; pixels.
 RIM = 4
 
 
-def spare_stars(image, cosmic_rays, bad, sections=None, sky=None):
+def stars_are_narrow(image, cosmic_rays, bad, sections=None, sky=None):
+    """Tell whether the stars of an image are as narrow as hits: of an FWHM below about 2 pixels.
+
+    Parameters
+    ----------
+    image, cosmic_rays, bad, sections, sky
+        As for `spare_stars`.
+
+    Returns
+    -------
+    bool
+        False with fewer than 20 bright stars.
+    """
+    middle = tuple(slice(max(0, (n - SAMPLE) // 2), (n + SAMPLE) // 2) for n in image.shape)
+    _, stars, _ = _stamps_of_stars(image[middle], cosmic_rays[middle], bad[middle])
+    if len(stars) >= FEWEST // 4 and _sharpness(stars) < NARROW:
+        return False
+    return _reference_stars(image, cosmic_rays, bad, sections, sky) is not None
+
+
+def _reference_stars(image, cosmic_rays, bad, sections, sky):
+    """Return an image without its sky, flat stamps of its stars, and its noise; None unless they are narrow."""
+    image = sky_subtracted(image, sections or [np.s_[:, :]], ~bad, sky)
+    image, stars, sigma = _stamps_of_stars(image, cosmic_rays, bad | np.isnan(image))
+    return None if len(stars) < FEWEST or _sharpness(stars) < NARROW else (image, stars, sigma)
+
+
+def spare_stars(image, cosmic_rays, bad, sections=None, sky=None, sure=None):
     """Take the objects that look like stars of the same frame out of a mask of cosmic rays, in place.
 
     Where stars are narrow, one alone can look like a cosmic ray to a network, which sees some 40
@@ -46,15 +75,13 @@ def spare_stars(image, cosmic_rays, bad, sections=None, sky=None):
         Of the amplifiers, whose sky levels may differ; the whole image if None.
     sky : list of `crattn_stage.detection.preprocessing.Sky`, optional
         Of the amplifiers; measured if None.
+    sure : `numpy.ndarray` of bool, optional
+        Pixels of which the network is so sure (`SURE`) that an object with one beside its peak stays; none if None.
     """
-    middle = tuple(slice(max(0, (n - SAMPLE) // 2), (n + SAMPLE) // 2) for n in image.shape)
-    _, stars, _ = _stamps_of_stars(image[middle], cosmic_rays[middle], bad[middle])
-    if len(stars) >= FEWEST // 4 and _sharpness(stars) < NARROW:
+    reference = _reference_stars(image, cosmic_rays, bad, sections, sky)
+    if reference is None:
         return
-    image = sky_subtracted(image, sections or [np.s_[:, :]], ~bad, sky)
-    image, stars, sigma = _stamps_of_stars(image, cosmic_rays, bad | np.isnan(image))
-    if len(stars) < FEWEST or _sharpness(stars) < NARROW:
-        return
+    image, stars, sigma = reference
     peaks = np.argwhere((image == maximum_filter(image, 3)) & (image > FAINTEST * sigma))
     peaks = peaks[inside(image.shape, *peaks.T, RADIUS)]
     masked, unmasked = (peaks[cosmic_rays[tuple(peaks.T)] == state] for state in (True, False))
@@ -63,6 +90,8 @@ def spare_stars(image, cosmic_rays, bad, sections=None, sky=None):
     short = np.array([max(s.stop - s.start for s in box) <= LONGEST for box in find_objects(parts)], bool)
     without_peak = np.argwhere(cosmic_rays & ~np.isin(numbers, numbers[tuple(masked.T)]))
     beside = unmasked[cKDTree(without_peak).query(unmasked)[0] < RIM]
+    if sure is not None:
+        short &= ~maximum_filter(sure, 3)[tuple(masked.T)]
     chosen = np.flatnonzero(short)
     places = np.concatenate([masked[chosen], beside])
     alike = _alike(image, places, peaks, stars, sigma)

@@ -30,6 +30,8 @@ from crattn_stage.models.architectures import (
 from crattn_stage.models.baselines import BASELINES, identity
 
 WEIGHTS = Path(__file__).parent / "weights"
+#: Before the names of the tensors of the second weights, for frames whose stars are as narrow as hits.
+NARROW = "narrow."
 DEFAULT = "fast"
 #: How the networks are tiled: the halo covers what an output pixel sees.
 TILING = {"tile": 256, "halo": 24, "receptive_radius": receptive_radius("deepcr")}
@@ -60,6 +62,9 @@ class ModelCard:
     input_ranges : dict
         Convolution -> lowest and highest value of each of its inputs on validation
         patches; an engine may calculate those in 8-bit integers.
+    narrow : dict
+        Of the second weights, for frames whose stars are as narrow as hits: "input_ranges", "training" and "metrics",
+        as for the first ones; empty if there are none.
     trained_on, training, metrics : str, dict, dict
         Data, configuration, and figures with the command that made them.
     code_version, date, licence : str
@@ -76,6 +81,7 @@ class ModelCard:
     channels: int = 32
     false_positive_rate: float | None = None
     input_ranges: dict = field(default_factory=dict)
+    narrow: dict = field(default_factory=dict)
     trained_on: str = ""
     training: dict = field(default_factory=dict)
     metrics: dict = field(default_factory=dict)
@@ -212,6 +218,7 @@ _FIELDS = {
     "channels": _whole(1),
     "false_positive_rate": (lambda value: value is None or _number(0, 1)[0](value), "null or a number from 0 to 1"),
     "input_ranges": _OBJECT,
+    "narrow": _OBJECT,
     "trained_on": _LINE,
     "training": _OBJECT,
     "metrics": _OBJECT,
@@ -248,6 +255,10 @@ def _checked_card(content):
     except ValueError as error:
         raise ValueError(f"tile: {error}") from error
     _check_ranges(card.input_ranges, described)
+    if card.narrow:
+        if not _OBJECT[0](card.narrow.get("input_ranges")):
+            raise ValueError("narrow: no object input_ranges in it")
+        _check_ranges(card.narrow["input_ranges"], described)
     return card
 
 
@@ -276,7 +287,7 @@ def _shown(value):
 
 
 def load(model=None):
-    """Load a model and verify its weights against the card.
+    """Load the weights of a model, without second ones, as `load_both` does.
 
     Parameters
     ----------
@@ -288,6 +299,29 @@ def load(model=None):
     card : `ModelCard`
     tensors : dict of str to `numpy.ndarray`
         As `crattn_stage.models.architectures.tensor_shapes` says.
+
+    Raises
+    ------
+    ModelError
+        As `load_both`.
+    """
+    return load_both(model)[:2]
+
+
+def load_both(model=None):
+    """Load a model and verify its weights against the card.
+
+    Parameters
+    ----------
+    model : str or path-like, optional
+        As for `find`.
+
+    Returns
+    -------
+    card : `ModelCard`
+    tensors, narrow : dict of str to `numpy.ndarray`
+        As `crattn_stage.models.architectures.tensor_shapes` says.  The second ones, for frames whose stars are as
+        narrow as hits, are empty if the model has none.
 
     Raises
     ------
@@ -304,11 +338,14 @@ def load(model=None):
     if found != card.sha256:
         raise ModelError(f"{path}: sha256 is {found[:16]}..., its card says {card.sha256[:16]}...")
     try:
-        tensors = safetensors.numpy.load(content)
+        every = safetensors.numpy.load(content)
     except (safetensors.SafetensorError, ValueError, TypeError, KeyError) as error:
         raise ModelError(f"{path}: not weights of {card.architecture}: {error}") from error
-    check_tensors(tensors, card.architecture, card.channels, path)
-    return card, tensors
+    narrow = {name.removeprefix(NARROW): array for name, array in every.items() if name.startswith(NARROW)}
+    tensors = {name: array for name, array in every.items() if not name.startswith(NARROW)}
+    for some in (tensors, narrow) if card.narrow or narrow else (tensors,):
+        check_tensors(some, card.architecture, card.channels, path)
+    return card, tensors, narrow
 
 
 def check_tensors(tensors, architecture, channels, path):
@@ -334,7 +371,7 @@ def check_tensors(tensors, architecture, channels, path):
         raise ModelError(f"{path}: not weights of {architecture} with {channels} channels: {wrong[0]}")
 
 
-def save(tensors, card, folder):
+def save(tensors, card, folder, narrow=None):
     """Write a model's weights and card.
 
     Parameters
@@ -343,6 +380,8 @@ def save(tensors, card, folder):
     card : dict
         Fields of `ModelCard` but the sha256, which is computed.
     folder : path-like
+    narrow : dict of str to `numpy.ndarray`, optional
+        Second weights, for frames whose stars are as narrow as hits.
 
     Returns
     -------
@@ -357,7 +396,7 @@ def save(tensors, card, folder):
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    content = safetensors.numpy.save(tensors)
+    content = safetensors.numpy.save(tensors | {NARROW + name: array for name, array in (narrow or {}).items()})
     card = ModelCard(sha256=hashlib.sha256(content).hexdigest(), **card)
     text = (json.dumps(asdict(card), indent=2) + "\n").encode()
     with replacing([folder / f"{card.name}{suffix}" for suffix in (".safetensors", ".json")], overwrite=True) as files:

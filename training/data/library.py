@@ -19,7 +19,7 @@ from crattn_stage.simulation.skies import expose
 from training.data.frames import cleaned, read_skies
 from training.data.hard_skies import PSFS, SPECTRA, draw_psf, draw_spectrum, hard_sky
 from training.data.hits import read_footprints, simulated_hits
-from training.data.skies import Sky, background, glow, star_field, streaks
+from training.data.skies import UNDERSAMPLED, Sky, background, glow, star_field, streaks
 
 SPLITS = ("train", "validation", "test")
 #: Fractions of a sky's length at which each split begins and ends.
@@ -149,6 +149,8 @@ class Skies:
         Further real frames, `training.data.frames.cleaned`; the split takes its part of their rows.
     hard : float
         Fraction of skies from `training.data.hard_skies`, half of them with hits of thin CCDs.
+    narrow : bool
+        Undersampled skies only.
     planes : int, optional
         Number of simulated skies; `PLANES` by default.  Each takes a tenth of a second.
 
@@ -168,8 +170,8 @@ class Skies:
         This split's columns of the deep coadd, counts.
     """
 
-    def __init__(self, split, data=None, hits=(), frames=(), hard=0.0, planes=None):
-        self.split, self.hard, self._planes = SPLITS.index(split), hard, planes
+    def __init__(self, split, data=None, hits=(), frames=(), hard=0.0, narrow=False, planes=None):
+        self.split, self.hard, self.narrow, self._planes = SPLITS.index(split), hard, narrow, planes
         self.sources = Sources.find(data, hits, frames)
         rng = np.random.default_rng([self.split, 20221])
         self.hits = [stamp for path in self.sources.hits for stamp in read_footprints(path, split)]
@@ -184,7 +186,7 @@ class Skies:
             self.coadd = _read_coadd(self.sources.coadd, *edges)
             self.coadd_noise = sky_statistics(self.coadd)[1]
         self.ccds = [*self.frames, *([self.ccd] if self.ccd else [])]
-        there = {"ccd": bool(self.ccds), "coadd": self.coadd is not None, "simulated": True}
+        there = {"ccd": bool(self.ccds) and not narrow, "coadd": self.coadd is not None, "simulated": True}
         total = sum(weight for kind, weight in KINDS.items() if there[kind])
         self.kinds = {kind: weight / total for kind, weight in KINDS.items() if there[kind]}
 
@@ -192,17 +194,22 @@ class Skies:
     def simulated(self):
         """Noiseless simulated skies in electrons, each with the FWHM of its seeing."""
         count = self._planes or PLANES
-        return [star_field(np.random.default_rng([self.split, number])) for number in range(count)]
+        narrow = {"narrow": 1.0} if self.narrow else {}
+        return [star_field(np.random.default_rng([self.split, number]), **narrow) for number in range(count)]
 
     @cached_property
     def psfs(self):
         """Point spread functions of the hard skies, each with its FWHM."""
-        return [draw_psf(np.random.default_rng([self.split, number, 20])) for number in range(PSFS)]
+        return self._wanted(draw_psf(np.random.default_rng([self.split, number, 20])) for number in range(PSFS))
 
     @cached_property
     def spectra(self):
         """Noiseless spectra in electrons of the hard skies, each with the FWHM of its lines."""
-        return [draw_spectrum(np.random.default_rng([self.split, number, 22])) for number in range(SPECTRA)]
+        return self._wanted(draw_spectrum(np.random.default_rng([self.split, number, 22])) for number in range(SPECTRA))
+
+    def _wanted(self, drawn):
+        """Return those of a width that is wanted, of pairs with their FWHM."""
+        return [pair for pair in drawn if pair[1] < UNDERSAMPLED or not self.narrow]
 
     def prepare(self):
         """Simulate now what is otherwise simulated when it is first needed, as before a fork."""
@@ -287,7 +294,7 @@ class Skies:
 
     def _draw_coadd(self, rng, size):
         """Return a crop of the coadd and its noise, in ADU, and its seeing: as it is, binned, or smoothed."""
-        choice, noise, fwhm = rng.random(), self.coadd_noise, 4.0
+        choice, noise, fwhm = rng.random() * (0.25 if self.narrow else 1), self.coadd_noise, 4.0
         if choice < 0.25:
             crop, noise = _crop(self.coadd, rng, 2 * size), 2 * noise
             crop, fwhm = crop.reshape(size, 2, size, 2).sum((1, 3)), 2.0

@@ -54,12 +54,14 @@ class Sky:
     most_hits: int | None = None
 
 
-def star_field(rng):
-    """Simulate the stars and galaxies of one noiseless sky, one in six of them undersampled.
+def star_field(rng, narrow=0.16):
+    """Simulate the stars and galaxies of one noiseless sky.
 
     Parameters
     ----------
     rng : `numpy.random.Generator`
+    narrow : float
+        How often it is undersampled.
 
     Returns
     -------
@@ -68,7 +70,7 @@ def star_field(rng):
     fwhm : float
         Seeing, pixels.
     """
-    fwhm = rng.uniform(1.0, UNDERSAMPLED) if rng.random() < 0.16 else 10 ** rng.uniform(0.35, 0.95)
+    fwhm = rng.uniform(1.0, UNDERSAMPLED) if rng.random() < narrow else 10 ** rng.uniform(0.35, 0.95)
     plane, _ = simulate_sky(
         (PLANE, PLANE),
         rng,

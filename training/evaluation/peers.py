@@ -17,7 +17,6 @@ from crattn_stage.api import load_model
 from crattn_stage.detection import spectra
 from crattn_stage.detection.model import CosmicRayModel
 from crattn_stage.detection.preprocessing import measure_sky
-from crattn_stage.detection.stars import spare_stars
 from crattn_stage.models.cards import TILING, ModelCard
 from crattn_stage.models.released import import_released
 from training.evaluation.peer_process import run_isolated
@@ -70,11 +69,10 @@ def probabilities(model, image, bad, threshold=None):
         Float32.  Above the threshold it is the mask of
         `crattn_stage.detection.model.CosmicRayModel.detect`.
     """
-    plane = model.predict(image, bad)
-    found = plane > (model.card.threshold if threshold is None else threshold)
-    kept = found.copy()
-    spare_stars(image, kept, bad)
-    plane[found & ~kept] = 0
+    threshold = model.card.threshold if threshold is None else threshold
+    plane = np.empty(image.shape, np.float32)
+    found = model.detect(image, bad, threshold, probability=plane)
+    plane[(plane > threshold) & ~found] = 0
     return plane
 
 
