@@ -108,7 +108,7 @@ def adapt(
     run = folder / "run"
     if not darks and not frames:
         raise ValueError("neither darks nor frames are given; there is nothing to adapt to")
-    card, tensors = cards.load(start)
+    card, tensors, narrow = cards.load_both(start)
     given = {"dark": darks, "frame": frames, "flat": flats}
     found = {kind: read_exposures(paths, kind, tell, gain) for kind, paths in given.items()}
     _set_gains([exposure for some in found.values() for exposure in some], tell)
@@ -117,7 +117,7 @@ def adapt(
     before = _interrupted(run, inputs, tell)
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    old = CosmicRayModel(card, tensors, "cuda" if device.type == "cuda" else "torch")
+    old = CosmicRayModel(card, tensors, "cuda" if device.type == "cuda" else "torch", narrow=narrow)
     camera = measure(found["dark"], found["frame"], found["flat"], old, tell)
     # Nothing is written before all has been read.
     run.mkdir(parents=True, exist_ok=True)

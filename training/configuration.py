@@ -98,7 +98,7 @@ def shipped_recipes():
 
     >>> shipped_recipes()
     ['adapt', 'fine-tune-att-cosmic-conn', 'fine-tune-att-deepcr', 'fine-tune-cosmic-conn', 'fine-tune-deepcr',
-     'fine-tune-fast', 'ours', 'paper']
+     'fine-tune-fast', 'fine-tune-narrow', 'ours', 'paper']
     """
     return sorted(
         entry.name[:-5] for entry in files("training").joinpath("recipes").iterdir() if entry.name.endswith(".toml")

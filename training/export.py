@@ -161,7 +161,7 @@ def _log_odds(probability):
 
 
 def _finished(run, blend, keep):
-    """Return configuration, network and summary of a finished run, the network blended with a model unless it is None."""
+    """Return configuration, network and summary of a finished run; the network is blended with a model, if any."""
     configuration, state = checkpoints.load(run)
     if not (run / SUMMARY).exists():
         raise ValueError(f"{run}: {state['step']} of {configuration.steps} steps done; train it to the end first")

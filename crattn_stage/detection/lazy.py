@@ -10,8 +10,8 @@ import sys
 import numpy as np
 
 from crattn_stage.detection.inputs import as_float32, check_sections, check_threshold
-from crattn_stage.detection.preprocessing import FILL_BOXES, SAMPLE, Sky, sky_statistics
 from crattn_stage.detection.model import levels_of
+from crattn_stage.detection.preprocessing import FILL_BOXES, SAMPLE, Sky, sky_statistics
 from crattn_stage.models.architectures import ARCHITECTURES, STRIDE
 
 _NOTHING = np.zeros((0, 0), bool)

@@ -99,7 +99,7 @@ class CosmicRayModel:
             self._search(image, bad, sections, sky, self._narrow_engine, None, plane)
         return plane
 
-    def detect(self, image, mask=None, threshold=None, amplifiers=None, sky=None, probability=None):
+    def detect(self, image, mask=None, threshold=None, amplifiers=None, sky=None, probability=None, narrow=None):
         """Return a mask of the cosmic rays.
 
         Where stars are as narrow as cosmic rays, objects that look like the other
@@ -110,7 +110,7 @@ class CosmicRayModel:
 
         Parameters
         ----------
-        image, mask, amplifiers, sky
+        image, mask, amplifiers, sky, narrow
             As for `predict`.
         threshold : float, optional
             Probability above which a pixel is a cosmic ray; the card's if None, which keeps
@@ -140,9 +140,9 @@ class CosmicRayModel:
         if probability is not None:
             probability[...] = 0
         self._levels(image, bad, sections, sky, self._engine, threshold, levels, probability)
-        return self.sift(image, levels, bad, sections, sky, threshold, probability)
+        return self.sift(image, levels, bad, sections, sky, threshold, probability, narrow)
 
-    def sift(self, image, levels, bad, sections, sky, threshold, probability=None):
+    def sift(self, image, levels, bad, sections, sky, threshold, probability=None, narrow=None):
         """Return a mask without noise and stars, by a second look where stars are as narrow as hits.
 
         Parameters
@@ -158,13 +158,16 @@ class CosmicRayModel:
         threshold : float
         probability : `numpy.ndarray`, optional
             That the levels are of; replaced by that of a second look.
+        narrow : bool, optional
+            As for `predict`.
 
         Returns
         -------
         `numpy.ndarray` of bool
         """
         engine = self._engine
-        narrow = stars_are_narrow(image, levels > 0, bad, sections, sky)
+        if narrow is None:
+            narrow = stars_are_narrow(image, levels > 0, bad, sections, sky)
         if narrow and self._narrow:
             engine = self._narrow_engine
             self._levels(image, bad, sections, sky, engine, threshold, levels, probability)

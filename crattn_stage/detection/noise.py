@@ -14,7 +14,8 @@ SAMPLE = 1024
 #: A tail is heavy if more than `HEAVY` lone pixels in a million are deeper than `LOW`, in units of the noise; of
 #: Gaussian noise 0.3 are.  Its power is measured between `SHALLOW` and `DEEP`, by `FEWEST` pixels at least.
 SHALLOW, LOW, DEEP, HEAVY, FEWEST = 4.0, 5.0, 8.0, 100, 10
-#: Fewest high pixels between `SHALLOW` and `DEEP` for each low one: pixels that are only low are of a poor response, and no noise.
+#: Fewest high pixels between `SHALLOW` and `DEEP` for each low one: where there are more low ones, their response is
+#: poor, and they are no noise.
 SYMMETRIC = 0.75
 #: What is nowhere so many times the noise above the sky, nor above the pixels around it, cannot be seen.
 VISIBLE = 2.5
@@ -103,7 +104,8 @@ def _drop_invisible(image, cosmic_rays, sections, sky):
         if own is None or not row.size:
             continue
         pixels, owner = image[section], numbers[section][row, column]
-        rows, columns = ((x + np.arange(-1, 2)[:, None]).clip(0, n - 1) for x, n in zip((row, column), pixels.shape))
+        step, (height, width) = np.arange(-1, 2)[:, None], pixels.shape
+        rows, columns = (row + step).clip(0, height - 1), (column + step).clip(0, width - 1)
         # Damaged files hold values that overflow; with a pixel that is none of it is known.
         with np.errstate(over="ignore", invalid="ignore"):
             own_height = (pixels[row, column].astype(np.float32) - own.level) / own.sigma

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation, label
 
 from crattn_stage.detection.inputs import as_float32, check_sections
+from crattn_stage.detection.stars import stars_are_narrow
 from crattn_stage.quality.summary import Injected
 from crattn_stage.simulation.hits import turned
 
@@ -72,14 +73,15 @@ def measure(model, image, searched, found, sections, sky, gains, threshold=None,
     # Damaged files hold values that overflow.
     with np.errstate(over="ignore", invalid="ignore"):
         cut = [_Cut(image[w], ~searched[w], found[w], sky[a], gains[a]) for a, w in windows]
-        return _looked_again(model, cut, threshold, rng)
+        narrow = stars_are_narrow(image, found, ~searched, sections, sky)
+        return _looked_again(model, cut, threshold, rng, narrow)
 
 
-def _looked_again(model, cut, threshold, rng):
+def _looked_again(model, cut, threshold, rng, narrow):
     """Add hits to windows, mask them, and mask them mirrored; return the counts."""
     result = Injected()
     truths = [one.add_hits(rng) for one in cut]
-    again = _mask(model, [one.image + one.charge for one in cut], [one.bad for one in cut], cut, threshold)
+    again = _mask(model, [one.image + one.charge for one in cut], [one.bad for one in cut], cut, threshold, narrow)
     for hits, mask in zip(truths, again, strict=True):
         for peak, on_source, pixels in hits:
             got = mask[pixels]
@@ -91,7 +93,7 @@ def _looked_again(model, cut, threshold, rng):
             result.pixels_found += int(np.count_nonzero(got))
     blank = [binary_dilation(one.sources, np.ones((5, 5))) | one.bad | one.found for one in cut]
     mirrored = [2 * one.sky.level - one.image for one in cut]
-    for off, mask in zip(blank, _mask(model, mirrored, blank, cut, threshold), strict=True):
+    for off, mask in zip(blank, _mask(model, mirrored, blank, cut, threshold, narrow), strict=True):
         result.mirrored += int(np.count_nonzero(~off[_INNER]))
         result.mirrored_objects += label(mask[_INNER], np.ones((3, 3)))[1]
     return result
@@ -161,7 +163,7 @@ class _Cut:
         return hits
 
 
-def _mask(model, images, bad, cuts, threshold):
+def _mask(model, images, bad, cuts, threshold, narrow):
     """Return the masks of windows, which are laid side by side, each with its own sky."""
     # They fill a rectangle, so that the network runs once.
     columns = next(n for n in range(int(len(images) ** 0.5), 0, -1) if len(images) % n == 0)
@@ -170,5 +172,5 @@ def _mask(model, images, bad, cuts, threshold):
     slots = [tuple(slice(SIDE * k, SIDE * (k + 1)) for k in divmod(number, columns)) for number in range(len(images))]
     for slot, image, off in zip(slots, images, bad, strict=True):
         sheet[slot], flagged[slot] = image, off
-    mask = model.detect(sheet, flagged, threshold, slots, [cut.sky for cut in cuts])
+    mask = model.detect(sheet, flagged, threshold, slots, [cut.sky for cut in cuts], narrow=narrow)
     return [mask[slot] for slot in slots]

@@ -63,12 +63,13 @@ def test_nothing_is_computed_before_it_is_asked_for():
 def test_stars_are_spared_in_the_whole_image(monkeypatch):
     image, hit = with_track(sky_image((150, 130)))
 
-    def spare(pixels, found, bad, sections, sky):
+    def spare(pixels, found, bad, sections, sky, sure):
         assert np.array_equal(pixels, image) and found[hit].mean() > 0.9 and bad.shape == image.shape
         assert sky[0].level == pytest.approx(300, abs=2)
         found[:, :40] = False
 
-    monkeypatch.setattr("crattn_stage.detection.lazy.spare_stars", spare)
+    monkeypatch.setattr("crattn_stage.detection.model.stars_are_narrow", lambda *_: True)
+    monkeypatch.setattr("crattn_stage.detection.model.spare_stars", spare)
     found = computed(detect_cosmics(da.from_array(image, chunks=50), **MODEL))
     assert not found[:, :40].any() and found[hit & (np.arange(130) >= 40)].mean() > 0.9
 

@@ -9,7 +9,7 @@ from crattn_stage.models import cards
 from crattn_stage.models.networks import build, restore
 from training import checkpoints
 from training.configuration import Configuration
-from training.export import export, input_ranges
+from training.export import export, export_narrow, input_ranges
 
 
 def test_ranges_are_those_of_what_a_network_sees(monkeypatch):
@@ -25,10 +25,10 @@ def test_ranges_are_those_of_what_a_network_sees(monkeypatch):
     assert network.training
 
 
-def write_run(folder, network, start_from="", **summary):
+def write_run(folder, network, start_from="", narrow=False, **summary):
     """Write what a finished run leaves."""
     folder.mkdir(exist_ok=True)
-    configuration = Configuration("att-deepcr", channels=16, steps=7, start_from=start_from)
+    configuration = Configuration("att-deepcr", channels=16, steps=7, start_from=start_from, narrow=narrow)
     checkpoints.save(folder, configuration, {"step": 7, "mean": network.state_dict()})
     (folder / "training.json").write_text(
         json.dumps({"trained_on": "simulated skies", "start_from": start_from, **summary})
@@ -86,3 +86,28 @@ def test_a_run_that_is_not_finished_is_not_exported(tmp_path):
 
 def test_shipped_cards_name_no_path():
     assert not [name for name in cards.shipped() if "/" in cards.read_card(name).training.get("start_from", "")]
+
+
+def test_a_run_on_undersampled_skies_gives_a_model_second_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr("training.evaluation.scene_sets.SIDE", 256)
+    monkeypatch.setattr("training.export.RANGE_PATCHES", 4)
+    monkeypatch.setattr("training.export.NARROW_SETS", ("stars:1.5", "thin:1.6"))
+    card, tensors = cards.load("fast")
+    network = restore(card, tensors)
+    network.head.bias += 2
+    run = write_run(tmp_path / "run", network, "fast", narrow=True)
+    made = export_narrow(run, "fast", tmp_path / "models", count=1)
+    first, second = cards.load_both(tmp_path / "models" / "fast.safetensors")[1:]
+    assert (made.name, made.threshold) == ("fast", card.threshold)
+    for name, array in tensors.items():
+        np.testing.assert_array_equal(first[name], array)
+        if name != "head.bias":
+            np.testing.assert_array_equal(second[name], array)
+    # The threshold that the scenes ask for is at the model's own.
+    assert abs(second["head.bias"] - tensors["head.bias"]).item() < 4
+    assert set(made.narrow["metrics"]) >= {"stars:1.5", "command"} and "thin:1.6" not in made.narrow["metrics"]
+    assert made.narrow["input_ranges"]["encoder1.3"] != card.input_ranges["encoder1.3"]
+    with pytest.raises(ValueError, match="another network than deepcr"):
+        export_narrow(run, "deepcr", tmp_path / "models")
+    with pytest.raises(ValueError, match="not trained on undersampled skies alone"):
+        export_narrow(write_run(tmp_path / "wide", network), "fast", tmp_path / "models")

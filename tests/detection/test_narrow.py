@@ -1,0 +1,91 @@
+"""Second weights, for frames whose stars are as narrow as hits."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from crattn_stage import load_model
+from crattn_stage.detection.model import CosmicRayModel, levels_of
+from crattn_stage.detection.stars import SURE, stars_are_narrow
+from crattn_stage.errors import ModelError
+from crattn_stage.models import cards
+from crattn_stage.simulation.hits import scatter_hits, simulate_hit
+from crattn_stage.simulation.skies import expose, simulate_sky
+
+
+def field(fwhm, stars=3000):
+    """A field of stars with 40 hits."""
+    rng = np.random.default_rng(4)
+    plane, _ = simulate_sky((500, 500), rng, fwhm=fwhm, stars=stars, galaxies=0, faintest=2000)
+    charge, hit = scatter_hits(plane.shape, [simulate_hit(rng) for _ in range(40)], rng)
+    return expose(plane + charge, 1100, 7, 4, rng), hit
+
+
+@pytest.fixture(name="blind", scope="module")
+def blind_fixture():
+    """A model whose second weights find nothing, and the same without them."""
+    card, tensors = cards.load("fast")
+    narrow = tensors | {"head.bias": tensors["head.bias"] - 1000}
+    card = replace(card, narrow={"input_ranges": {}})
+    return CosmicRayModel(card, tensors, narrow=narrow), CosmicRayModel(card, tensors)
+
+
+@pytest.mark.parametrize(("fwhm", "stars", "second"), [(1.4, 3000, True), (1.4, 30, False), (4.0, 3000, False)])
+def test_second_weights_look_where_stars_are_narrow_and_many(blind, fwhm, stars, second):
+    image, _ = field(fwhm, stars)
+    with_second, without = blind
+    expected = np.zeros(image.shape, bool) if second else without.detect(image)
+    np.testing.assert_array_equal(with_second.detect(image), expected)
+    probability = np.full(image.shape, 9, np.float32)
+    np.testing.assert_array_equal(with_second.detect(image, probability=probability), expected)
+    np.testing.assert_array_equal(probability, 0 if second else without.predict(image))
+    np.testing.assert_array_equal(with_second.predict(image), probability)
+    assert stars_are_narrow(image, without.detect(image), np.zeros(image.shape, bool)) == second
+    assert without.detect(image).any()
+
+
+def test_the_caller_may_know_whether_stars_are_narrow(blind):
+    image, _ = field(1.4)
+    with_second, without = blind
+    np.testing.assert_array_equal(with_second.predict(image, narrow=False), without.predict(image))
+    wide, _ = field(4.0)
+    assert not with_second.predict(wide, narrow=True).any()
+
+
+def test_a_model_without_second_weights_says_nothing_of_them():
+    card, tensors, narrow = cards.load_both("deepcr")
+    assert not card.narrow and not narrow and set(tensors) == set(cards.load("deepcr")[1])
+
+
+def test_second_weights_are_kept_beside_the_first(tmp_path):
+    card, tensors = cards.load("fast")
+    narrow = {name: array + np.float32(0.5) if array.dtype.kind == "f" else array for name, array in tensors.items()}
+    content = {field: getattr(card, field) for field in card.__dataclass_fields__ if field != "sha256"}
+    content |= {"name": "two", "narrow": {"input_ranges": card.input_ranges}}
+    made = cards.save(tensors, content, tmp_path, narrow)
+    path = tmp_path / "two.safetensors"
+    read, first, second = cards.load_both(path)
+    assert read == made
+    for name, array in tensors.items():
+        np.testing.assert_array_equal(first[name], array)
+        np.testing.assert_array_equal(second[name], narrow[name])
+    assert set(cards.load(path)[1]) == set(tensors)
+    cards.save(tensors, content, tmp_path)
+    with pytest.raises(ModelError, match="not weights of att-deepcr with 16 channels"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("narrow", [[], {"training": {}}, {"input_ranges": 1}, {"input_ranges": {"tail": [[0, 1]]}}])
+def test_what_a_card_says_of_second_weights_is_checked(tmp_path, narrow):
+    card, tensors = cards.load("fast")
+    content = {field: getattr(card, field) for field in card.__dataclass_fields__ if field != "sha256"}
+    cards.save(tensors, content | {"name": "two", "narrow": narrow}, tmp_path, tensors)
+    with pytest.raises(ModelError, match=r"two\.json: no valid model card: (narrow|input_ranges)"):
+        load_model(tmp_path / "two.safetensors")
+
+
+def test_levels_tell_a_sure_probability_from_one_above_the_threshold():
+    probability = np.array([0.1, 0.6, SURE + 0.005], np.float32)
+    assert levels_of(probability, 0.5).tolist() == [0, 1, 2]
+    assert levels_of(probability, 0.999).tolist() == [0, 0, 0]
