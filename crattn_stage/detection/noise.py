@@ -77,6 +77,9 @@ def noise_floors(image, cosmic_rays, bad, sections, sky, find):
     sections, sky = [section for section, _ in inside], [own for _, own in inside]
     image, bad = image[window], bad[window]
     height, area = _height(image, bad, sections, sky), np.count_nonzero(~bad) / 1e6
+    # Most frames end here, at little cost.
+    if np.count_nonzero(height < -SHALLOW) <= HEAVY * area:
+        return floors
     depth = _depths(height)
     if np.count_nonzero(depth > LOW) <= HEAVY * area:
         return floors
