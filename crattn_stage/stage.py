@@ -2,7 +2,7 @@
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from tqdm import tqdm
@@ -13,6 +13,7 @@ from crattn_stage.cameras import facts
 from crattn_stage.detection import spectra
 from crattn_stage.detection.edges import unexposed
 from crattn_stage.detection.lines import drop_lines
+from crattn_stage.detection.model import Conditions
 from crattn_stage.detection.preprocessing import measure_sky
 from crattn_stage.detection.saturation import saturated_stars
 from crattn_stage.errors import FrameError
@@ -79,6 +80,8 @@ class SearchedDetector:
         Float32, the shape of the image, where it was kept.
     protected : `numpy.ndarray` of bool or None
         Pixels not masked since the user protects them.
+    conditions : `crattn_stage.detection.model.Conditions`
+        Filled in when it is searched.
     """
 
     name: str
@@ -94,6 +97,7 @@ class SearchedDetector:
     is_described: bool = True
     probability: np.ndarray | None = None
     protected: np.ndarray | None = None
+    conditions: Conditions = field(default_factory=Conditions)
 
     @property
     def sections(self):
@@ -301,6 +305,7 @@ class AttentionCRStage(Stage):
                 [a.electrons_per(detector.unit) for a in detector.amplifiers],
                 threshold,
                 settings.injections,
+                detector.conditions,
             )
         if settings.wants_hits:
             _add_hits(detection, detector)
@@ -392,7 +397,9 @@ class AttentionCRStage(Stage):
                 if probability is not None:
                     probability[:] = plane
             else:
-                found = self.model.detect(image, ~searched, threshold, sections, sky, probability)
+                found = self.model.detect(image, ~searched, threshold, sections, sky, probability, detector.conditions)
+                if detector.conditions.narrow and self.model.has_second_weights:
+                    notes.append("narrow stars: masked with the second weights")
             drop_lines(image, found, ~searched, sections)
             if settings.grow_threshold:
                 # What was above the threshold and is not masked was taken for a star or a line.

@@ -141,7 +141,9 @@ def export_narrow(run, model, folder, sources=None, count=4, blend=None, keep=0.
         [name for name in NARROW_SETS if not lacking(validation, name)],
     )
     network.head.bias += float(_log_odds(card.threshold) - _log_odds(own))
-    ranges = input_ranges(network, skies=Skies("validation", narrow=True, **sources))
+    ranges = {}
+    if card.scaling != "none":
+        ranges = input_ranges(network, skies=Skies("validation", narrow=True, **sources))
     narrow = {"input_ranges": ranges, "training": training}
     both = CosmicRayModel(dataclasses.replace(plain, narrow=narrow), tensors, narrow=tensors_of(network))
     narrow["metrics"] = _figures(both, card.threshold, test, count, NARROW_SETS)
@@ -157,6 +159,7 @@ def _command(option, count, blend, keep):
 
 
 def _log_odds(probability):
+    probability = np.clip(probability, 1e-6, 1 - 1e-6)
     return np.log(probability / (1 - probability))
 
 

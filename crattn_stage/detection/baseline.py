@@ -57,12 +57,12 @@ class AstroScrappyModel:
         """
         return self._search(image, mask, amplifiers, sky).astype(np.float32)
 
-    def detect(self, image, mask=None, threshold=None, amplifiers=None, sky=None, probability=None, narrow=None):
+    def detect(self, image, mask=None, threshold=None, amplifiers=None, sky=None, probability=None, conditions=None):
         """Return a mask of the cosmic rays; any threshold below 1 gives the same.
 
         Parameters
         ----------
-        image, mask, threshold, amplifiers, sky, probability, narrow
+        image, mask, threshold, amplifiers, sky, probability, conditions
             As for `crattn_stage.detection.model.CosmicRayModel.detect`; nothing depends on the last.
 
         Returns

@@ -1,7 +1,6 @@
 """From an image to a probability, and to a mask: a model that is ready to run."""
 
-from dataclasses import replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +11,22 @@ from crattn_stage.detection.preprocessing import fill, measure_sky, scale
 from crattn_stage.detection.stars import SURE, spare_stars, stars_are_narrow
 from crattn_stage.detection.tiling import even_tile, run_tiled
 from crattn_stage.models.architectures import ARCHITECTURES
+
+
+@dataclass
+class Conditions:
+    """What decides on a mask beside the probability, of one detector.
+
+    Attributes
+    ----------
+    narrow : bool or None
+        Whether stars are as narrow as hits.
+    floors : list of `numpy.ndarray` or None
+        Of the amplifiers, from `crattn_stage.detection.noise.drop_noise`.
+    """
+
+    narrow: bool | None = None
+    floors: list | None = None
 
 
 class CosmicRayModel:
@@ -44,15 +59,15 @@ class CosmicRayModel:
         self.card = card
         self._engine = engines.start(engine, card, tensors, threads)
         self.engine = self._engine.name
-        # Started when it is first needed.
-        self._narrow = (engine, narrow, threads) if narrow else None
+        self._narrow_engine = None
+        if narrow:
+            own = replace(card, input_ranges=card.narrow["input_ranges"])
+            self._narrow_engine = engines.start(engine, own, narrow, threads)
 
-    @cached_property
-    def _narrow_engine(self):
-        engine, tensors, threads = self._narrow
-        return engines.start(
-            engine, replace(self.card, input_ranges=self.card.narrow["input_ranges"]), tensors, threads
-        )
+    @property
+    def has_second_weights(self):
+        """Whether there are second weights, for frames whose stars are as narrow as hits."""
+        return self._narrow_engine is not None
 
     def predict(self, image, mask=None, amplifiers=None, sky=None, narrow=None):
         """Return the probability that each pixel was hit by a cosmic ray.
@@ -93,24 +108,25 @@ class CosmicRayModel:
         sections = check_sections(amplifiers, image.shape)
         sky = measure_sky(image, bad, sections) if sky is None else sky
         plane = self._search(image, bad, sections, sky, self._engine, None, np.zeros(image.shape, np.float32))
-        if self._narrow and narrow is None:
+        if self.has_second_weights and narrow is None:
             narrow = stars_are_narrow(image, plane > self.card.threshold, bad, sections, sky)
-        if self._narrow and narrow:
+        if self.has_second_weights and narrow:
             self._search(image, bad, sections, sky, self._narrow_engine, None, plane)
         return plane
 
-    def detect(self, image, mask=None, threshold=None, amplifiers=None, sky=None, probability=None, narrow=None):
+    def detect(self, image, mask=None, threshold=None, amplifiers=None, sky=None, probability=None, conditions=None):
         """Return a mask of the cosmic rays.
 
-        Where stars are as narrow as cosmic rays, objects that look like the other
-        stars of the frame are left out (`crattn_stage.detection.stars.spare_stars`).
+        Objects that are noise are left out (`crattn_stage.detection.noise.drop_noise`), and, where stars are as
+        narrow as cosmic rays, those that look like the other stars of the frame
+        (`crattn_stage.detection.stars.spare_stars`).
 
         Saturated stars, unexposed borders and bad columns are not excluded here as they are
         by ``crattn-stage run``; pass them in `mask`.
 
         Parameters
         ----------
-        image, mask, amplifiers, sky, narrow
+        image, mask, amplifiers, sky
             As for `predict`.
         threshold : float, optional
             Probability above which a pixel is a cosmic ray; the card's if None, which keeps
@@ -118,6 +134,8 @@ class CosmicRayModel:
             their rims, and flags more clean pixels.
         probability : `numpy.ndarray`, optional
             Float32, the shape of the image: filled with what `predict` would return, at no cost but its memory.
+        conditions : `Conditions`, optional
+            What is known of the frame; what is not is measured, and filled in.
 
         Returns
         -------
@@ -140,9 +158,9 @@ class CosmicRayModel:
         if probability is not None:
             probability[...] = 0
         self._levels(image, bad, sections, sky, self._engine, threshold, levels, probability)
-        return self.sift(image, levels, bad, sections, sky, threshold, probability, narrow)
+        return self.sift(image, levels, bad, sections, sky, threshold, probability, conditions)
 
-    def sift(self, image, levels, bad, sections, sky, threshold, probability=None, narrow=None):
+    def sift(self, image, levels, bad, sections, sky, threshold, probability=None, conditions=None):
         """Return a mask without noise and stars, by a second look where stars are as narrow as hits.
 
         Parameters
@@ -158,17 +176,18 @@ class CosmicRayModel:
         threshold : float
         probability : `numpy.ndarray`, optional
             That the levels are of; replaced by that of a second look.
-        narrow : bool, optional
-            As for `predict`.
+        conditions : `Conditions`, optional
+            As for `detect`.
 
         Returns
         -------
         `numpy.ndarray` of bool
         """
         engine = self._engine
-        if narrow is None:
-            narrow = stars_are_narrow(image, levels > 0, bad, sections, sky)
-        if narrow and self._narrow:
+        conditions = Conditions() if conditions is None else conditions
+        if conditions.narrow is None:
+            conditions.narrow = stars_are_narrow(image, levels > 0, bad, sections, sky)
+        if conditions.narrow and self.has_second_weights:
             engine = self._narrow_engine
             self._levels(image, bad, sections, sky, engine, threshold, levels, probability)
         found = levels > 0
@@ -176,8 +195,8 @@ class CosmicRayModel:
         def find(*what):
             return self._search(*what, engine, lambda plane: plane > threshold, np.zeros(what[0].shape, bool))
 
-        drop_noise(image, found, bad, sections, sky, find)
-        if narrow:
+        conditions.floors = drop_noise(image, found, bad, sections, sky, find, conditions.floors)
+        if conditions.narrow:
             spare_stars(image, found, bad, sections, sky, levels > 1)
         return found
 
@@ -242,10 +261,10 @@ def levels_of(probability, threshold):
     Returns
     -------
     `numpy.ndarray` of `numpy.uint8`
-        0 to the threshold, 1 above it, 2 where it is beyond `crattn_stage.detection.stars.SURE`, too.
+        0 to the threshold, 1 above it, 2 above `crattn_stage.detection.stars.SURE`, if the threshold is lower.
     """
-    above = probability > threshold
-    return np.add(above, above & (probability > SURE), dtype=np.uint8)
+    sure = SURE if threshold < SURE else np.inf
+    return np.add(probability > threshold, probability > sure, dtype=np.uint8)
 
 
 def enclosing(sections):

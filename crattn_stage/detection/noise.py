@@ -7,16 +7,18 @@ a network finds in the sky mirrored about its level is noise, and above the sky 
 import numpy as np
 from scipy.ndimage import label, maximum, maximum_filter, sum_labels, uniform_filter
 
-from crattn_stage.detection.preprocessing import significance, sky_subtracted
+from crattn_stage.detection.preprocessing import significance
 
-#: Side of the middle of an image that is mirrored, pixels.
+#: Side of the middle of an amplifier that is mirrored, pixels.
 SAMPLE = 1024
-#: A tail is heavy if more than `HEAVY` lone pixels in a million are deeper than `LOW`, in units of the noise; of
-#: Gaussian noise 0.3 are.  Its power is measured between `SHALLOW` and `DEEP`, by `FEWEST` pixels at least.
+#: A tail is heavy if more than `HEAVY` lone pixels in a million are `LOW` to `DEEP` times the noise below those around
+#: them; of Gaussian noise one is.  Its power is measured from `SHALLOW` on, by `FEWEST` pixels at least.
 SHALLOW, LOW, DEEP, HEAVY, FEWEST = 4.0, 5.0, 8.0, 100, 10
 #: Fewest high pixels between `SHALLOW` and `DEEP` for each low one: where there are more low ones, their response is
 #: poor, and they are no noise.
 SYMMETRIC = 0.75
+#: Least power of the tail: that of Student's t of 3 degrees of freedom.  Flatter ones are of cold and hot pixels.
+STEEP = 3.0
 #: What is nowhere so many times the noise above the sky, nor above the pixels around it, cannot be seen.
 VISIBLE = 2.5
 #: Most pixels above `CLEAR` times the noise of a compact object.
@@ -28,7 +30,7 @@ HIGHEST = np.float32(1e6)
 _AROUND = np.ones((3, 3))
 
 
-def drop_noise(image, cosmic_rays, bad, sections, sky, find):
+def drop_noise(image, cosmic_rays, bad, sections, sky, find, floors=None):
     """Take objects that cannot be seen, and compact ones that stand out no further than noise, out of a mask, in place.
 
     In Gaussian noise compact objects stay; in any noise those of more than three clear pixels: noise makes few of them.
@@ -47,21 +49,35 @@ def drop_noise(image, cosmic_rays, bad, sections, sky, find):
         Of the amplifiers; None for a dead one.
     find : callable
         Function of an image, its bad pixels, sections and sky that returns what a network masks.
+    floors : list of `numpy.ndarray`, optional
+        Of the amplifiers, from `noise_floors`, where they are known; measured if None.
+
+    Returns
+    -------
+    list of `numpy.ndarray`
+        The floors.
     """
     _drop_invisible(image, cosmic_rays, sections, sky)
-    floors = noise_floors(image, cosmic_rays, bad, sections, sky, find)
-    if floors.any():
-        numbers, clear, contrast = _objects(_height(image, bad, sections, sky), cosmic_rays)
-        low = contrast <= np.append(floors, 0)[np.minimum(clear, COMPACT + 1)]
-        cosmic_rays[np.append(False, low)[numbers]] = False
+    if floors is None:
+        floors = [
+            noise_floors(image[s], cosmic_rays[s], bad[s], own, find) for s, own in zip(sections, sky, strict=True)
+        ]
+    for section, own, floor in zip(sections, sky, floors, strict=True):
+        if floor.any() and own is not None:
+            _drop_low(image[section], cosmic_rays[section], bad[section], own, floor)
+    return floors
 
 
-def noise_floors(image, cosmic_rays, bad, sections, sky, find):
-    """Return how far compact objects of noise stand out in the middle of an image.
+def noise_floors(image, cosmic_rays, bad, sky, find):
+    """Return how far compact objects of noise stand out in the middle of an amplifier.
 
     Parameters
     ----------
-    image, cosmic_rays, bad, sections, sky, find
+    image, cosmic_rays, bad : `numpy.ndarray`
+        Of the amplifier, as for `drop_noise`.
+    sky : `crattn_stage.detection.preprocessing.Sky`
+        None for a dead amplifier.
+    find : callable
         As for `drop_noise`.
 
     Returns
@@ -70,26 +86,24 @@ def noise_floors(image, cosmic_rays, bad, sections, sky, find):
         By the number of their clear pixels, from 0 to 3, in units of the noise: the height of the brightest pixel
         above the mean of the eight around it.  0 where noise has no heavy tail, or the network sees through it.
     """
-    floors = np.zeros(COMPACT + 1)
-    window = tuple(slice(max(0, (n - SAMPLE) // 2), (n + SAMPLE) // 2) for n in image.shape)
-    inside = [(_within(section, window), own) for section, own in zip(sections, sky, strict=True)]
-    inside = [(section, own) for section, own in inside if all(s.start < s.stop for s in section)]
-    sections, sky = [section for section, _ in inside], [own for _, own in inside]
-    image, bad = image[window], bad[window]
-    height, area = _height(image, bad, sections, sky), np.count_nonzero(~bad) / 1e6
+    floors = np.zeros(COMPACT + 1, np.float32)
+    if sky is None:
+        return floors
+    middle = tuple(slice(max(0, (n - SAMPLE) // 2), (n + SAMPLE) // 2) for n in image.shape)
+    image, cosmic_rays, bad = image[middle], cosmic_rays[middle], bad[middle]
+    height, most = _height(image, bad, sky), HEAVY * np.count_nonzero(~bad) / 1e6
     # Most frames end here, at little cost.
-    if np.count_nonzero(height < -SHALLOW) <= HEAVY * area:
+    if np.count_nonzero(height < -SHALLOW) <= most:
         return floors
     depth = _depths(height)
-    if np.count_nonzero(depth > LOW) <= HEAVY * area:
+    if np.count_nonzero((depth > LOW) & (depth < DEEP)) <= most or not _is_noise(depth, _depths(-height)):
         return floors
-    high, low = (np.count_nonzero((d > SHALLOW) & (d < DEEP)) for d in (_depths(-height), depth))
-    if high < SYMMETRIC * low:
-        return floors
-    blank = bad | maximum_filter(height > SOURCE, 5) | maximum_filter(cosmic_rays[window], 3)
-    with np.errstate(over="ignore"):
-        mirrored = image - 2 * np.nan_to_num(sky_subtracted(image, sections, sky=sky))
-    _, clear, contrast = _objects(np.where(blank, 0, -height), find(mirrored, blank, sections, sky))
+    blank = bad | maximum_filter(height > SOURCE, 5) | maximum_filter(cosmic_rays, 3)
+    # Damaged pixels, which are bad ones, may overflow.
+    with np.errstate(over="ignore", invalid="ignore"):
+        mirrored = np.float32(2 * sky.level) - image
+    found = find(mirrored, blank, [tuple(slice(0, n) for n in image.shape)], [sky])
+    _, clear, contrast = _objects(np.where(blank, 0, -height), found)
     # Deeper ones are dead pixels, to which nothing above the sky corresponds.
     counts = contrast < _deepest(depth)
     for number in range(1, COMPACT + 1):
@@ -107,28 +121,35 @@ def _drop_invisible(image, cosmic_rays, sections, sky):
         if own is None or not row.size:
             continue
         pixels, owner = image[section], numbers[section][row, column]
-        step, (height, width) = np.arange(-1, 2)[:, None], pixels.shape
-        rows, columns = (row + step).clip(0, height - 1), (column + step).clip(0, width - 1)
         # Damaged files hold values that overflow; with a pixel that is none of it is known.
         with np.errstate(over="ignore", invalid="ignore"):
-            own_height = (pixels[row, column].astype(np.float32) - own.level) / own.sigma
-            around = (pixels[rows[:, None], columns].astype(np.float32) - own.level) / own.sigma
-            contrast = own_height - (around.sum((0, 1)) - own_height) / 8
-        visible[owner[~((own_height < VISIBLE) & (contrast < VISIBLE))]] = True
+            visible[owner[~(_above(pixels[row, column], own) < VISIBLE)]] = True
+            faint = ~visible[owner]
+            row, column, owner = row[faint], column[faint], owner[faint]
+            step, (height, width) = np.arange(-1, 2)[:, None], pixels.shape
+            around = _above(pixels[(row + step).clip(0, height - 1)[:, None], (column + step).clip(0, width - 1)], own)
+            contrast = (around[1, 1] - around.mean((0, 1))) * np.float32(9 / 8)
+        visible[owner[~(contrast < VISIBLE)]] = True
     row, column = np.nonzero(cosmic_rays)
     cosmic_rays[row, column] = visible[numbers[row, column]]
 
 
-def _within(section, window):
-    """Return the part of a section that is in a window, relative to it."""
-    return tuple(
-        slice(max(s.start, w.start) - w.start, min(s.stop, w.stop) - w.start)
-        for s, w in zip(section, window, strict=True)
-    )
+def _above(pixels, sky):
+    return (pixels.astype(np.float32) - np.float32(sky.level)) / np.float32(sky.sigma)
 
 
-def _height(image, bad, sections, sky):
-    return np.where(bad, 0, np.clip(significance(image, sections, sky), -HIGHEST, HIGHEST))
+def _drop_low(image, cosmic_rays, bad, sky, floors):
+    numbers, clear, contrast = _objects(_height(image, bad, sky), cosmic_rays)
+    low = (clear <= COMPACT) & (contrast <= floors[np.minimum(clear, COMPACT)])
+    # At the border it is not known how far they go.
+    for edge in (numbers[0], numbers[-1], numbers[:, 0], numbers[:, -1]):
+        low[edge[edge > 0] - 1] = False
+    cosmic_rays[np.append(False, low)[numbers]] = False
+
+
+def _height(image, bad, sky):
+    whole = [tuple(slice(0, n) for n in image.shape)]
+    return np.where(bad, 0, np.clip(significance(image, whole, [sky]), -HIGHEST, HIGHEST))
 
 
 def _contrast(height):
@@ -152,16 +173,23 @@ def _depths(height):
     return np.asarray(maximum(_contrast(-height), numbers, every))[sum_labels(low, numbers, every) <= 2]
 
 
-def _deepest(depth):
-    """Return the depth that half a pixel exceeds, by the power law between `SHALLOW` and `DEEP`; 0 if it is not known.
+def _is_noise(depth, height):
+    """Tell whether lone low pixels are of noise: there are as many high ones, and deep ones are rare."""
+    low, high = (np.count_nonzero((some > SHALLOW) & (some < DEEP)) for some in (depth, height))
+    return low >= FEWEST and high >= SYMMETRIC * low and _power(depth) >= STEEP
 
-    The power is that of greatest likelihood for a power law cut off at both ends.
-    """
+
+def _power(depth):
+    """Return the power of the tail between `SHALLOW` and `DEEP`, by greatest likelihood."""
     some = depth[(depth > SHALLOW) & (depth < DEEP)]
-    if len(some) < FEWEST:
-        return 0.0
-    mean, ratio, power = np.log(some / SHALLOW).mean(), DEEP / SHALLOW, 5.0
+    mean, ratio, power = np.log(some / SHALLOW).mean(), np.log(DEEP / SHALLOW), 5.0
     for _ in range(50):
-        beyond = ratio**-power
-        power = 1 / (mean + np.log(ratio) * beyond / (1 - beyond))
-    return float(SHALLOW * (2 * len(some) / (1 - beyond)) ** (1 / power))
+        power = 1 / (mean + ratio / np.expm1(power * ratio))
+    return power
+
+
+def _deepest(depth):
+    """Return the depth that half a pixel exceeds, by the power of the tail."""
+    power = _power(depth)
+    beyond = np.count_nonzero((depth > SHALLOW) & (depth < DEEP)) / (1 - (DEEP / SHALLOW) ** -power)
+    return float(SHALLOW * (2 * beyond) ** (1 / power))

@@ -4,6 +4,7 @@ import numpy as np
 from scipy.ndimage import find_objects, label, maximum_filter
 from scipy.spatial import cKDTree
 
+from crattn_stage.detection.inputs import as_float32
 from crattn_stage.detection.preprocessing import sky_subtracted
 from crattn_stage.detection.sources import TooCrowded, extract, inside, stamps
 
@@ -40,7 +41,7 @@ def stars_are_narrow(image, cosmic_rays, bad, sections=None, sky=None):
         False with fewer than 20 bright stars.
     """
     middle = tuple(slice(max(0, (n - SAMPLE) // 2), (n + SAMPLE) // 2) for n in image.shape)
-    _, stars, _ = _stamps_of_stars(image[middle], cosmic_rays[middle], bad[middle])
+    _, stars, _ = _stamps_of_stars(as_float32(image[middle]), cosmic_rays[middle], bad[middle])
     if len(stars) >= FEWEST // 4 and _sharpness(stars) < NARROW:
         return False
     return _reference_stars(image, cosmic_rays, bad, sections, sky) is not None

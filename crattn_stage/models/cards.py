@@ -256,8 +256,9 @@ def _checked_card(content):
         raise ValueError(f"tile: {error}") from error
     _check_ranges(card.input_ranges, described)
     if card.narrow:
-        if not _OBJECT[0](card.narrow.get("input_ranges")):
-            raise ValueError("narrow: no object input_ranges in it")
+        for name in ("input_ranges", "training", "metrics"):
+            if not _OBJECT[0](card.narrow.get(name)):
+                raise ValueError(f"narrow: no object {name} in it")
         _check_ranges(card.narrow["input_ranges"], described)
     return card
 
@@ -343,7 +344,9 @@ def load_both(model=None):
         raise ModelError(f"{path}: not weights of {card.architecture}: {error}") from error
     narrow = {name.removeprefix(NARROW): array for name, array in every.items() if name.startswith(NARROW)}
     tensors = {name: array for name, array in every.items() if not name.startswith(NARROW)}
-    for some in (tensors, narrow) if card.narrow or narrow else (tensors,):
+    if bool(card.narrow) != bool(narrow):
+        raise ModelError(f"{path}: second weights in {'the card' if card.narrow else 'the file'} alone")
+    for some in (tensors, narrow) if narrow else (tensors,):
         check_tensors(some, card.architecture, card.channels, path)
     return card, tensors, narrow
 
@@ -398,7 +401,11 @@ def save(tensors, card, folder, narrow=None):
     folder.mkdir(parents=True, exist_ok=True)
     content = safetensors.numpy.save(tensors | {NARROW + name: array for name, array in (narrow or {}).items()})
     card = ModelCard(sha256=hashlib.sha256(content).hexdigest(), **card)
-    text = (json.dumps(asdict(card), indent=2) + "\n").encode()
+    fields_of_card = asdict(card)
+    if not card.narrow:
+        # A version that does not know it can read the card, too.
+        del fields_of_card["narrow"]
+    text = (json.dumps(fields_of_card, indent=2) + "\n").encode()
     with replacing([folder / f"{card.name}{suffix}" for suffix in (".safetensors", ".json")], overwrite=True) as files:
         for stream, data in zip(files, (content, text), strict=True):
             stream.write(data)

@@ -5,6 +5,7 @@ level of the sky, hold no hits: what is found there is noise.
 """
 
 import zlib
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +13,6 @@ import numpy as np
 from scipy.ndimage import binary_dilation, label
 
 from crattn_stage.detection.inputs import as_float32, check_sections
-from crattn_stage.detection.stars import stars_are_narrow
 from crattn_stage.quality.summary import Injected
 from crattn_stage.simulation.hits import turned
 
@@ -31,7 +31,7 @@ SIGNIFICANT = 3.0
 SOURCE = 5.0
 
 
-def measure(model, image, searched, found, sections, sky, gains, threshold=None, count=None):
+def measure(model, image, searched, found, sections, sky, gains, threshold=None, count=None, conditions=None):
     """Add hits to windows of a detector and mask them again, and mask the windows mirrored.
 
     Hits are real footprints in random orientation, half of them as bright as they were and half scaled to a peak of
@@ -57,6 +57,8 @@ def measure(model, image, searched, found, sections, sky, gains, threshold=None,
     count : int, optional
         Hits, in steps of 4; by default 128, or as many as need 6% of the pixels to be masked again, 16 at least.
         The 95% interval of a completeness near 97% is then 3 points wide.
+    conditions : `crattn_stage.detection.model.Conditions`, optional
+        With which the detector was masked; measured on the windows if None.
 
     Returns
     -------
@@ -73,15 +75,15 @@ def measure(model, image, searched, found, sections, sky, gains, threshold=None,
     # Damaged files hold values that overflow.
     with np.errstate(over="ignore", invalid="ignore"):
         cut = [_Cut(image[w], ~searched[w], found[w], sky[a], gains[a]) for a, w in windows]
-        narrow = stars_are_narrow(image, found, ~searched, sections, sky)
-        return _looked_again(model, cut, threshold, rng, narrow)
+        numbers = [number for number, _ in windows]
+        return _looked_again(model, cut, threshold, rng, _of_windows(conditions, numbers))
 
 
-def _looked_again(model, cut, threshold, rng, narrow):
+def _looked_again(model, cut, threshold, rng, conditions):
     """Add hits to windows, mask them, and mask them mirrored; return the counts."""
     result = Injected()
     truths = [one.add_hits(rng) for one in cut]
-    again = _mask(model, [one.image + one.charge for one in cut], [one.bad for one in cut], cut, threshold, narrow)
+    again = _mask(model, [one.image + one.charge for one in cut], [one.bad for one in cut], cut, threshold, conditions)
     for hits, mask in zip(truths, again, strict=True):
         for peak, on_source, pixels in hits:
             got = mask[pixels]
@@ -93,7 +95,7 @@ def _looked_again(model, cut, threshold, rng, narrow):
             result.pixels_found += int(np.count_nonzero(got))
     blank = [binary_dilation(one.sources, np.ones((5, 5))) | one.bad | one.found for one in cut]
     mirrored = [2 * one.sky.level - one.image for one in cut]
-    for off, mask in zip(blank, _mask(model, mirrored, blank, cut, threshold, narrow), strict=True):
+    for off, mask in zip(blank, _mask(model, mirrored, blank, cut, threshold, conditions), strict=True):
         result.mirrored += int(np.count_nonzero(~off[_INNER]))
         result.mirrored_objects += label(mask[_INNER], np.ones((3, 3)))[1]
     return result
@@ -163,7 +165,14 @@ class _Cut:
         return hits
 
 
-def _mask(model, images, bad, cuts, threshold, narrow):
+def _of_windows(conditions, amplifiers):
+    """Return the conditions for windows of amplifiers, which are given by number."""
+    if conditions is None or conditions.floors is None:
+        return conditions
+    return replace(conditions, floors=[conditions.floors[number] for number in amplifiers])
+
+
+def _mask(model, images, bad, cuts, threshold, conditions):
     """Return the masks of windows, which are laid side by side, each with its own sky."""
     # They fill a rectangle, so that the network runs once.
     columns = next(n for n in range(int(len(images) ** 0.5), 0, -1) if len(images) % n == 0)
@@ -172,5 +181,5 @@ def _mask(model, images, bad, cuts, threshold, narrow):
     slots = [tuple(slice(SIDE * k, SIDE * (k + 1)) for k in divmod(number, columns)) for number in range(len(images))]
     for slot, image, off in zip(slots, images, bad, strict=True):
         sheet[slot], flagged[slot] = image, off
-    mask = model.detect(sheet, flagged, threshold, slots, [cut.sky for cut in cuts], narrow=narrow)
+    mask = model.detect(sheet, flagged, threshold, slots, [cut.sky for cut in cuts], conditions=conditions)
     return [mask[slot] for slot in slots]

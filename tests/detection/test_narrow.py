@@ -4,14 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from crattn_stage import load_model
-from crattn_stage.detection.model import CosmicRayModel, levels_of
+from crattn_stage.detection.model import Conditions, CosmicRayModel, levels_of
 from crattn_stage.detection.stars import SURE, stars_are_narrow
 from crattn_stage.errors import ModelError
+from crattn_stage.fits.frame import ObservationFrame
 from crattn_stage.models import cards
 from crattn_stage.simulation.hits import scatter_hits, simulate_hit
 from crattn_stage.simulation.skies import expose, simulate_sky
+from crattn_stage.stage import AttentionCRStage, RuntimeContext
+
+SECOND = {"input_ranges": {}, "training": {}, "metrics": {}}
 
 
 def field(fwhm, stars=3000):
@@ -27,7 +32,7 @@ def blind_fixture():
     """A model whose second weights find nothing, and the same without them."""
     card, tensors = cards.load("fast")
     narrow = tensors | {"head.bias": tensors["head.bias"] - 1000}
-    card = replace(card, narrow={"input_ranges": {}})
+    card = replace(card, narrow=SECOND)
     return CosmicRayModel(card, tensors, narrow=narrow), CosmicRayModel(card, tensors)
 
 
@@ -62,7 +67,7 @@ def test_second_weights_are_kept_beside_the_first(tmp_path):
     card, tensors = cards.load("fast")
     narrow = {name: array + np.float32(0.5) if array.dtype.kind == "f" else array for name, array in tensors.items()}
     content = {field: getattr(card, field) for field in card.__dataclass_fields__ if field != "sha256"}
-    content |= {"name": "two", "narrow": {"input_ranges": card.input_ranges}}
+    content |= {"name": "two", "narrow": SECOND | {"input_ranges": card.input_ranges}}
     made = cards.save(tensors, content, tmp_path, narrow)
     path = tmp_path / "two.safetensors"
     read, first, second = cards.load_both(path)
@@ -72,11 +77,22 @@ def test_second_weights_are_kept_beside_the_first(tmp_path):
         np.testing.assert_array_equal(second[name], narrow[name])
     assert set(cards.load(path)[1]) == set(tensors)
     cards.save(tensors, content, tmp_path)
+    with pytest.raises(ModelError, match="second weights in the card alone"):
+        load_model(path)
+    cards.save(tensors, content | {"narrow": {}}, tmp_path, narrow)
+    with pytest.raises(ModelError, match="second weights in the file alone"):
+        load_model(path)
+    cards.save(tensors, content, tmp_path, {"head.bias": narrow["head.bias"]})
     with pytest.raises(ModelError, match="not weights of att-deepcr with 16 channels"):
         load_model(path)
+    cards.save(tensors, content | {"narrow": {}}, tmp_path)
+    assert '"narrow"' not in (tmp_path / "two.json").read_text()
 
 
-@pytest.mark.parametrize("narrow", [[], {"training": {}}, {"input_ranges": 1}, {"input_ranges": {"tail": [[0, 1]]}}])
+@pytest.mark.parametrize(
+    "narrow",
+    [{"training": {}}, SECOND | {"input_ranges": 1}, SECOND | {"input_ranges": {"tail": [[0, 1]]}}],
+)
 def test_what_a_card_says_of_second_weights_is_checked(tmp_path, narrow):
     card, tensors = cards.load("fast")
     content = {field: getattr(card, field) for field in card.__dataclass_fields__ if field != "sha256"}
@@ -89,3 +105,28 @@ def test_levels_tell_a_sure_probability_from_one_above_the_threshold():
     probability = np.array([0.1, 0.6, SURE + 0.005], np.float32)
     assert levels_of(probability, 0.5).tolist() == [0, 1, 2]
     assert levels_of(probability, 0.999).tolist() == [0, 0, 0]
+    assert levels_of(probability, 0.992).tolist() == [0, 0, 1]
+
+
+def test_conditions_are_filled_in_and_kept(blind):
+    image, _ = field(1.4)
+    with_second, without = blind
+    conditions = Conditions()
+    with_second.detect(image, conditions=conditions)
+    assert conditions.narrow and len(conditions.floors) == 1
+    part = image[:250, :250]
+    assert not with_second.detect(part, conditions=conditions).any() and without.detect(part).any()
+
+
+def test_completeness_is_measured_with_the_weights_that_masked_the_frame(blind, tmp_path):
+    image, _ = field(1.4)
+    path = tmp_path / "narrow.fits"
+    header = fits.Header({"OBJECT": "field", "EXPTIME": 60.0, "GAIN": 4.0, "OBSTYPE": "EXPOSE"})
+    fits.PrimaryHDU(np.rint(image).clip(0, 65535).astype(np.uint16), header).writeto(path)
+    stage = AttentionCRStage(RuntimeContext(engine="float32"))
+    stage.model, _ = blind
+    with ObservationFrame(path) as frame:
+        stage.do_stage(frame)
+        summary = frame.detections[0].summary
+        assert summary.injected.bright > 3 and summary.injected.bright_found == summary.hits == 0
+        assert "narrow stars: masked with the second weights" in frame.notes

@@ -88,6 +88,7 @@ def test_amplifiers_dead_ones_and_damaged_values():
     image = np.random.default_rng(0).normal(300, 8, SHAPE).astype(np.float32)
     image[:, 256:] += 1000
     image[60, 60], image[60, 300], image[5, 5], image[300, 300] = 400, 1400, np.inf, 3e38
+    image[200:400, :256] = 300 + 8 * np.random.default_rng(1).standard_t(3, (200, 256))
     bad = ~np.isfinite(image)
     bad[:, 400:] = True
     sections = [np.s_[0:512, 0:256], np.s_[0:512, 256:400], np.s_[0:512, 400:512]]
@@ -121,14 +122,48 @@ def test_shipped_networks_mask_little_of_the_noise_of_students_t(name):
     assert objects(model.detect(image)) <= 0.15 * every
 
 
-def test_floors_are_those_of_the_image_whatever_its_unit_and_amplifiers():
+def test_floors_do_not_depend_on_the_unit_of_the_image():
     image = (300 + 8 * np.random.default_rng(0).standard_t(4, SHAPE)).astype(np.float32)
     bad = np.zeros(SHAPE, bool)
 
-    def floors(image, sections):
-        sky = measure_sky(image, bad, sections)
-        return noise_floors(image, bad, bad, sections, sky, find)
+    def floors(image):
+        (sky,) = measure_sky(image, bad, WHOLE)
+        return noise_floors(image, bad, bad, sky, find)
 
-    whole = floors(image, WHOLE)
+    whole = floors(image)
     assert whole.min() > 5
-    np.testing.assert_allclose(floors(image * 4, WHOLE), whole, rtol=1e-3)
+    np.testing.assert_allclose(floors(image * 4), whole, rtol=1e-3)
+
+
+def test_a_noisy_amplifier_costs_the_other_no_hit():
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal(SHAPE)
+    noise[:, 256:] = rng.standard_t(5, (512, 256))
+    image = (300 + 8 * noise).astype(np.float32)
+    image[50:450:40, 100] = 400
+    bad = np.zeros(SHAPE, bool)
+    sections = [np.s_[0:512, 0:256], np.s_[0:512, 256:512]]
+    sky = measure_sky(image, bad, sections)
+    mask = (image > 350) & ~bad
+    left = mask.copy()
+    floors = drop_noise(image, left, bad, sections, sky, find)
+    assert not floors[0].any() and floors[1].max() > 5
+    np.testing.assert_array_equal(left[:, :255], mask[:, :255])
+    assert objects(left[:, 256:]) < 0.2 * objects(mask[:, 256:])
+    # With floors that are known nothing is measured.
+    again = mask.copy()
+    assert drop_noise(image, again, bad, sections, sky, None, floors) is floors
+    np.testing.assert_array_equal(again, left)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_cold_and_hot_pixels_are_no_tail_of_the_noise(seed):
+    rng = np.random.default_rng(seed)
+    image = rng.normal(300, 8, SHAPE).astype(np.float32)
+    image[rng.random(SHAPE) < 1e-3] -= 200
+    for sign in (-1, 1):
+        some = rng.random(SHAPE) < 5e-4
+        image[some] += sign * rng.exponential(30, some.sum())
+    image[50:450:40, 20:500:12] = 460
+    mask, left = dropped(image)
+    np.testing.assert_array_equal(left, mask)

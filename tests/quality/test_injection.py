@@ -18,7 +18,7 @@ class Cut:
     def __init__(self, level):
         self.level = level
 
-    def detect(self, image, bad, threshold, sections, sky, narrow):
+    def detect(self, image, bad, threshold, sections, sky, conditions):
         mask = np.zeros(image.shape, bool)
         for section, own in zip(sections, sky, strict=True):
             mask[section] = image[section] > own.level + self.level * own.sigma

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from scipy.ndimage import label, maximum_filter
 from scipy.special import expit, logit
 
-from crattn_stage.detection.stars import SURE, spare_stars
+from crattn_stage.detection.stars import SURE, spare_stars, stars_are_narrow
 from crattn_stage.fits.atomic import replacing
 from crattn_stage.simulation.hits import turned
 from training.data.contamination import Scene
@@ -180,7 +180,8 @@ class Looked:
         """Return the masks at a threshold, as `CosmicRayModel.detect` makes them but for what it finds to be noise."""
         masks = [plane > threshold for plane in self.planes]
         for mask, plane, scene in zip(masks, self.planes, self.every, strict=True):
-            spare_stars(scene.image, mask, scene.sky.bad, sure=plane > SURE)
+            if stars_are_narrow(scene.image, mask, scene.sky.bad):
+                spare_stars(scene.image, mask, scene.sky.bad, sure=plane > SURE)
         return masks
 
     def index(self, threshold):
