@@ -2,7 +2,7 @@
 
 Nothing is read or calculated before the mask is computed.  The sky is one number for the whole image, from the same
 pixels as in memory; blocks overlap by what the network sees; noise and stars are taken out in a last step that looks at
-the whole image, as its 5 bytes a pixel.
+the whole image, as its 6 bytes a pixel.
 """
 
 import sys
