@@ -12,6 +12,8 @@ from crattn_stage.detection.sources import TooCrowded, extract, inside, stamps
 NARROW = 0.15
 #: Reference stars: lowest S/N, fewest (a quarter of them is enough to measure the seeing), and most, the brightest.
 LEAST_SN, FEWEST, MOST = 50, 20, 1000
+#: Fewest reference stars for each masked object.
+SHARE = 0.25
 #: Side of the middle of an image in which the width of the stars is measured, pixels.
 SAMPLE = 1024
 #: Half side of the stamps that are compared, and longest side of a masked object that may be a star; pixels.
@@ -38,13 +40,17 @@ def stars_are_narrow(image, cosmic_rays, bad, sections=None, sky=None):
     Returns
     -------
     bool
-        False with fewer than 20 bright stars.
+        False with fewer than 20 bright stars, or fewer than one for four masked objects.
     """
     middle = tuple(slice(max(0, (n - SAMPLE) // 2), (n + SAMPLE) // 2) for n in image.shape)
     _, stars, _ = _stamps_of_stars(as_float32(image[middle]), cosmic_rays[middle], bad[middle])
     if len(stars) >= FEWEST // 4 and _sharpness(stars) < NARROW:
         return False
-    return _reference_stars(image, cosmic_rays, bad, sections, sky) is not None
+    reference = _reference_stars(image, cosmic_rays, bad, sections, sky)
+    if reference is None:
+        return False
+    # Where hits outnumber stars, those that are not masked are taken for stars.
+    return len(reference[1]) >= min(MOST, SHARE * label(cosmic_rays, np.ones((3, 3)))[1])
 
 
 def _reference_stars(image, cosmic_rays, bad, sections, sky):
