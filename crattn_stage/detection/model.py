@@ -8,7 +8,7 @@ from crattn_stage.detection import engines
 from crattn_stage.detection.inputs import check_image, check_sections, check_threshold
 from crattn_stage.detection.noise import drop_noise
 from crattn_stage.detection.preprocessing import fill, measure_sky, scale
-from crattn_stage.detection.stars import SURE, spare_stars, stars_are_narrow
+from crattn_stage.detection.stars import spare_stars, stars_are_narrow
 from crattn_stage.detection.tiling import even_tile, run_tiled
 from crattn_stage.models.architectures import ARCHITECTURES
 
@@ -154,28 +154,25 @@ class CosmicRayModel:
         sections = check_sections(amplifiers, image.shape)
         sky = measure_sky(image, bad, sections) if sky is None else sky
 
-        levels = np.zeros(image.shape, np.uint8)
-        if probability is not None:
-            probability[...] = 0
-        self._levels(image, bad, sections, sky, self._engine, threshold, levels, probability)
-        return self.sift(image, levels, bad, sections, sky, threshold, probability, conditions)
+        found = self._find(image, bad, sections, sky, self._engine, threshold, probability)
+        return self.sift(image, found, bad, sections, sky, threshold, probability, conditions)
 
-    def sift(self, image, levels, bad, sections, sky, threshold, probability=None, conditions=None):
+    def sift(self, image, found, bad, sections, sky, threshold, probability=None, conditions=None):
         """Return a mask without noise and stars, by a second look where stars are as narrow as hits.
 
         Parameters
         ----------
         image : `numpy.ndarray`
             2-D, ADU or electron.
-        levels : `numpy.ndarray` of `numpy.uint8`
-            From `levels_of`, by the first weights; changed.
+        found : `numpy.ndarray` of bool
+            What the first weights find; may be changed.
         bad : `numpy.ndarray` of bool
         sections : list of tuple of `slice`
             Of the amplifiers.
         sky : list of `crattn_stage.detection.preprocessing.Sky`
         threshold : float
         probability : `numpy.ndarray`, optional
-            That the levels are of; replaced by that of a second look.
+            By the first weights; replaced by that of a second look.
         conditions : `Conditions`, optional
             As for `detect`.
 
@@ -186,26 +183,26 @@ class CosmicRayModel:
         engine = self._engine
         conditions = Conditions() if conditions is None else conditions
         if conditions.narrow is None:
-            conditions.narrow = stars_are_narrow(image, levels > 0, bad, sections, sky)
+            conditions.narrow = stars_are_narrow(image, found, bad, sections, sky)
         if conditions.narrow and self.has_second_weights:
             engine = self._narrow_engine
-            self._levels(image, bad, sections, sky, engine, threshold, levels, probability)
-        found = levels > 0
+            found = self._find(image, bad, sections, sky, engine, threshold, probability)
 
         def find(*what):
-            return self._search(*what, engine, lambda plane: plane > threshold, np.zeros(what[0].shape, bool))
+            return self._find(*what, engine, threshold)
 
         conditions.floors = drop_noise(image, found, bad, sections, sky, find, conditions.floors)
         if conditions.narrow:
-            spare_stars(image, found, bad, sections, sky, levels > 1)
+            spare_stars(image, found, bad, sections, sky)
         return found
 
-    def _levels(self, image, bad, sections, sky, engine, threshold, levels, probability):
-        """Fill levels, and a plane of probability unless it is None."""
+    def _find(self, image, bad, sections, sky, engine, threshold, probability=None):
+        """Return what an engine finds above a threshold, and fill a plane of probability unless it is None."""
         if probability is None:
-            self._search(image, bad, sections, sky, engine, lambda plane: levels_of(plane, threshold), levels)
-        else:
-            levels[...] = levels_of(self._search(image, bad, sections, sky, engine, None, probability), threshold)
+            found = np.zeros(image.shape, bool)
+            return self._search(image, bad, sections, sky, engine, lambda plane: plane > threshold, found)
+        probability[...] = 0
+        return self._search(image, bad, sections, sky, engine, None, probability) > threshold
 
     def _search(self, image, bad, sections, sky, engine, function, result):
         """Fill a plane with the probabilities of an engine, or with what a function makes of them, and return it."""
@@ -248,23 +245,6 @@ class CosmicRayModel:
             # Any tile is exact, so take the one that suits engine and plane.
             tile = even_tile(plane.shape, engine.tile, halo, engine.streams)
         run_tiled(plane, run, tile, halo, engine.batch, out)
-
-
-def levels_of(probability, threshold):
-    """Return how sure a network is of a cosmic ray, of which 2 levels matter.
-
-    Parameters
-    ----------
-    probability : `numpy.ndarray`
-    threshold : float
-
-    Returns
-    -------
-    `numpy.ndarray` of `numpy.uint8`
-        0 to the threshold, 1 above it, 2 above `crattn_stage.detection.stars.SURE`, if the threshold is lower.
-    """
-    sure = SURE if threshold < SURE else np.inf
-    return np.add(probability > threshold, probability > sure, dtype=np.uint8)
 
 
 def enclosing(sections):

@@ -23,8 +23,6 @@ FAINTEST, LEAST_OWN = 5, 13
 #: Largest difference of two stars' stamps, as a fraction of their length as vectors: by seeing, and by noise in
 #: units of the noise expected.
 TOLERANCE, NOISE = 0.1, 1.3
-#: Probability from which a peak is a hit, whatever it looks like.
-SURE = 0.99
 #: Rims and remnants of a star are closer than this to its peak or to its spared pixels; pixels.
 RIM = 4
 
@@ -60,7 +58,7 @@ def _reference_stars(image, cosmic_rays, bad, sections, sky):
     return None if len(stars) < FEWEST or _sharpness(stars) < NARROW else (image, stars, sigma)
 
 
-def spare_stars(image, cosmic_rays, bad, sections=None, sky=None, sure=None):
+def spare_stars(image, cosmic_rays, bad, sections=None, sky=None):
     """Take the objects that look like stars of the same frame out of a mask of cosmic rays, in place.
 
     Where stars are narrow, one alone can look like a cosmic ray to a network, which sees some 40
@@ -82,8 +80,6 @@ def spare_stars(image, cosmic_rays, bad, sections=None, sky=None, sure=None):
         Of the amplifiers, whose sky levels may differ; the whole image if None.
     sky : list of `crattn_stage.detection.preprocessing.Sky`, optional
         Of the amplifiers; measured if None.
-    sure : `numpy.ndarray` of bool, optional
-        Pixels of which the network is so sure (`SURE`) that an object with one beside its peak stays; none if None.
     """
     reference = _reference_stars(image, cosmic_rays, bad, sections, sky)
     if reference is None:
@@ -97,8 +93,6 @@ def spare_stars(image, cosmic_rays, bad, sections=None, sky=None, sure=None):
     short = np.array([max(s.stop - s.start for s in box) <= LONGEST for box in find_objects(parts)], bool)
     without_peak = np.argwhere(cosmic_rays & ~np.isin(numbers, numbers[tuple(masked.T)]))
     beside = unmasked[cKDTree(without_peak).query(unmasked)[0] < RIM]
-    if sure is not None:
-        short &= ~maximum_filter(sure, 3)[tuple(masked.T)]
     chosen = np.flatnonzero(short)
     places = np.concatenate([masked[chosen], beside])
     alike = _alike(image, places, peaks, stars, sigma)

@@ -7,8 +7,8 @@ import pytest
 from astropy.io import fits
 
 from crattn_stage import load_model
-from crattn_stage.detection.model import Conditions, CosmicRayModel, levels_of
-from crattn_stage.detection.stars import SURE, stars_are_narrow
+from crattn_stage.detection.model import Conditions, CosmicRayModel
+from crattn_stage.detection.stars import stars_are_narrow
 from crattn_stage.errors import ModelError
 from crattn_stage.fits.frame import ObservationFrame
 from crattn_stage.models import cards
@@ -99,13 +99,6 @@ def test_what_a_card_says_of_second_weights_is_checked(tmp_path, narrow):
     cards.save(tensors, content | {"name": "two", "narrow": narrow}, tmp_path, tensors)
     with pytest.raises(ModelError, match=r"two\.json: no valid model card: (narrow|input_ranges)"):
         load_model(tmp_path / "two.safetensors")
-
-
-def test_levels_tell_a_sure_probability_from_one_above_the_threshold():
-    probability = np.array([0.1, 0.6, SURE + 0.005], np.float32)
-    assert levels_of(probability, 0.5).tolist() == [0, 1, 2]
-    assert levels_of(probability, 0.999).tolist() == [0, 0, 0]
-    assert levels_of(probability, 0.992).tolist() == [0, 0, 1]
 
 
 def test_conditions_are_filled_in_and_kept(blind):

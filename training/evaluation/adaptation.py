@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from scipy.ndimage import label, maximum_filter
 from scipy.special import expit, logit
 
-from crattn_stage.detection.stars import SURE, spare_stars, stars_are_narrow
+from crattn_stage.detection.stars import spare_stars, stars_are_narrow
 from crattn_stage.fits.atomic import replacing
 from crattn_stage.simulation.hits import turned
 from training.data.contamination import Scene
@@ -179,9 +179,9 @@ class Looked:
     def masks(self, threshold):
         """Return the masks at a threshold, as `CosmicRayModel.detect` makes them but for what it finds to be noise."""
         masks = [plane > threshold for plane in self.planes]
-        for mask, plane, scene in zip(masks, self.planes, self.every, strict=True):
+        for mask, scene in zip(masks, self.every, strict=True):
             if stars_are_narrow(scene.image, mask, scene.sky.bad):
-                spare_stars(scene.image, mask, scene.sky.bad, sure=plane > SURE)
+                spare_stars(scene.image, mask, scene.sky.bad)
         return masks
 
     def index(self, threshold):
