@@ -211,7 +211,7 @@ def flagged_stars(peer, scenes, stars):
     return [float((p[tuple(s.T)] > peer.threshold).mean()) for p, s in zip(planes, stars, strict=True)]
 
 
-def calibrate(model, skies, fpr=1e-4, names=None):
+def calibrate(model, skies, fpr=1e-4):
     """Find the threshold that gives a false positive rate on validation scenes.
 
     Parameters
@@ -222,20 +222,18 @@ def calibrate(model, skies, fpr=1e-4, names=None):
     fpr : float
         What the threshold is set for.  Half as much loses about a point of completeness on
         a bright sky.
-    names : sequence of str, optional
-        Of the sets of scenes; else the real sky and the coadd at `LEVELS` where there are any, the frames that were
-        given, and for what is lacking simulated skies at `LEVELS`.
 
     Returns
     -------
     threshold : float
         Geometric mean of those of the sky levels, in odds.
     by_level : dict
-        Set of scenes -> (its own threshold, its FPR at the common one).
+        Set of scenes -> (its own threshold, its FPR at the common one).  The real sky and the
+        coadd at `LEVELS` where there are any, the frames that were given, and else simulated
+        skies at `LEVELS`.
     """
-    if names is None:
-        names = [name for name in ("r", "frames") if not lacking(skies, name)]
-        names += [f"{'sky' if lacking(skies, 'coadd') else 'coadd'}:{level}" for level in LEVELS]
+    names = [name for name in ("r", "frames") if not lacking(skies, name)]
+    names += [f"{'sky' if lacking(skies, 'coadd') else 'coadd'}:{level}" for level in LEVELS]
     points = {}
     for name in names:
         scenes = make_scenes(skies, name, 2, seed=1)
