@@ -43,9 +43,8 @@ from training.loop import SUMMARY, Trainer, follow, train
 KEEPS = (0.0, 0.3, 0.5)
 #: Fraction of the time that is left for training at least.
 LEAST_TRAINING = 0.4
-#: How often the end leaves time to measure a new model, the time of that for the old one, and seconds for figure and
-#: files.
-TRIES, MEASURING, WRITING = 2, 1.2, 15.0
+#: Time of measuring a new model, in units of that of the old one, and seconds for figure and files.
+MEASURING, WRITING = 1.2, 15.0
 #: File in the folder of the run that says what it is made from, and names of a model.
 INPUTS, NAME = "inputs.json", re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,50}")
 
@@ -144,7 +143,7 @@ def adapt(
     tell(_first_look(Compared(looked, looked, card.threshold), card))
 
     measuring, end = MEASURING * looking, began + 60 * minutes - WRITING
-    last = end - TRIES * measuring
+    last = end - len(KEEPS) * measuring
     training_minutes = max(last - time.monotonic(), 60 * LEAST_TRAINING * minutes) / 60
     training_minutes = _remembered(run, training_minutes)
     configuration = replace(configuration, minutes=training_minutes)
@@ -278,11 +277,11 @@ def _estimate(configuration, skies, device, measuring, tell):
         arrays = zip(*(patches[first + i] for i in range(configuration.batch)), strict=True)
         trainer.advance(*(torch.stack([torch.from_numpy(a) for a in some]) for some in arrays), 1.0)
         seconds = time.monotonic() - began
-    once, twice = (f"{(count * measuring + WRITING) / 60:.1f}" for count in (1, TRIES))
+    once, thrice = (f"{(count * measuring + WRITING) / 60:.1f}" for count in (1, len(KEEPS)))
     tell(
         f"estimate: {configuration.minutes:.1f} minutes of training, about {60 * configuration.minutes / seconds:.0f} "
         f"steps of {configuration.batch} patches ({'bfloat16' if trainer.bfloat16 else 'float32'}, {device.type}), "
-        f"then {once} minutes of measuring, or {twice} if a mean with the old weights is tried"
+        f"then {once} minutes of measuring, or {thrice} if means with the old weights are tried"
     )
 
 
