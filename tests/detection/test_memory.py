@@ -15,7 +15,7 @@ from crattn_stage.process import process
 from crattn_stage.products.settings import MaskSettings
 from crattn_stage.stage import AttentionCRStage, RuntimeContext
 if sys.argv[3] == "without network":
-    CosmicRayModel._run = lambda self, plane, function, out: None
+    CosmicRayModel._run = lambda self, plane, engine, function, out: None
 products = dict(clean="surface", probability=True, hits="fits", regions=True, mask_extension=True)
 masks = MaskSettings(**products) if "products" in sys.argv[3] else MaskSettings()
 process(sys.argv[1], sys.argv[2], AttentionCRStage(RuntimeContext("att-deepcr", masks=masks)))
