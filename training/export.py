@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from crattn_stage import __version__
+from crattn_stage.detection.inputs import check_sections
 from crattn_stage.detection.model import CosmicRayModel
+from crattn_stage.detection.preprocessing import measure_sky
 from crattn_stage.errors import ModelError
 from crattn_stage.models import cards
 from crattn_stage.models.architectures import ARCHITECTURES
@@ -159,9 +161,18 @@ def _most_accurate(model, skies):
             continue
         scenes = make_scenes(skies, name, 2, seed=1)
         truth = np.concatenate([s.truth[~s.sky.bad] for s in scenes])
-        at = [[model.detect(s.image, s.sky.bad, t)[~s.sky.bad] for s in scenes] for t in THRESHOLDS]
+        at = zip(*(_masks(model, scene) for scene in scenes), strict=True)
         scores.append([at_setting(np.concatenate(masks), truth)["f1"] for masks in at])
     return float(THRESHOLDS[np.argmax(np.mean(scores, 0))])
+
+
+def _masks(model, scene):
+    """Return what a model masks of the good pixels of a scene, at each of `THRESHOLDS`."""
+    image, bad = scene.image, scene.sky.bad
+    sections = check_sections(None, image.shape)
+    sky = measure_sky(image, bad, sections)
+    plane = model.predict(image, bad, sections, sky)
+    return [model.sift(image, plane > t, bad, sections, sky, t)[~bad] for t in THRESHOLDS]
 
 
 def _command(option, count, blend, keep):

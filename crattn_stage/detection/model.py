@@ -107,12 +107,16 @@ class CosmicRayModel:
         image, bad = check_image(image, mask)
         sections = check_sections(amplifiers, image.shape)
         sky = measure_sky(image, bad, sections) if sky is None else sky
-        plane = self._search(image, bad, sections, sky, self._engine, None, np.zeros(image.shape, np.float32))
-        if self.has_second_weights and narrow is None:
-            narrow = stars_are_narrow(image, plane > self.card.threshold, bad, sections, sky)
-        if self.has_second_weights and narrow:
+        plane = np.zeros(image.shape, np.float32)
+        self._search(image, bad, sections, sky, self._engine_for(narrow), None, plane)
+        unknown = self.has_second_weights and narrow is None
+        if unknown and stars_are_narrow(image, plane > self.card.threshold, bad, sections, sky):
             self._search(image, bad, sections, sky, self._narrow_engine, None, plane)
         return plane
+
+    def _engine_for(self, narrow):
+        """Return the engine for narrow stars, or the first one for others, and where it is not known."""
+        return self._narrow_engine if narrow and self.has_second_weights else self._engine
 
     def detect(self, image, mask=None, threshold=None, amplifiers=None, sky=None, probability=None, conditions=None):
         """Return a mask of the cosmic rays.
@@ -153,8 +157,8 @@ class CosmicRayModel:
         image, bad = check_image(image, mask)
         sections = check_sections(amplifiers, image.shape)
         sky = measure_sky(image, bad, sections) if sky is None else sky
-
-        found = self._find(image, bad, sections, sky, self._engine, threshold, probability)
+        conditions = Conditions() if conditions is None else conditions
+        found = self._find(image, bad, sections, sky, self._engine_for(conditions.narrow), threshold, probability)
         return self.sift(image, found, bad, sections, sky, threshold, probability, conditions)
 
     def sift(self, image, found, bad, sections, sky, threshold, probability=None, conditions=None):
@@ -165,14 +169,15 @@ class CosmicRayModel:
         image : `numpy.ndarray`
             2-D, ADU or electron.
         found : `numpy.ndarray` of bool
-            What the first weights find; may be changed.
+            What the weights for these conditions find, the first ones where it is not known whether stars are narrow;
+            may be changed.
         bad : `numpy.ndarray` of bool
         sections : list of tuple of `slice`
             Of the amplifiers.
         sky : list of `crattn_stage.detection.preprocessing.Sky`
         threshold : float
         probability : `numpy.ndarray`, optional
-            By the first weights; replaced by that of a second look.
+            By the same weights; replaced by that of a second look.
         conditions : `Conditions`, optional
             As for `detect`.
 
@@ -180,16 +185,14 @@ class CosmicRayModel:
         -------
         `numpy.ndarray` of bool
         """
-        engine = self._engine
         conditions = Conditions() if conditions is None else conditions
         if conditions.narrow is None:
             conditions.narrow = stars_are_narrow(image, found, bad, sections, sky)
-        if conditions.narrow and self.has_second_weights:
-            engine = self._narrow_engine
-            found = self._find(image, bad, sections, sky, engine, threshold, probability)
+            if conditions.narrow and self.has_second_weights:
+                found = self._find(image, bad, sections, sky, self._narrow_engine, threshold, probability)
 
         def find(*what):
-            return self._find(*what, engine, threshold)
+            return self._find(*what, self._engine_for(conditions.narrow), threshold)
 
         conditions.floors = drop_noise(image, found, bad, sections, sky, find, conditions.floors)
         if conditions.narrow:

@@ -7,7 +7,7 @@ a network finds in the sky mirrored about its level is noise, and above the sky 
 import numpy as np
 from scipy.ndimage import label, maximum, maximum_filter, sum_labels, uniform_filter
 
-from crattn_stage.detection.preprocessing import significance
+from crattn_stage.detection.preprocessing import heights
 
 #: Side of the middle of an amplifier that is mirrored, pixels.
 SAMPLE = 1024
@@ -95,8 +95,11 @@ def noise_floors(image, cosmic_rays, bad, sky, find):
     # Most frames end here, at little cost.
     if np.count_nonzero(height < -SHALLOW) <= most:
         return floors
-    depth = _depths(height)
-    if np.count_nonzero((depth > LOW) & (depth < DEEP)) <= most or not _is_noise(depth, _depths(-height)):
+    tail = _tail(height)
+    if np.count_nonzero(tail > LOW) <= most or len(tail) < FEWEST or len(_tail(-height)) < SYMMETRIC * len(tail):
+        return floors
+    power = _power(tail)
+    if power < STEEP:
         return floors
     blank = bad | maximum_filter(height > SOURCE, 5) | maximum_filter(cosmic_rays, 3)
     # Damaged pixels, which are bad ones, may overflow.
@@ -105,7 +108,7 @@ def noise_floors(image, cosmic_rays, bad, sky, find):
     found = find(mirrored, blank, [tuple(slice(0, n) for n in image.shape)], [sky])
     _, clear, contrast = _objects(np.where(blank, 0, -height), found)
     # Deeper ones are dead pixels, to which nothing above the sky corresponds.
-    counts = contrast < _deepest(depth)
+    counts = contrast < _deepest(len(tail), power)
     for number in range(1, COMPACT + 1):
         floors[number] = contrast[counts & (np.maximum(clear, 1) == number)].max(initial=0)
     # What is masked without a clear pixel is the rim of one.
@@ -121,21 +124,17 @@ def _drop_invisible(image, cosmic_rays, sections, sky):
         if own is None or not row.size:
             continue
         pixels, owner = image[section], numbers[section][row, column]
-        # Damaged files hold values that overflow; with a pixel that is none of it is known.
+        # Beside a pixel that is none, of which no height is known, an object counts as visible.
+        visible[owner[~(heights(pixels[row, column], own) < VISIBLE)]] = True
+        faint = ~visible[owner]
+        row, column, owner = row[faint], column[faint], owner[faint]
+        step, (height, width) = np.arange(-1, 2)[:, None], pixels.shape
+        around = heights(pixels[(row + step).clip(0, height - 1)[:, None], (column + step).clip(0, width - 1)], own)
         with np.errstate(over="ignore", invalid="ignore"):
-            visible[owner[~(_above(pixels[row, column], own) < VISIBLE)]] = True
-            faint = ~visible[owner]
-            row, column, owner = row[faint], column[faint], owner[faint]
-            step, (height, width) = np.arange(-1, 2)[:, None], pixels.shape
-            around = _above(pixels[(row + step).clip(0, height - 1)[:, None], (column + step).clip(0, width - 1)], own)
             contrast = (around[1, 1] - around.mean((0, 1))) * np.float32(9 / 8)
         visible[owner[~(contrast < VISIBLE)]] = True
     row, column = np.nonzero(cosmic_rays)
     cosmic_rays[row, column] = visible[numbers[row, column]]
-
-
-def _above(pixels, sky):
-    return (pixels.astype(np.float32) - np.float32(sky.level)) / np.float32(sky.sigma)
 
 
 def _drop_low(image, cosmic_rays, bad, sky, floors):
@@ -148,8 +147,7 @@ def _drop_low(image, cosmic_rays, bad, sky, floors):
 
 
 def _height(image, bad, sky):
-    whole = [tuple(slice(0, n) for n in image.shape)]
-    return np.where(bad, 0, np.clip(significance(image, whole, [sky]), -HIGHEST, HIGHEST))
+    return np.where(bad, 0, np.clip(heights(image, sky), -HIGHEST, HIGHEST))
 
 
 def _contrast(height):
@@ -165,31 +163,24 @@ def _objects(height, mask):
     return numbers, clear, np.asarray(maximum(_contrast(height), near, every))
 
 
-def _depths(height):
-    """Return how far lone low pixels, no more than two together, are below those around them."""
+def _tail(height):
+    """Return how far lone low pixels, no more than two together, are below those around them: `SHALLOW` to `DEEP`."""
     low = height < -CLEAR
     numbers, count = label(low, _AROUND)
     every = np.arange(1, count + 1)
-    return np.asarray(maximum(_contrast(-height), numbers, every))[sum_labels(low, numbers, every) <= 2]
+    depth = np.asarray(maximum(_contrast(-height), numbers, every))[sum_labels(low, numbers, every) <= 2]
+    return depth[(depth > SHALLOW) & (depth < DEEP)]
 
 
-def _is_noise(depth, height):
-    """Tell whether lone low pixels are of noise: there are as many high ones, and deep ones are rare."""
-    low, high = (np.count_nonzero((some > SHALLOW) & (some < DEEP)) for some in (depth, height))
-    return low >= FEWEST and high >= SYMMETRIC * low and _power(depth) >= STEEP
-
-
-def _power(depth):
-    """Return the power of the tail between `SHALLOW` and `DEEP`, by greatest likelihood."""
-    some = depth[(depth > SHALLOW) & (depth < DEEP)]
-    mean, ratio, power = np.log(some / SHALLOW).mean(), np.log(DEEP / SHALLOW), 5.0
+def _power(tail):
+    """Return the power of a tail, by greatest likelihood."""
+    mean, ratio, power = np.log(tail / SHALLOW).mean(), np.log(DEEP / SHALLOW), 5.0
     for _ in range(50):
         power = 1 / (mean + ratio / np.expm1(power * ratio))
     return power
 
 
-def _deepest(depth):
-    """Return the depth that half a pixel exceeds, by the power of the tail."""
-    power = _power(depth)
-    beyond = np.count_nonzero((depth > SHALLOW) & (depth < DEEP)) / (1 - (DEEP / SHALLOW) ** -power)
+def _deepest(count, power):
+    """Return the depth that half a pixel exceeds, by the number of pixels in the tail and its power."""
+    beyond = count / (1 - (DEEP / SHALLOW) ** -power)
     return float(SHALLOW * (2 * beyond) ** (1 / power))

@@ -152,6 +152,30 @@ def sky_subtracted(image, sections, good=None, sky=None):
     return result
 
 
+def heights(pixels, sky):
+    """Return how far pixels of an amplifier lie above its sky, in units of its noise.
+
+    Parameters
+    ----------
+    pixels : `numpy.ndarray`
+        ADU or electron, of any shape.
+    sky : `Sky`
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Float32, the shape of the pixels; as damaged as they are.
+
+    Examples
+    --------
+    >>> heights(np.array([300.0, 324.0]), Sky(300.0, 8.0)).tolist()
+    [0.0, 3.0]
+    """
+    # Damaged files hold values that overflow.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (pixels.astype(np.float32) - sky.level) / sky.sigma
+
+
 def significance(image, sections, sky):
     """Return how far pixels lie above the sky of their amplifiers, in units of its noise.
 
@@ -172,9 +196,7 @@ def significance(image, sections, sky):
     result = np.zeros(image.shape, np.float32)
     for section, own in zip(sections, sky, strict=True):
         if own is not None:
-            # Damaged files hold values that overflow.
-            with np.errstate(over="ignore", invalid="ignore"):
-                result[section] = (image[section].astype(np.float32) - own.level) / own.sigma
+            result[section] = heights(image[section], own)
     return np.nan_to_num(result, nan=0.0)
 
 

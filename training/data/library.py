@@ -194,8 +194,7 @@ class Skies:
     def simulated(self):
         """Noiseless simulated skies in electrons, each with the FWHM of its seeing."""
         count = self._planes or PLANES
-        narrow = {"narrow": 1.0} if self.narrow else {}
-        return [star_field(np.random.default_rng([self.split, number]), **narrow) for number in range(count)]
+        return [star_field(np.random.default_rng([self.split, number]), self.narrow) for number in range(count)]
 
     @cached_property
     def psfs(self):

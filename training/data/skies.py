@@ -54,14 +54,14 @@ class Sky:
     most_hits: int | None = None
 
 
-def star_field(rng, narrow=0.16):
-    """Simulate the stars and galaxies of one noiseless sky.
+def star_field(rng, narrow=False):
+    """Simulate the stars and galaxies of one noiseless sky, one in six of them undersampled.
 
     Parameters
     ----------
     rng : `numpy.random.Generator`
-    narrow : float
-        How often it is undersampled.
+    narrow : bool
+        Whether it is undersampled in any case.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def star_field(rng, narrow=0.16):
     fwhm : float
         Seeing, pixels.
     """
-    fwhm = rng.uniform(1.0, UNDERSAMPLED) if rng.random() < narrow else 10 ** rng.uniform(0.35, 0.95)
+    fwhm = rng.uniform(1.0, UNDERSAMPLED) if rng.random() < 0.16 or narrow else 10 ** rng.uniform(0.35, 0.95)
     plane, _ = simulate_sky(
         (PLANE, PLANE),
         rng,
