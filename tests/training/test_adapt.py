@@ -18,12 +18,14 @@ from scipy.stats import t as student
 
 from benchmarks import adapt as bench
 from crattn_stage import load_model
+from crattn_stage.detection.model import Conditions, CosmicRayModel
 from crattn_stage.models import cards
-from crattn_stage.simulation.skies import moffat_psf
+from crattn_stage.simulation.skies import moffat_psf, simulate_sky
 from training import adapt as adapting
 from training.commands import main
 from training.data.camera import NOISE_LEVELS, Camera, measure, read_exposures, width_of
 from training.data.camera_skies import HELD_OUT, CameraSkies
+from training.data.contamination import Scene
 from training.data.hits import read_footprints
 from training.data.skies import Sky
 from training.evaluation import adaptation
@@ -207,7 +209,7 @@ class Fake:
     def __init__(self, function):
         self.function = function
 
-    def predict(self, image, bad):
+    def predict(self, image, bad, amplifiers, sky, narrow=None):
         return np.where(bad, 0, self.function(image)).astype(np.float32)
 
 
@@ -249,6 +251,26 @@ def test_each_hit_is_placed_as_often_and_known_by_its_number(halves):
             charge = (scene.image - scene.sky.image).sum() * 1.5
             assert charge == pytest.approx(7 * 6 * 900, rel=0.01)
         assert first - 1 == len(half.hits)
+
+
+def test_scenes_are_masked_as_they_are_by_the_model():
+    # Stars as narrow as hits in noise with heavy tails.
+    rng = np.random.default_rng(5)
+    light, _ = simulate_sky((400, 400), rng, fwhm=1.6, stars=300, faintest=3000)
+    image = np.float32(300 + light + 15 * rng.standard_t(4, light.shape))
+    image[50:350:30, 40:60] += 500
+    nothing = np.zeros(image.shape, bool)
+    scene = Scene(Sky(image, nothing, 300.0, 19.0, 1.5), image, nothing)
+    card, tensors, narrow = cards.load_both()
+    ready = CosmicRayModel(card, tensors, "torch", narrow=narrow)
+    looked = Looked(ready, OwnScenes([], [], np.zeros(0, int), np.zeros(0, bool), 0, [scene]), 0.4)
+    for threshold in (0.4, 0.2):
+        conditions = Conditions()
+        own = ready.detect(image, threshold=threshold, conditions=conditions)
+        assert conditions.narrow and conditions.floors[0].any()
+        (mask,) = looked.masks(threshold)
+        assert own[50:350:30, 42:58].mean() > 0.5 and np.array_equal(mask, own)
+        assert (ready.predict(image) > threshold).sum() > 1.1 * own.sum()
 
 
 def test_placing_a_hit_often_does_not_make_many_of_it():

@@ -13,6 +13,9 @@ from matplotlib.figure import Figure
 from scipy.ndimage import label, maximum_filter
 from scipy.special import expit, logit
 
+from crattn_stage.detection.inputs import check_sections
+from crattn_stage.detection.noise import drop_noise
+from crattn_stage.detection.preprocessing import measure_sky
 from crattn_stage.detection.stars import spare_stars, stars_are_narrow
 from crattn_stage.fits.atomic import replacing
 from crattn_stage.simulation.hits import turned
@@ -24,7 +27,8 @@ from training.evaluation.scene_sets import make_scenes
 
 #: Rate of clean pixels masked that a threshold is set for.
 FALSE_POSITIVE_RATE = 1e-4
-#: Simulated skies of the camera in each half, their side in pixels, and hits per megapixel of them and of its frames.
+#: Simulated skies of the camera in each half, their side in pixels, and hits per megapixel of them, of its frames and
+#: of generic scenes.
 COUNT, SIDE, DENSITY = 6, 512, 200
 #: Sets of generic scenes, and FWHM of stars in pixels, with which nothing may have become worse.
 GENERIC, WIDTHS = ("sky:100", "sky:1000", "stars:2.5", "galaxies"), (1.5, 2.5, 4.0)
@@ -155,14 +159,15 @@ class Looked:
 
     def __init__(self, model, own, threshold=None):
         self.own, self.every = own, [*own.scenes, *own.empty]
-        self.planes = [model.predict(scene.image, scene.sky.bad) for scene in self.every]
+        self._masks = [_masker(model, scene) for scene in self.every]
         self.thresholds = np.unique([*THRESHOLDS, *([] if threshold is None else [threshold])])
         counted = [*own.scenes[: own.simulated], *own.empty]
         self.clean = sum(np.count_nonzero(~scene.truth & ~scene.sky.bad) for scene in counted)
         self.area = sum(np.count_nonzero(~scene.sky.bad) for scene in counted) / 1e6
         self.found = np.zeros((len(self.thresholds), len(own.hits) + 1), bool)
         self.false, self.masked = np.zeros((2, len(self.thresholds)), int)
-        for number, level in enumerate(self.thresholds):
+        # The highest first: it leaves most of the sky to be mirrored.
+        for number, level in [*enumerate(self.thresholds)][::-1]:
             self._look(number, self.masks(level))
         self.found = self.found[:, 1:]
 
@@ -177,16 +182,36 @@ class Looked:
                 self.masked[number] += np.count_nonzero(mask & ~scene.truth)
 
     def masks(self, threshold):
-        """Return the masks at a threshold, as `CosmicRayModel.detect` makes them but for what it finds to be noise."""
-        masks = [plane > threshold for plane in self.planes]
-        for mask, scene in zip(masks, self.every, strict=True):
-            if stars_are_narrow(scene.image, mask, scene.sky.bad):
-                spare_stars(scene.image, mask, scene.sky.bad)
-        return masks
+        """Return the masks of the scenes at a threshold, as `CosmicRayModel.detect` makes them."""
+        return [mask(threshold) for mask in self._masks]
 
     def index(self, threshold):
         """Return the number of the threshold that is nearest to one, in odds."""
         return int(np.argmin(np.abs(logit(self.thresholds) - logit(threshold))))
+
+
+def _masker(model, scene):
+    """Return a function of a threshold that masks a scene; scene and mirrored sky are looked at once for all."""
+    image, bad = scene.image, scene.sky.bad
+    sections = check_sections(None, image.shape)
+    sky = measure_sky(image, bad, sections)
+    plane, mirrored = model.predict(image, bad, sections, sky), []
+
+    def mask(threshold):
+        found = plane > threshold
+        narrow = stars_are_narrow(image, found, bad, sections, sky)
+
+        def find(*what):
+            if not mirrored:
+                mirrored.append(model.predict(*what, narrow=narrow))
+            return mirrored[0] > threshold
+
+        drop_noise(image, found, bad, sections, sky, find)
+        if narrow:
+            spare_stars(image, found, bad, sections, sky)
+        return found
+
+    return mask
 
 
 @dataclass
@@ -428,7 +453,7 @@ class Elsewhere:
     """
 
     def __init__(self, skies, fwhm=None):
-        self.sets = {name: make_scenes(skies, name, 1) for name in GENERIC}
+        self.sets = {name: make_scenes(skies, name, 1, density=DENSITY) for name in GENERIC}
         widths = sorted({*WIDTHS, *([round(fwhm, 1)] if fwhm else [])})
         self.stars = {"Gaussian": lone_stars(widths=widths), "Moffat": lone_stars(3.0, widths)}
 

@@ -23,8 +23,8 @@ LEVEL, GAIN, READ_NOISE = 300.0, 4.0, 7.0
 NOISE = np.sqrt(LEVEL * GAIN + READ_NOISE**2) / GAIN
 
 
-def make_scenes(skies, name, count, seed=0):
-    """Make scenes with footprints as they are, about `DENSITY` per million pixels.
+def make_scenes(skies, name, count, seed=0, density=DENSITY):
+    """Make scenes with footprints as they are.
 
     Parameters
     ----------
@@ -36,6 +36,8 @@ def make_scenes(skies, name, count, seed=0):
     count : int
         Realisations of hits and, but for "r" and "frames", of noise.
     seed : int
+    density : float
+        Hits per million pixels.
 
     Returns
     -------
@@ -57,7 +59,7 @@ def make_scenes(skies, name, count, seed=0):
         rng = np.random.default_rng([seed, realisation, _number_of(name)])
         for sky in make(skies, rng, *value):
             library = skies.thin_hits if kind == "thin" else skies.hits
-            hits = rng.integers(0, len(library), round(DENSITY * sky.image.size / 1e6))
+            hits = rng.integers(0, len(library), round(density * sky.image.size / 1e6))
             scenes.append(contaminate(sky, [library[i] for i in hits], rng, spread=0))
     return scenes
 
