@@ -12,7 +12,7 @@ from torch import nn
 
 from crattn_stage import __version__
 from crattn_stage.detection.inputs import check_sections
-from crattn_stage.detection.model import CosmicRayModel
+from crattn_stage.detection.model import CosmicRayModel, levels
 from crattn_stage.detection.preprocessing import measure_sky
 from crattn_stage.errors import ModelError
 from crattn_stage.models import cards
@@ -172,7 +172,7 @@ def _masks(model, scene):
     sections = check_sections(None, image.shape)
     sky = measure_sky(image, bad, sections)
     plane = model.predict(image, bad, sections, sky)
-    return [model.sift(image, plane > t, bad, sections, sky, t)[~bad] for t in THRESHOLDS]
+    return [model.sift(image, levels(plane, t), bad, sections, sky, t)[~bad] for t in THRESHOLDS]
 
 
 def _command(option, count, blend, keep):

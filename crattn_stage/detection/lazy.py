@@ -10,6 +10,7 @@ import sys
 import numpy as np
 
 from crattn_stage.detection.inputs import as_float32, check_sections, check_threshold
+from crattn_stage.detection.model import levels
 from crattn_stage.detection.preprocessing import FILL_BOXES, SAMPLE, Sky, sky_statistics
 from crattn_stage.models.architectures import ARCHITECTURES, STRIDE
 
@@ -83,7 +84,7 @@ def detect_lazily(model, image, masks=(), threshold=None):
     sky = _sky(pixels, bad)
     found = da.map_overlap(
         _found, pixels, bad, depth=tuple(depth * (len(sizes) > 1) for sizes in blocks), boundary="none",
-        allow_rechunk=False, dtype=bool, meta=_NOTHING, model=model, threshold=threshold, sky=sky,
+        allow_rechunk=False, dtype=np.uint8, meta=_NOTHING.view(np.uint8), model=model, threshold=threshold, sky=sky,
     )  # fmt: skip
     whole = [array.rechunk(image.shape) for array in (pixels, found, bad)]
     return da.map_blocks(_sifted, *whole, dtype=bool, meta=_NOTHING, sky=sky, model=model, threshold=threshold).rechunk(
@@ -143,7 +144,7 @@ def _statistics(parts):
 
 
 def _found(pixels, bad, sky, model, threshold):
-    return model.predict(pixels, bad, sky=[sky], narrow=False) > threshold
+    return levels(model.predict(pixels, bad, sky=[sky], narrow=False), threshold)
 
 
 def _sifted(pixels, found, bad, sky, model, threshold):

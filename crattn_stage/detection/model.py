@@ -8,7 +8,8 @@ from crattn_stage.detection import engines
 from crattn_stage.detection.inputs import check_image, check_sections, check_threshold
 from crattn_stage.detection.noise import drop_noise
 from crattn_stage.detection.preprocessing import fill, measure_sky, scale
-from crattn_stage.detection.stars import spare_stars, stars_are_narrow
+from crattn_stage.detection.spots import SUSPECT, mask_spots
+from crattn_stage.detection.stars import measure_stars, spare_stars
 from crattn_stage.detection.tiling import even_tile, run_tiled
 from crattn_stage.models.architectures import ARCHITECTURES
 
@@ -21,12 +22,31 @@ class Conditions:
     ----------
     narrow : bool or None
         Whether stars are as narrow as hits.
+    sharpest : float
+        Fraction of its light in the peak pixel that no star has, from `crattn_stage.detection.stars.measure_stars`.
     floors : list of `numpy.ndarray` or None
         Of the amplifiers, from `crattn_stage.detection.noise.drop_noise`.
     """
 
     narrow: bool | None = None
+    sharpest: float = np.inf
     floors: list | None = None
+
+
+def levels(probability, threshold):
+    """Return what the probability of pixels means: 2 for a cosmic ray, 1 for a suspect, 0 for nothing.
+
+    Parameters
+    ----------
+    probability : `numpy.ndarray`
+    threshold : float
+
+    Returns
+    -------
+    `numpy.ndarray` of uint8
+        The shape of the probability.
+    """
+    return (probability > threshold).view(np.uint8) + (probability > min(threshold, SUSPECT)).view(np.uint8)
 
 
 class CosmicRayModel:
@@ -110,7 +130,7 @@ class CosmicRayModel:
         plane = np.zeros(image.shape, np.float32)
         self._search(image, bad, sections, sky, self._engine_for(narrow), None, plane)
         unknown = self.has_second_weights and narrow is None
-        if unknown and stars_are_narrow(image, plane > self.card.threshold, bad, sections, sky):
+        if unknown and measure_stars(image, plane > self.card.threshold, bad, sections, sky)[0]:
             self._search(image, bad, sections, sky, self._narrow_engine, None, plane)
         return plane
 
@@ -123,7 +143,8 @@ class CosmicRayModel:
 
         Objects that are noise are left out (`crattn_stage.detection.noise.drop_noise`), and, where stars are as
         narrow as cosmic rays, those that look like the other stars of the frame
-        (`crattn_stage.detection.stars.spare_stars`).
+        (`crattn_stage.detection.stars.spare_stars`); where they are wider, spots that are sharper than stars are
+        added (`crattn_stage.detection.spots.mask_spots`).
 
         Saturated stars, unexposed borders and bad columns are not excluded here as they are
         by ``crattn-stage run``; pass them in `mask`.
@@ -168,9 +189,9 @@ class CosmicRayModel:
         ----------
         image : `numpy.ndarray`
             2-D, ADU or electron.
-        found : `numpy.ndarray` of bool
-            What the weights for these conditions find, the first ones where it is not known whether stars are narrow;
-            may be changed.
+        found : `numpy.ndarray` of uint8
+            `levels` of what the weights for these conditions give, the first ones where it is not known whether stars
+            are narrow; may be changed.
         bad : `numpy.ndarray` of bool
         sections : list of tuple of `slice`
             Of the amplifiers.
@@ -186,26 +207,28 @@ class CosmicRayModel:
         `numpy.ndarray` of bool
         """
         conditions = Conditions() if conditions is None else conditions
+        mask, suspects = _told(found)
         if conditions.narrow is None:
-            conditions.narrow = stars_are_narrow(image, found, bad, sections, sky)
+            conditions.narrow, conditions.sharpest = measure_stars(image, mask, bad, sections, sky)
             if conditions.narrow and self.has_second_weights:
-                found = self._find(image, bad, sections, sky, self._narrow_engine, threshold, probability)
+                mask, _ = _told(self._find(image, bad, sections, sky, self._narrow_engine, threshold, probability))
+        mask_spots(image, mask, suspects, bad, sections, sky, conditions.sharpest)
 
         def find(*what):
-            return self._find(*what, self._engine_for(conditions.narrow), threshold)
+            return self._find(*what, self._engine_for(conditions.narrow), threshold) == 2
 
-        conditions.floors = drop_noise(image, found, bad, sections, sky, find, conditions.floors)
+        conditions.floors = drop_noise(image, mask, bad, sections, sky, find, conditions.floors)
         if conditions.narrow:
-            spare_stars(image, found, bad, sections, sky)
-        return found
+            spare_stars(image, mask, bad, sections, sky)
+        return mask
 
     def _find(self, image, bad, sections, sky, engine, threshold, probability=None):
-        """Return what an engine finds above a threshold, and fill a plane of probability unless it is None."""
+        """Return `levels` of what an engine finds, and fill a plane of probability unless it is None."""
         if probability is None:
-            found = np.zeros(image.shape, bool)
-            return self._search(image, bad, sections, sky, engine, lambda plane: plane > threshold, found)
+            found = np.zeros(image.shape, np.uint8)
+            return self._search(image, bad, sections, sky, engine, lambda plane: levels(plane, threshold), found)
         probability[...] = 0
-        return self._search(image, bad, sections, sky, engine, None, probability) > threshold
+        return levels(self._search(image, bad, sections, sky, engine, None, probability), threshold)
 
     def _search(self, image, bad, sections, sky, engine, function, result):
         """Fill a plane with the probabilities of an engine, or with what a function makes of them, and return it."""
@@ -248,6 +271,13 @@ class CosmicRayModel:
             # Any tile is exact, so take the one that suits engine and plane.
             tile = even_tile(plane.shape, engine.tile, halo, engine.streams)
         run_tiled(plane, run, tile, halo, engine.batch, out)
+
+
+def _told(found):
+    """Return the mask of `levels`, which takes their memory, and the places of all that is suspect."""
+    suspects = np.argwhere(found)
+    found >>= 1
+    return found.view(bool), suspects
 
 
 def enclosing(sections):

@@ -14,6 +14,8 @@ NARROW = 0.15
 LEAST_SN, FEWEST, MOST = 50, 20, 1000
 #: Fewest reference stars for each masked object.
 SHARE = 0.25
+#: How much sharper than most stars, and than the sharpest ones, nothing is that is a star.
+THAN_MOST, THAN_SHARPEST = 1.5, 1.2
 #: Side of the middle of an image in which the width of the stars is measured, pixels.
 SAMPLE = 1024
 #: Half side of the stamps that are compared, and longest side of a masked object that may be a star; pixels.
@@ -27,8 +29,8 @@ TOLERANCE, NOISE = 0.1, 1.3
 RIM = 4
 
 
-def stars_are_narrow(image, cosmic_rays, bad, sections=None, sky=None):
-    """Tell whether the stars of an image are as narrow as hits: of an FWHM below about 2 pixels.
+def measure_stars(image, cosmic_rays, bad, sections=None, sky=None):
+    """Tell whether the stars of an image are as narrow as hits, and how sharp none of them is.
 
     Parameters
     ----------
@@ -37,18 +39,22 @@ def stars_are_narrow(image, cosmic_rays, bad, sections=None, sky=None):
 
     Returns
     -------
-    bool
-        False with fewer than 20 bright stars, or fewer than one for four masked objects.
+    narrow : bool
+        Of an FWHM below about 2 pixels.  False with fewer than 20 bright stars, or fewer than one for four masked
+        objects.
+    sharpest : float
+        Fraction of the light of 5 by 5 pixels in the peak that no star has.  Infinite where stars are narrow, or
+        fewer than 10 are bright.
     """
     middle = tuple(slice(max(0, (n - SAMPLE) // 2), (n + SAMPLE) // 2) for n in image.shape)
     _, stars, _ = _stamps_of_stars(as_float32(image[middle]), cosmic_rays[middle], bad[middle])
     if len(stars) >= FEWEST // 4 and _sharpness(stars) < NARROW:
-        return False
+        return False, _sharpest(stars)
     reference = _reference_stars(image, cosmic_rays, bad, sections, sky)
     if reference is None:
-        return False
+        return False, np.inf
     # Where hits outnumber stars, those that are not masked are taken for stars.
-    return len(reference[1]) >= min(MOST, SHARE * label(cosmic_rays, np.ones((3, 3)))[1])
+    return len(reference[1]) >= min(MOST, SHARE * label(cosmic_rays, np.ones((3, 3)))[1]), np.inf
 
 
 def _reference_stars(image, cosmic_rays, bad, sections, sky):
@@ -166,3 +172,13 @@ def _stamps_of_stars(image, cosmic_rays, bad):
 def _sharpness(stars):
     """Return the typical fraction of light in a star's peak pixel."""
     return np.median(stars.max(1) / stars.sum(1))
+
+
+def _sharpest(stars):
+    """Return a fraction of light in the peak pixel that no star has; infinity if there are too few to tell."""
+    if len(stars) < FEWEST // 2:
+        return np.inf
+    each = np.sort(stars.max(1) / stars.sum(1))
+    # The sharpest ones may be hits.
+    last = each[min(len(each) - 2, int(0.95 * len(each)))]
+    return float(max(NARROW, THAN_MOST * np.median(each), THAN_SHARPEST * last))

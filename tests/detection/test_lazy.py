@@ -68,7 +68,7 @@ def test_stars_are_spared_in_the_whole_image(monkeypatch):
         assert sky[0].level == pytest.approx(300, abs=2)
         found[:, :40] = False
 
-    monkeypatch.setattr("crattn_stage.detection.model.stars_are_narrow", lambda *_: True)
+    monkeypatch.setattr("crattn_stage.detection.model.measure_stars", lambda *_: (True, np.inf))
     monkeypatch.setattr("crattn_stage.detection.model.spare_stars", spare)
     found = computed(detect_cosmics(da.from_array(image, chunks=50), **MODEL))
     assert not found[:, :40].any() and found[hit & (np.arange(130) >= 40)].mean() > 0.9

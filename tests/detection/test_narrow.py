@@ -8,7 +8,7 @@ from astropy.io import fits
 
 from crattn_stage import load_model
 from crattn_stage.detection.model import Conditions, CosmicRayModel
-from crattn_stage.detection.stars import stars_are_narrow
+from crattn_stage.detection.stars import measure_stars
 from crattn_stage.errors import ModelError
 from crattn_stage.fits.frame import ObservationFrame
 from crattn_stage.models import cards
@@ -46,7 +46,7 @@ def test_second_weights_look_where_stars_are_narrow_and_many(blind, fwhm, stars,
     np.testing.assert_array_equal(with_second.detect(image, probability=probability), expected)
     np.testing.assert_array_equal(probability, 0 if second else without.predict(image))
     np.testing.assert_array_equal(with_second.predict(image), probability)
-    assert stars_are_narrow(image, without.detect(image), np.zeros(image.shape, bool)) == second
+    assert measure_stars(image, without.detect(image), np.zeros(image.shape, bool))[0] == second
     assert without.detect(image).any()
 
 

@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import binary_dilation, binary_propagation, maximum_filter
 
 from crattn_stage.detection.preprocessing import measure_sky
-from crattn_stage.detection.stars import _parts, spare_stars, stars_are_narrow
+from crattn_stage.detection.stars import _parts, measure_stars, spare_stars
 from crattn_stage.simulation.hits import scatter_hits, simulate_hit
 from crattn_stage.simulation.skies import expose, simulate_sky
 
@@ -154,8 +154,8 @@ def test_a_sky_that_is_known_gives_the_same():
 def test_where_hits_outnumber_stars_by_far_unmasked_hits_are_not_taken_for_stars():
     image, hit, _ = masked_stars_and_hits(1.4)
     nothing = np.zeros(hit.shape, bool)
-    assert stars_are_narrow(image, hit, nothing)
+    assert measure_stars(image, hit, nothing)[0]
     many = np.zeros(hit.shape, bool)
     many[::4, ::4] = True
     many &= image < np.percentile(image, 80)
-    assert not stars_are_narrow(image, many, nothing)
+    assert not measure_stars(image, many, nothing)[0]

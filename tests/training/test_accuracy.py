@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from astropy.io import fits
+from scipy.ndimage import label, maximum
 
 from crattn_stage import load_model
 from crattn_stage.models import cards as models
@@ -72,6 +73,19 @@ def test_undersampled_sky_keeps_the_false_positive_rate(name, data):
     scenes = make_scenes(Skies("test", data), "stars:1.5", 1)
     row = measure("stars:1.5", scenes, *peers.shipped([name]), replicates=0).row
     assert row["fpr"] < 3e-4 and row["f1"] > 0.8
+
+
+@pytest.mark.parametrize("name", models.shipped())
+@pytest.mark.parametrize("kind", ["thin:2.5", "thin:4", "galaxies"])
+def test_clear_hits_on_well_sampled_sky_are_found(name, kind, data):
+    (scene,) = make_scenes(Skies("test", data), kind, 1, density=150)
+    found = load_model(name).detect(scene.image, scene.sky.bad)
+    numbers, count = label(scene.truth, np.ones((3, 3)))
+    every = np.arange(1, count + 1)
+    peak = maximum((scene.image - scene.sky.image) / scene.sky.sigma, numbers, every)
+    assert (peak > 10).sum() > 80 and maximum(found, numbers, every)[peak > 10].mean() > 0.98
+    masked, count = label(found, np.ones((3, 3)))
+    assert count - np.count_nonzero(np.unique(masked[scene.truth])) <= 8
 
 
 @pytest.mark.parametrize("name", [models.DEFAULT, "att-deepcr"])

@@ -16,7 +16,8 @@ from scipy.special import expit, logit
 from crattn_stage.detection.inputs import check_sections
 from crattn_stage.detection.noise import drop_noise
 from crattn_stage.detection.preprocessing import measure_sky
-from crattn_stage.detection.stars import spare_stars, stars_are_narrow
+from crattn_stage.detection.spots import SUSPECT, mask_spots
+from crattn_stage.detection.stars import measure_stars, spare_stars
 from crattn_stage.fits.atomic import replacing
 from crattn_stage.simulation.hits import turned
 from training.data.contamination import Scene
@@ -196,16 +197,18 @@ def _masker(model, scene):
     sections = check_sections(None, image.shape)
     sky = measure_sky(image, bad, sections)
     plane, mirrored = model.predict(image, bad, sections, sky), []
+    suspects = np.argwhere(plane > SUSPECT)
 
     def mask(threshold):
         found = plane > threshold
-        narrow = stars_are_narrow(image, found, bad, sections, sky)
+        narrow, sharpest = measure_stars(image, found, bad, sections, sky)
 
         def find(*what):
             if not mirrored:
                 mirrored.append(model.predict(*what, narrow=narrow))
             return mirrored[0] > threshold
 
+        mask_spots(image, found, suspects, bad, sections, sky, sharpest)
         drop_noise(image, found, bad, sections, sky, find)
         if narrow:
             spare_stars(image, found, bad, sections, sky)

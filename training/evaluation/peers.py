@@ -73,6 +73,8 @@ def probabilities(model, image, bad, threshold=None):
     plane = np.empty(image.shape, np.float32)
     found = model.detect(image, bad, threshold, probability=plane)
     plane[(plane > threshold) & ~found] = 0
+    # Spots are added below the threshold.
+    plane[found] = np.maximum(plane[found], np.nextafter(np.float32(threshold), np.float32(1)))
     return plane
 
 
