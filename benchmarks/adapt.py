@@ -124,7 +124,7 @@ def write(folder, seed=0, darks=5, frames=6, hits=None):
     return paths["Dark Frame"], paths["Light Frame"], camera
 
 
-def measured(model, camera, seed=0, frames=8, threshold=None):
+def measured(model, camera, seed=0, frames=8, threshold=None, bad=None):
     """Measure a model on frames of the camera that nothing else has seen.
 
     Parameters
@@ -134,6 +134,8 @@ def measured(model, camera, seed=0, frames=8, threshold=None):
     camera : `Camera`
     seed, frames : int
     threshold : float, optional
+    bad : `numpy.ndarray` of bool, optional
+        Pixels that are known to be bad.
 
     Returns
     -------
@@ -148,7 +150,7 @@ def measured(model, camera, seed=0, frames=8, threshold=None):
     for number in range(frames):
         rng = np.random.default_rng([seed, 3, number])
         image, truth, charge, stars = camera.frame(rng, camera.hits[1::2])
-        mask = ready.detect(np.clip(np.rint(image), 0, 65535), threshold=threshold)
+        mask = ready.detect(np.clip(np.rint(image), 0, 65535), bad, threshold)
         numbers, count = label(truth, _AROUND)
         flags = np.bincount(numbers[mask & truth], minlength=count + 1)[1:] > 0
         each.append(flags)
@@ -196,13 +198,16 @@ def main(output, model, minutes, hits, seed, frames):
     command = ["adapt", "thincam", "--output", folder, "--from", model, "--minutes", minutes]
     command += ["--darks", *darks, "--frames", *lights]
     done = subprocess.run([sys.executable, "-m", "crattn_stage.cli", *map(str, command)], check=False)
-    before, found = measured(model, camera, seed, frames)
-    report = {"adapt_exit": done.returncode, "minutes": minutes, "before": before}
+    report, found = {"adapt_exit": done.returncode, "minutes": minutes}, {}
     # One that was rejected is measured, too.
     made = [folder / "thincam" / f"thincam{end}.safetensors" for end in ("", "-rejected")]
-    for path in [path for path in made if path.exists()][:1]:
-        report["after"], found_now = measured(str(path), camera, seed, frames)
-        difference = Difference.of(found, found_now, np.arange(len(found)))
+    bad = fits.getdata(folder / "thincam" / "thincam-bad.fits") > 0
+    after = [("after", str(path)) for path in made if path.exists()][:1]
+    for when, one in [("before", model), *after]:
+        report[when], found[when] = measured(one, camera, seed, frames)
+        report[f"{when}, without bad pixels"], _ = measured(one, camera, seed, frames, bad=bad)
+    if "after" in found:
+        difference = Difference.of(found["before"], found["after"], np.arange(len(found["before"])))
         report["completeness"] = f"{difference}"
     text = json.dumps(report, indent=2)
     (folder / "adapt.json").write_text(text + "\n")

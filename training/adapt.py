@@ -22,6 +22,7 @@ from crattn_stage.models.architectures import ARCHITECTURES
 from crattn_stage.models.networks import restore, tensors_of
 from training import checkpoints
 from training.configuration import SHAPES, read_configuration
+from training.data.bad_pixels import bad_pixels, write_bad_pixels
 from training.data.camera import measure, name_of, read_exposures
 from training.data.camera_skies import CameraSkies
 from training.data.hits import write_footprints
@@ -74,7 +75,7 @@ def adapt(
     name : str
         Of the new model.
     folder : path-like
-        A folder `name` in it gets weights, card, hits, figure and report.
+        A folder `name` in it gets weights, card, hits, bad pixels, figure and report.
     darks, frames, flats : sequence of path-like
         Of one camera.  Either darks or frames are enough; at least three of each are best.  Long darks hold the
         hits; frames are as they are masked later, raw or reduced.
@@ -122,6 +123,7 @@ def adapt(
     run.mkdir(parents=True, exist_ok=True)
     if not before:
         _note(run / INPUTS, inputs)
+    unusable = _write_bad_pixels(folder / f"{name}-bad.fits", camera, found, tell)
     if camera.hits:
         write_footprints(folder / f"{name}-hits.fits", camera.hits)
     else:
@@ -140,7 +142,9 @@ def adapt(
     looked = [Looked(old, half, card.threshold) for half in halves]
     figures = elsewhere.figures(old, card.threshold)
     looking = time.monotonic() - looking
-    tell(_first_look(Compared(looked, looked, card.threshold), card))
+    tell(f"{card.name} on held-out skies of this camera: {_found_and_false(looked, card.threshold)}")
+    if unusable and camera.hot:
+        tell(f"{card.name} with its hot pixels left out: {_without_hot_pixels(old, halves, card.threshold)}")
 
     measuring, end = MEASURING * looking, began + 60 * minutes - WRITING
     last = end - len(KEEPS) * measuring
@@ -185,7 +189,7 @@ def adapt(
     tell(report)
     if not accepted:
         raise Rejected(f"{name} is rejected, and kept as {weights}: {verdict['worse'][0]}")
-    tell(_how_to_use(weights, start, name_of([e for some in found.values() for e in some]), found["frame"]))
+    tell(_how_to_use(weights, start, name_of([e for some in found.values() for e in some]), found["frame"], unusable))
     return made
 
 
@@ -234,6 +238,19 @@ def _note(path, inputs):
         stream.write((json.dumps(inputs, indent=2) + "\n").encode())
 
 
+def _write_bad_pixels(path, camera, found, tell):
+    """Write the bad pixels that are known of a camera, and return the path, or None if there are none."""
+    planes = bad_pixels(camera)
+    count = sum(map(np.count_nonzero, planes))
+    if not count:
+        return None
+    write_bad_pixels(
+        path, planes, next(some[0] for some in (found["frame"], found["dark"], found["flat"]) if some).path
+    )
+    tell(f"{count} hot pixels and pixels of bad columns are in {path}")
+    return path
+
+
 def _remembered(run, minutes):
     """Return the minutes of training that the run was begun with."""
     inputs = json.loads((run / INPUTS).read_text())
@@ -243,15 +260,21 @@ def _remembered(run, minutes):
     return inputs["minutes"]
 
 
-def _first_look(compared, card):
-    """Return what the old model makes of the held-out scenes, in words."""
-    old = [card.threshold] * 2
-    found, false = compared.found(compared.before, old), compared.false(compared.before, old)
-    hits = len(np.unique(compared.hits[compared.is_own]))
+def _found_and_false(looked, threshold):
+    """Return what a model makes of the held-out scenes, in words."""
+    found = np.concatenate([one.found[one.index(threshold)][one.own.is_own] for one in looked])
+    false = sum(one.false[one.index(threshold)] for one in looked) / sum(one.area for one in looked)
+    hits = sum(len(np.unique(one.own.hits[one.own.is_own])) for one in looked)
     return (
-        f"{card.name} on held-out skies of this camera: finds {found[compared.is_own].mean():.1%} of the hits "
-        f"({hits} hits, each placed several times) and masks {false / compared.area:.0f} false objects per megapixel"
+        f"finds {found.mean():.1%} of the hits ({hits} hits, each placed several times) and masks {false:.0f} false "
+        "objects per megapixel"
     )
+
+
+def _without_hot_pixels(model, halves, threshold):
+    """Return what a model makes of the held-out scenes if their hot pixels are known to be bad."""
+    looked = [Looked(model, half.without_hot_pixels(), threshold, ()) for half in halves]
+    return _found_and_false(looked, threshold)
 
 
 def _configuration(card, start):
@@ -361,13 +384,15 @@ def _report(made, card, verdict, files, seconds):
     return "\n".join(lines)
 
 
-def _how_to_use(weights, old, instrument, frames):
+def _how_to_use(weights, old, instrument, frames, unusable):
     """Return the commands that mask with a model, compare it, and register it with that comparison."""
     some = " ".join(shlex.quote(printable(exposure.path)) for exposure in frames[-3:]) or "FRAME..."
     where = f" --instrument {shlex.quote(instrument)} --new-instrument" if instrument else ""
     made, comparison = (shlex.quote(str(path)) for path in (weights, weights.with_name("comparison.json")))
+    leave_out = f'\nto leave out its bad pixels: bad_pixels = "{unusable}" in the camera\'s profile' if unusable else ""
     return (
         f"to mask with it:      crattn-stage run --model {made} {some}\n"
         f"to compare the masks: crattn-stage compare {shlex.quote(str(old))} {made} {some} --json {comparison}\n"
         f"for whole nights:     crattn-stage models register {made} --comparison {comparison}{where}"
+        f"{leave_out}"
     )

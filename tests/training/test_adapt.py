@@ -19,10 +19,13 @@ from scipy.stats import t as student
 from benchmarks import adapt as bench
 from crattn_stage import load_model
 from crattn_stage.detection.model import Conditions, CosmicRayModel
+from crattn_stage.fits.frame import ObservationFrame
+from crattn_stage.fits.frame import bad_pixels as detector_bad_pixels
 from crattn_stage.models import cards
 from crattn_stage.simulation.skies import moffat_psf, simulate_sky
 from training import adapt as adapting
 from training.commands import main
+from training.data.bad_pixels import bad_pixels, write_bad_pixels
 from training.data.camera import NOISE_LEVELS, Camera, measure, read_exposures, width_of
 from training.data.camera_skies import HELD_OUT, CameraSkies
 from training.data.contamination import Scene
@@ -162,6 +165,33 @@ def test_what_cannot_be_used_is_left_out_with_a_line_each(files, tmp_path):
     with pytest.raises(ValueError, match="none of the 2 files given as frames can be used"):
         read_exposures([darks[0], tmp_path / "junk.fits"], "frame", lines.append)
     assert lines[0].endswith("left out: not a frame of the sky: dark frame")
+
+
+@pytest.mark.parametrize("names", [["SCI"], ["N1", "N2"]])
+def test_bad_pixels_are_written_where_they_are_on_the_detector(names, tmp_path):
+    # Two amplifiers, with overscan between them; small ones are not looked at.
+    cards_of = {"DATASECA": "[1:200,1:180]", "DATASECB": "[225:424,1:180]", "GAINA": 2.0, "GAINB": 2.0}
+    hdus = [fits.PrimaryHDU(header=fits.Header({"INSTRUME": "Twocam"}))]
+    rng = np.random.default_rng(0)
+    hdus += [fits.ImageHDU(np.float32(rng.normal(9, 1, (180, 424))), fits.Header(cards_of), name=n) for n in names]
+    fits.HDUList(hdus).writeto(tmp_path / "raw.fits")
+    planes = [np.zeros((180, 200), np.float32) for _ in range(2 * len(names))]
+    for number, plane in enumerate(planes):
+        plane[10, 20 + number] = 5
+    columns = [plane > 9 for plane in planes]
+    columns[0][50:90, 7] = True
+    found = bad_pixels(Camera(hot=planes, bad=columns))
+    write_bad_pixels(tmp_path / "bad.fits", found, tmp_path / "raw.fits")
+    with ObservationFrame(tmp_path / "raw.fits") as frame:
+        for number, extension in enumerate(frame.extensions):
+            expected = np.zeros((180, 424), bool)
+            expected[10, 20 + 2 * number] = expected[10, 224 + 21 + 2 * number] = True
+            expected[50:90, 7] = not number
+            assert np.array_equal(detector_bad_pixels(tmp_path / "bad.fits", extension), expected)
+    assert not bad_pixels(Camera()) and bad_pixels(Camera(bad=columns))[0].max() == 2
+    # Columns of darks that are larger than the frames are of no use.
+    other = bad_pixels(Camera(hot=planes[:1], bad=[np.ones((300, 300), bool)]))
+    assert other[0].sum() == 1
 
 
 def test_subtracted_darks_are_noticed_and_hot_pixels_found_in_frames_alone(files, model, tmp_path):
@@ -355,6 +385,9 @@ def test_a_model_that_is_better_is_written_with_all_that_it_was_made_from(files,
     assert f"crattn-stage run --model {weights} " in done.output
     assert f"models register {weights} --comparison" in done.output and "--instrument Thincam" in done.output
     assert "estimate: " in done.output
+    unusable = fits.getdata(tmp_path / "mine" / "mine-bad.fits")
+    assert ((unusable > 0) == (files[2].hot > 0)).mean() > 0.999 and unusable.any()
+    assert f'bad_pixels = "{tmp_path / "mine" / "mine-bad.fits"}" in the camera\'s profile' in done.output
     load_model(weights, "openvino")
     done = CliRunner().invoke(main, ["adapt", "mine", *options])
     assert done.exit_code == 1 and "mine.safetensors exists; --overwrite replaces it" in done.output

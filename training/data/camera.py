@@ -503,7 +503,9 @@ def _mirrored(sky, height):
     image = sky.image if height is None else sky.image - height
     source = binary_dilation(image - sky.level > SOURCE * sky.sigma, _AROUND)
     image = 2 * np.float32(sky.level) - image
-    return replace(sky, image=image if height is None else image + height, bad=sky.bad | source)
+    if height is None:
+        return replace(sky, image=image, bad=sky.bad | source)
+    return replace(sky, image=image + height, bad=sky.bad | source, hot=height > 0)
 
 
 def _stars(image, bad):

@@ -127,11 +127,13 @@ class CameraSkies:
             level, sigma = level + sky / gain, np.hypot(sigma, np.sqrt(sky) / gain)
         if rng.random() < 0.3:
             noise = noise + (lines(rng, size) + background(rng, size)) * np.float32(sigma)
+        hot = None
         if len(camera.hot_heights):
             hot = rng.random(noise.shape) < camera.hot_fraction * 10 ** rng.uniform(-0.3, 0.3)
             noise[hot] += rng.choice(camera.hot_heights, hot.sum()) * np.float32(rng.lognormal(0, 0.2))
         offset, width = sky_statistics(noise)
-        sky = Sky(noise + np.float32(level), np.zeros(noise.shape, bool), level + offset, width, gain, 4.0, read_noise)
+        image, nothing = noise + np.float32(level), np.zeros(noise.shape, bool)
+        sky = Sky(image, nothing, level + offset, width, gain, 4.0, read_noise, hot=hot)
         self._add_light(sky, rng)
         if camera.step:
             sky.image = np.rint(sky.image)
@@ -172,7 +174,7 @@ def _of_split(stamps, split):
 def _cut(sky, rng, size):
     row, column = (int(rng.integers(0, n - size + 1)) for n in sky.image.shape)
     window = np.s_[row : row + size, column : column + size]
-    return replace(sky, image=sky.image[window].copy(), bad=sky.bad[window].copy())
+    return replace(sky, image=sky.image[window].copy(), bad=sky.bad[window].copy(), hot=None)
 
 
 def _filler(rng, pixel):

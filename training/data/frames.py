@@ -90,4 +90,4 @@ def cleaned(sky, model, kept=None):
     values[seen] = np.nanmedian(around[seen], 1)
     image = sky.image.copy()
     image[found] = values
-    return replace(sky, image=image)
+    return replace(sky, image=image, hot=kept)

@@ -40,6 +40,8 @@ class Sky:
         Of a spectrum, as in `crattn_stage.simulation.spectra.KINDS`.
     most_hits : int or None
         Most hits in 128 x 128 pixels of a training patch; None for as many as are usual on such a sky.
+    hot : `numpy.ndarray` of bool, optional
+        True on its hot pixels, where they are known.
     """
 
     image: np.ndarray
@@ -52,6 +54,7 @@ class Sky:
     sharp: np.ndarray | None = None
     kind: str = ""
     most_hits: int | None = None
+    hot: np.ndarray | None = None
 
 
 def star_field(rng, narrow=False):

@@ -5,7 +5,7 @@ models by hit: there are few hits, and placing one twice does not make two of it
 two halves; the threshold that is set on one half is judged on the other.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -70,6 +70,8 @@ class OwnScenes:
         How many scenes are simulated: on the others false objects are not counted, since the old model cleaned them.
     empty : list of `training.data.contamination.Scene`
         Mirrored frames, without a hit.
+    narrow : bool or None
+        Whether the stars of the camera's frames are as narrow as hits; None without frames.
     """
 
     scenes: list
@@ -78,6 +80,7 @@ class OwnScenes:
     is_own: np.ndarray
     simulated: int
     empty: list
+    narrow: bool | None = None
 
     @classmethod
     def of(cls, skies, seed):
@@ -106,7 +109,17 @@ class OwnScenes:
             hits += chosen
         empty = [Scene(sky, sky.image, np.zeros(sky.image.shape, bool)) for sky in skies.skies["mirrored"]]
         hits = np.array(hits)
-        return cls(scenes, owners, hits, hits < len(own), COUNT, empty)
+        # Scenes have more hits and fewer stars than frames.
+        narrow = [measure_stars(f.image, np.zeros(f.image.shape, bool), f.bad)[0] for f in skies.skies["frame"]]
+        return cls(scenes, owners, hits, hits < len(own), COUNT, empty, any(narrow) if narrow else None)
+
+    def without_hot_pixels(self):
+        """Return the scenes with their known hot pixels marked as bad."""
+        scenes, empty = (
+            [s if s.sky.hot is None else replace(s, sky=replace(s.sky, bad=s.sky.bad | s.sky.hot)) for s in some]
+            for some in (self.scenes, self.empty)
+        )
+        return replace(self, scenes=scenes, empty=empty)
 
 
 def _in_turn(rng, own, every):
@@ -137,7 +150,7 @@ def _placed(sky, stamps, rng):
 
 
 class Looked:
-    """What a model makes of scenes of the camera, at each of `THRESHOLDS` and its own.
+    """What a model makes of scenes of the camera, at each of several thresholds and its own.
 
     Parameters
     ----------
@@ -145,6 +158,8 @@ class Looked:
     own : `OwnScenes`
     threshold : float, optional
         One more.
+    thresholds : sequence of float
+        `THRESHOLDS` by default.
 
     Attributes
     ----------
@@ -158,10 +173,11 @@ class Looked:
         On which they are counted, megapixels.
     """
 
-    def __init__(self, model, own, threshold=None):
+    def __init__(self, model, own, threshold=None, thresholds=None):
         self.own, self.every = own, [*own.scenes, *own.empty]
-        self._masks = [_masker(model, scene) for scene in self.every]
-        self.thresholds = np.unique([*THRESHOLDS, *([] if threshold is None else [threshold])])
+        self._masks = [_masker(model, scene, own.narrow) for scene in self.every]
+        thresholds = THRESHOLDS if thresholds is None else thresholds
+        self.thresholds = np.unique([*thresholds, *([] if threshold is None else [threshold])])
         counted = [*own.scenes[: own.simulated], *own.empty]
         self.clean = sum(np.count_nonzero(~scene.truth & ~scene.sky.bad) for scene in counted)
         self.area = sum(np.count_nonzero(~scene.sky.bad) for scene in counted) / 1e6
@@ -191,26 +207,28 @@ class Looked:
         return int(np.argmin(np.abs(logit(self.thresholds) - logit(threshold))))
 
 
-def _masker(model, scene):
+def _masker(model, scene, narrow):
     """Return a function of a threshold that masks a scene; scene and mirrored sky are looked at once for all."""
     image, bad = scene.image, scene.sky.bad
     sections = check_sections(None, image.shape)
     sky = measure_sky(image, bad, sections)
-    plane, mirrored = model.predict(image, bad, sections, sky), []
+    plane, mirrored = model.predict(image, bad, sections, sky, narrow), []
     suspects = np.argwhere(plane > SUSPECT)
 
     def mask(threshold):
         found = plane > threshold
-        narrow, sharpest = measure_stars(image, found, bad, sections, sky)
+        are_narrow, sharpest = measure_stars(image, found, bad, sections, sky)
+        if narrow is not None:
+            are_narrow, sharpest = narrow, np.inf if narrow else sharpest
 
         def find(*what):
             if not mirrored:
-                mirrored.append(model.predict(*what, narrow=narrow))
+                mirrored.append(model.predict(*what, are_narrow))
             return mirrored[0] > threshold
 
         mask_spots(image, found, suspects, bad, sections, sky, sharpest)
         drop_noise(image, found, bad, sections, sky, find)
-        if narrow:
+        if are_narrow:
             spare_stars(image, found, bad, sections, sky)
         return found
 
