@@ -201,11 +201,12 @@ def main(output, model, minutes, hits, seed, frames):
     report, found = {"adapt_exit": done.returncode, "minutes": minutes}, {}
     # One that was rejected is measured, too.
     made = [folder / "thincam" / f"thincam{end}.safetensors" for end in ("", "-rejected")]
-    bad = fits.getdata(folder / "thincam" / "thincam-bad.fits") > 0
+    listed = folder / "thincam" / "thincam-bad.fits"
     after = [("after", str(path)) for path in made if path.exists()][:1]
     for when, one in [("before", model), *after]:
         report[when], found[when] = measured(one, camera, seed, frames)
-        report[f"{when}, without bad pixels"], _ = measured(one, camera, seed, frames, bad=bad)
+        if listed.exists():
+            report[f"{when}, without bad pixels"], _ = measured(one, camera, seed, frames, bad=fits.getdata(listed) > 0)
     if "after" in found:
         difference = Difference.of(found["before"], found["after"], np.arange(len(found["before"])))
         report["completeness"] = f"{difference}"

@@ -123,7 +123,7 @@ def adapt(
     run.mkdir(parents=True, exist_ok=True)
     if not before:
         _note(run / INPUTS, inputs)
-    unusable = _write_bad_pixels(folder / f"{name}-bad.fits", camera, found, tell)
+    are_bad = _write_bad_pixels(folder / f"{name}-bad.fits", camera, found, tell)
     if camera.hits:
         write_footprints(folder / f"{name}-hits.fits", camera.hits)
     else:
@@ -143,7 +143,7 @@ def adapt(
     figures = elsewhere.figures(old, card.threshold)
     looking = time.monotonic() - looking
     tell(f"{card.name} on held-out skies of this camera: {_found_and_false(looked, card.threshold)}")
-    if unusable and camera.hot:
+    if are_bad and camera.hot:
         tell(f"{card.name} with its hot pixels left out: {_without_hot_pixels(old, halves, card.threshold)}")
 
     measuring, end = MEASURING * looking, began + 60 * minutes - WRITING
@@ -189,7 +189,7 @@ def adapt(
     tell(report)
     if not accepted:
         raise Rejected(f"{name} is rejected, and kept as {weights}: {verdict['worse'][0]}")
-    tell(_how_to_use(weights, start, name_of([e for some in found.values() for e in some]), found["frame"], unusable))
+    tell(_how_to_use(weights, start, name_of([e for some in found.values() for e in some]), found["frame"]))
     return made
 
 
@@ -239,16 +239,17 @@ def _note(path, inputs):
 
 
 def _write_bad_pixels(path, camera, found, tell):
-    """Write the bad pixels that are known of a camera, and return the path, or None if there are none."""
+    """Write the bad pixels that are known of a camera, if any, say how its profile names them, and return whether."""
     planes = bad_pixels(camera)
-    count = sum(map(np.count_nonzero, planes))
-    if not count:
-        return None
-    write_bad_pixels(
-        path, planes, next(some[0] for some in (found["frame"], found["dark"], found["flat"]) if some).path
-    )
-    tell(f"{count} hot pixels and pixels of bad columns are in {path}")
-    return path
+    count, shapes = sum(map(np.count_nonzero, planes)), tuple(plane.shape for plane in planes)
+    # Those of darks or flats of another size are of no use on frames.
+    like = next((found[kind][0] for kind in ("frame", "dark", "flat") if found[kind]), None)
+    if not count or like.shapes != shapes:
+        return False
+    write_bad_pixels(path, planes, like.path)
+    named = json.dumps(str(path.resolve()))
+    tell(f"{count} hot pixels and pixels of bad columns; in [settings] of the camera's profile: bad_pixels = {named}")
+    return True
 
 
 def _remembered(run, minutes):
@@ -384,15 +385,13 @@ def _report(made, card, verdict, files, seconds):
     return "\n".join(lines)
 
 
-def _how_to_use(weights, old, instrument, frames, unusable):
+def _how_to_use(weights, old, instrument, frames):
     """Return the commands that mask with a model, compare it, and register it with that comparison."""
     some = " ".join(shlex.quote(printable(exposure.path)) for exposure in frames[-3:]) or "FRAME..."
     where = f" --instrument {shlex.quote(instrument)} --new-instrument" if instrument else ""
     made, comparison = (shlex.quote(str(path)) for path in (weights, weights.with_name("comparison.json")))
-    leave_out = f'\nto leave out its bad pixels: bad_pixels = "{unusable}" in the camera\'s profile' if unusable else ""
     return (
         f"to mask with it:      crattn-stage run --model {made} {some}\n"
         f"to compare the masks: crattn-stage compare {shlex.quote(str(old))} {made} {some} --json {comparison}\n"
         f"for whole nights:     crattn-stage models register {made} --comparison {comparison}{where}"
-        f"{leave_out}"
     )

@@ -1,8 +1,8 @@
 """Masks of dask arrays, block by block, and the same as those of numpy arrays.
 
 Nothing is read or calculated before the mask is computed.  The sky is one number for the whole image, from the same
-pixels as in memory; blocks overlap by what the network sees; noise and stars are taken out in a last step that looks at
-the whole image, as its 6 bytes a pixel.
+pixels as in memory; blocks overlap by what the network sees; spots are added, and noise and stars taken out, in a last
+step that looks at the whole image, as its 6 bytes a pixel.
 """
 
 import sys
@@ -149,4 +149,4 @@ def _found(pixels, bad, sky, model, threshold):
 
 def _sifted(pixels, found, bad, sky, model, threshold):
     whole = check_sections(None, pixels.shape)
-    return model.sift(np.ascontiguousarray(pixels), found.copy(), np.ascontiguousarray(bad), whole, [sky], threshold)
+    return model.sift(np.ascontiguousarray(pixels), found, np.ascontiguousarray(bad), whole, [sky], threshold)

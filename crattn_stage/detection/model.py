@@ -23,7 +23,8 @@ class Conditions:
     narrow : bool or None
         Whether stars are as narrow as hits.
     sharpest : float
-        Fraction of its light in the peak pixel that no star has, from `crattn_stage.detection.stars.measure_stars`.
+        Fraction of the light in the peak pixel that no star exceeds, from
+        `crattn_stage.detection.stars.measure_stars`; measured together with `narrow`, and infinite without it.
     floors : list of `numpy.ndarray` or None
         Of the amplifiers, from `crattn_stage.detection.noise.drop_noise`.
     """
@@ -156,7 +157,7 @@ class CosmicRayModel:
         threshold : float, optional
             Probability above which a pixel is a cosmic ray; the card's if None, which keeps
             false positives at 1 clean pixel in 10,000.  Lower finds fainter hits and more of
-            their rims, and flags more clean pixels.
+            their rims, and flags more clean pixels.  Spots are added whatever the threshold.
         probability : `numpy.ndarray`, optional
             Float32, the shape of the image: filled with what `predict` would return, at no cost but its memory.
         conditions : `Conditions`, optional
@@ -182,8 +183,8 @@ class CosmicRayModel:
         found = self._find(image, bad, sections, sky, self._engine_for(conditions.narrow), threshold, probability)
         return self.sift(image, found, bad, sections, sky, threshold, probability, conditions)
 
-    def sift(self, image, found, bad, sections, sky, threshold, probability=None, conditions=None):
-        """Return a mask without noise and stars, by a second look where stars are as narrow as hits.
+    def sift(self, image, found, bad, sections, sky, threshold, probability=None, conditions=None, find=None):
+        """Return a mask with spots and without noise and stars, by a second look where stars are as narrow as hits.
 
         Parameters
         ----------
@@ -191,7 +192,7 @@ class CosmicRayModel:
             2-D, ADU or electron.
         found : `numpy.ndarray` of uint8
             `levels` of what the weights for these conditions give, the first ones where it is not known whether stars
-            are narrow; may be changed.
+            are narrow.
         bad : `numpy.ndarray` of bool
         sections : list of tuple of `slice`
             Of the amplifiers.
@@ -201,23 +202,25 @@ class CosmicRayModel:
             By the same weights; replaced by that of a second look.
         conditions : `Conditions`, optional
             As for `detect`.
+        find : callable, optional
+            As for `crattn_stage.detection.noise.drop_noise`; the network by default.
 
         Returns
         -------
         `numpy.ndarray` of bool
         """
         conditions = Conditions() if conditions is None else conditions
-        mask, suspects = _told(found)
+        mask, suspects = found == 2, found > 0
         if conditions.narrow is None:
             conditions.narrow, conditions.sharpest = measure_stars(image, mask, bad, sections, sky)
             if conditions.narrow and self.has_second_weights:
-                mask, _ = _told(self._find(image, bad, sections, sky, self._narrow_engine, threshold, probability))
+                mask = self._find(image, bad, sections, sky, self._narrow_engine, threshold, probability) == 2
         mask_spots(image, mask, suspects, bad, sections, sky, conditions.sharpest)
 
-        def find(*what):
+        def search(*what):
             return self._find(*what, self._engine_for(conditions.narrow), threshold) == 2
 
-        conditions.floors = drop_noise(image, mask, bad, sections, sky, find, conditions.floors)
+        conditions.floors = drop_noise(image, mask, bad, sections, sky, find or search, conditions.floors)
         if conditions.narrow:
             spare_stars(image, mask, bad, sections, sky)
         return mask
@@ -271,13 +274,6 @@ class CosmicRayModel:
             # Any tile is exact, so take the one that suits engine and plane.
             tile = even_tile(plane.shape, engine.tile, halo, engine.streams)
         run_tiled(plane, run, tile, halo, engine.batch, out)
-
-
-def _told(found):
-    """Return the mask of `levels`, which takes their memory, and the places of all that is suspect."""
-    suspects = np.argwhere(found)
-    found >>= 1
-    return found.view(bool), suspects
 
 
 def enclosing(sections):

@@ -10,7 +10,7 @@ from scipy.ndimage import label
 from crattn_stage.detection.preprocessing import heights
 from crattn_stage.detection.sources import inside, stamps
 
-#: Probability from which a network suspects a hit.
+#: Probability above which a network suspects a hit.
 SUSPECT = 0.05
 #: Least height of a spot's peak, and that of its pixels, in units of the noise; and how many there are at least: a hot
 #: pixel is sharp, too.
@@ -18,12 +18,14 @@ BRIGHT, CLEAR, FEWEST = 10.0, 3.0, 3
 #: Half side of the square that holds a spot; around it nothing is higher than this fraction of the peak, or `RIM`
 #: times the noise: a bad column is no spot.
 RADIUS, FAINT, RIM = 2, 0.2, 4.0
-#: Standard errors that a spot must be sharper by.
+#: By how many standard errors a spot must be sharper than stars.
 SURE = 2.0
+#: Limit of heights in units of the noise: damaged files hold values that overflow.
+HIGHEST = np.float32(1e6)
 
 
 def mask_spots(image, cosmic_rays, suspects, bad, sections, sky, sharpest):
-    """Add spots that a network only suspects to a mask, in place, if they are sharper than stars.
+    """Add spots that a network suspects to a mask, in place, if they are sharper than stars.
 
     Parameters
     ----------
@@ -31,40 +33,44 @@ def mask_spots(image, cosmic_rays, suspects, bad, sections, sky, sharpest):
         2-D, ADU or electron.
     cosmic_rays : `numpy.ndarray` of bool
         Changed in place.
-    suspects : `numpy.ndarray` of int
-        (n, 2): row and column of the pixels of at least the probability `SUSPECT`.
+    suspects : `numpy.ndarray` of bool
+        True where the probability is above `SUSPECT`: a spot is suspected if one of its 5 by 5 pixels is.
     bad : `numpy.ndarray` of bool
-        True on bad pixels.
+        True on bad pixels.  Nothing is added within 3 pixels of one, nor of the border of an amplifier.
     sections : list of tuple of `slice`
         Of the amplifiers.
     sky : list of `crattn_stage.detection.preprocessing.Sky`
         Of the amplifiers; None for a dead one.
     sharpest : float
-        Fraction of the light of 5 by 5 pixels in the peak that no star has, from
+        Fraction of the light of 5 by 5 pixels in the peak that no star exceeds, from
         `crattn_stage.detection.stars.measure_stars`.
     """
-    if not len(suspects) or not np.isfinite(sharpest):
+    if not np.isfinite(sharpest):
         return
-    # The peak of a spot is less suspect than its rim, which no star has.
-    around = np.argwhere(np.ones((2 * RADIUS + 1, 2 * RADIUS + 1))) - RADIUS
-    places = (suspects[:, None] + around).reshape(-1, 2)
     for section, own in zip(sections, sky, strict=True):
         if own is None:
             continue
-        pixels, off, mask = (plane[section] for plane in (image, bad, cosmic_rays))
-        row, column = (places - [s.start or 0 for s in section]).T
-        here = inside(pixels.shape, row, column, RADIUS + 1)
-        row, column = row[here], column[here]
-        bright = ~mask[row, column] & (heights(pixels[row, column], own) > BRIGHT)
-        row, column = np.unique(np.stack([row[bright], column[bright]]), axis=1)
-        height = heights(stamps(pixels, row, column, RADIUS + 1), own)
-        usable = ~stamps(off, row, column, RADIUS + 1).any(1) & _are_sharp(height, sharpest)
-        for r, c in zip(row[usable], column[usable], strict=True):
+        pixels, mask, suspected, off = (plane[section] for plane in (image, cosmic_rays, suspects, bad))
+        row, column = np.nonzero((pixels > own.level + BRIGHT * own.sigma) & ~mask)
+        chosen = inside(pixels.shape, row, column, RADIUS + 1)
+        # Peaks first: they are few, however much of the image is bright.
+        for down, right in np.argwhere(np.ones((3, 3))) - 1:
+            row, column = row[chosen], column[chosen]
+            chosen = pixels[row, column] >= pixels[row + down, column + right]
+        row, column = row[chosen], column[chosen]
+        chosen = stamps(suspected, row, column, RADIUS).any(1) & ~stamps(off, row, column, RADIUS + 1).any(1)
+        row, column = row[chosen], column[chosen]
+        sharp = _are_sharp(_heights(stamps(pixels, row, column, RADIUS + 1), own), sharpest)
+        for r, c in zip(row[sharp], column[sharp], strict=True):
             window = np.s_[r - RADIUS : r + RADIUS + 1, c - RADIUS : c + RADIUS + 1]
-            parts, _ = label(heights(pixels[window], own) > CLEAR, np.ones((3, 3)))
+            parts, _ = label(_heights(pixels[window], own) > CLEAR, np.ones((3, 3)))
             spot = parts == parts[RADIUS, RADIUS]
             if np.count_nonzero(spot) >= FEWEST:
                 mask[window] |= spot
+
+
+def _heights(pixels, sky):
+    return np.clip(heights(pixels, sky), -HIGHEST, HIGHEST)
 
 
 def _are_sharp(height, sharpest):
@@ -75,6 +81,6 @@ def _are_sharp(height, sharpest):
     peak, total = height[:, side**2 // 2], inner.sum((1, 2))
     rim = np.where(np.pad(np.zeros((side - 2, side - 2)), 1, constant_values=1), square, -np.inf).max((1, 2))
     alone = (peak == inner.max((1, 2), initial=-np.inf)) & (rim < np.maximum(FAINT * peak, RIM)) & (total > 0)
-    sharpness = peak / np.where(alone, total, 1)
-    error = sharpness * np.hypot(1 / peak, (side - 2) / np.where(alone, total, 1))
-    return alone & (sharpness - SURE * error > sharpest)
+    total = np.where(alone, total, 1)
+    error = peak / total * np.hypot(1 / peak, (side - 2) / total)
+    return alone & (peak / total - SURE * error > sharpest)

@@ -1,4 +1,4 @@
-"""Stars as narrow as cosmic rays, which are taken out of a mask."""
+"""The stars of a frame: how sharp they are, and those as narrow as cosmic rays, which are taken out of a mask."""
 
 import numpy as np
 from scipy.ndimage import find_objects, label, maximum_filter
@@ -30,7 +30,7 @@ RIM = 4
 
 
 def measure_stars(image, cosmic_rays, bad, sections=None, sky=None):
-    """Tell whether the stars of an image are as narrow as hits, and how sharp none of them is.
+    """Tell whether the stars of an image are as narrow as hits, and the sharpness that none of them exceeds.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def measure_stars(image, cosmic_rays, bad, sections=None, sky=None):
         Of an FWHM below about 2 pixels.  False with fewer than 20 bright stars, or fewer than one for four masked
         objects.
     sharpest : float
-        Fraction of the light of 5 by 5 pixels in the peak that no star has.  Infinite where stars are narrow, or
+        Fraction of the light of 5 by 5 pixels in the peak that no star exceeds.  Infinite where stars are narrow, or
         fewer than 10 are bright.
     """
     middle = tuple(slice(max(0, (n - SAMPLE) // 2), (n + SAMPLE) // 2) for n in image.shape)
@@ -175,7 +175,7 @@ def _sharpness(stars):
 
 
 def _sharpest(stars):
-    """Return a fraction of light in the peak pixel that no star has; infinity if there are too few to tell."""
+    """Return the fraction of light in the peak pixel that no star exceeds; infinity if there are too few to tell."""
     if len(stars) < FEWEST // 2:
         return np.inf
     each = np.sort(stars.max(1) / stars.sum(1))

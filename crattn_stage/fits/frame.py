@@ -500,7 +500,10 @@ def _bad_pixels(path, _, name, shape):
     try:
         with FitsFile(path) as file:
             images = [i for i, h in enumerate(file.hdus) if h.is_image and _flat(shape_of(h)) == shape]
-            named = [i for i in images if file.hdus[i].name == name.split(",")[0]]
+            own, _, version = name.partition(",")
+            named = [i for i in images if file.hdus[i].name == own]
+            if len(named) > 1:
+                named = [i for i in named if str(file.hdus[i].ver) == (version or "1")]
             found = named if len(named) == 1 else images
             if len(found) != 1:
                 raise FrameError(f"it has {len(found)} images of {shape[1]} x {shape[0]} for {name}")

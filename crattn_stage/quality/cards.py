@@ -76,7 +76,7 @@ CARDS = (
         "CRTHRESH",
         "probability above which a pixel is masked",
         "probability",
-        "Pixels above it are masked.",
+        "Pixels above it are masked, but for stars and noise; spots are masked at any.",
         lambda s, t, p: p["threshold"],
     ),
     HeaderCard(

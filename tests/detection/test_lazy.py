@@ -74,6 +74,19 @@ def test_stars_are_spared_in_the_whole_image(monkeypatch):
     assert not found[:, :40].any() and found[hit & (np.arange(130) >= 40)].mean() > 0.9
 
 
+def test_spots_are_added_in_the_whole_image(monkeypatch):
+    image, _ = with_track(sky_image((150, 130)))
+    sharp = 50 * np.float32([[9, 20, 9], [20, 50, 20], [9, 20, 9]])
+    for row, column in ((50, 50), (99, 20), (20, 100)):
+        image[row - 1 : row + 2, column - 1 : column + 2] += sharp
+    # All that is not certain is suspect.
+    monkeypatch.setattr("crattn_stage.detection.model.measure_stars", lambda *_: (False, 0.15))
+    monkeypatch.setattr("crattn_stage.detection.model.SUSPECT", -1)
+    found = detect_cosmics(image, threshold=1, **MODEL)
+    assert found[[50, 99, 20], [50, 20, 100]].all()
+    assert np.array_equal(computed(detect_cosmics(da.from_array(image, chunks=50), threshold=1, **MODEL)), found)
+
+
 @pytest.mark.parametrize(("model", "engine"), [("cosmic-conn", "float32"), ("astroscrappy", "auto")])
 def test_what_depends_on_tiles_sees_the_whole_image(model, engine):
     image, _ = with_track(sky_image((90, 110)))

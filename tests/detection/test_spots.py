@@ -1,5 +1,7 @@
 """Round hits that are sharper than the stars of their frame."""
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy.ndimage import maximum_filter, uniform_filter
@@ -26,7 +28,8 @@ def field(fwhm, beta=np.inf, width=1.5, spots=SPOTS):
         spot = moffat_psf(width, np.inf, 5)[tuple(rng.integers(0, 5, 2))]
         height = NOISE * 15 * 10 ** (number / len(places))
         light[row - 5 : row + 6, column - 5 : column + 6] += spot / spot.max() * height
-    return np.float32(300 + light + NOISE * rng.standard_normal(SHAPE)), np.array(places)
+    noise = np.sqrt(NOISE**2 + light) * rng.standard_normal(SHAPE)
+    return np.float32(300 + light + noise), np.array(places)
 
 
 def sharpest_star(fwhm, beta=np.inf):
@@ -38,7 +41,7 @@ def masked(image, sharpest, suspects=None, bad=None, sections=None):
     """What is added to an empty mask, all pixels being suspect unless given."""
     found, nothing = np.zeros((2, *SHAPE), bool)
     bad, sections = nothing if bad is None else bad, sections or [np.s_[:, :]]
-    suspects = np.argwhere(~nothing) if suspects is None else suspects
+    suspects = ~nothing if suspects is None else suspects
     mask_spots(image, found, suspects, bad, sections, measure_sky(image, bad, sections), sharpest)
     return found
 
@@ -61,9 +64,11 @@ def test_only_spots_that_the_network_suspects_are_masked():
     image, spots = field(4.0)
     every = near(masked(image, 0.15), spots)
     # A rim is enough.
-    some = near(masked(image, 0.15, spots[::2] + 2), spots)
+    rims = np.zeros(SHAPE, bool)
+    rims[tuple(spots[::2].T + 2)] = True
+    some = near(masked(image, 0.15, rims), spots)
     assert np.array_equal(some[::2], every[::2]) and every.all() and not some[1::2].any()
-    assert not masked(image, 0.15, np.zeros((0, 2), int)).any()
+    assert not masked(image, 0.15, np.zeros(SHAPE, bool)).any()
 
 
 def test_where_stars_are_narrow_few_or_as_wide_as_spots_none_is_masked():
@@ -103,10 +108,9 @@ def test_each_amplifier_has_its_own_sky_and_a_dead_one_none():
     # Spots at the border of an amplifier are left.
     inside = spots[np.abs(spots[:, 1] - 199.5) > 6]
     image[:, 200:] += 5000
+    sky = [measure_sky(image, nothing, halves)[0], None]
     assert near(masked(image, 0.15, sections=halves), inside).all()
-    mask_spots(
-        image, nothing, spots, np.zeros(SHAPE, bool), halves, [*measure_sky(image, nothing, halves)[:1], None], 0.15
-    )
+    mask_spots(image, nothing, ~nothing, np.zeros(SHAPE, bool), halves, sky, 0.15)
     assert np.array_equal(near(nothing, inside), inside[:, 1] < 200)
 
 
@@ -115,3 +119,8 @@ def test_damaged_values_are_no_spots():
     image[tuple(spots[0])], image[tuple(spots[1])], image[tuple(spots[2] + 2)] = 3e38, np.nan, -np.inf
     assert not near(masked(image, 0.15, bad=~np.isfinite(image)), spots[1:3]).any()
     assert near(masked(image, 0.15), spots[3:]).all()
+    # Heights that overflow.
+    image = image / 1000
+    image[tuple(spots[:3].T)] = 3e38
+    with warnings.catch_warnings(action="error"):
+        assert near(masked(image, 0.15, bad=~np.isfinite(image)), spots[3:]).all()

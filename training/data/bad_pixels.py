@@ -25,15 +25,12 @@ def bad_pixels(camera):
     list of `numpy.ndarray` of uint8
         Of each amplifier: `HOT`, `OTHER` or 0.  Empty if none are known.
     """
-    others = [binary_opening(plane, np.ones((COLUMN, 1))) for plane in camera.bad]
-    if not camera.hot:
-        return [np.where(plane, OTHER, 0).astype(np.uint8) for plane in others]
-    if [plane.shape for plane in others] != [plane.shape for plane in camera.hot]:
-        others = [False] * len(camera.hot)
-    return [
-        np.where(other, OTHER, np.where(hot > 0, HOT, 0)).astype(np.uint8)
-        for hot, other in zip(camera.hot, others, strict=True)
-    ]
+    columns = [binary_opening(plane, np.ones((COLUMN, 1))) for plane in camera.bad]
+    hot = [plane > 0 for plane in camera.hot] or [np.zeros_like(plane) for plane in columns]
+    if [plane.shape for plane in columns] != [plane.shape for plane in hot]:
+        # Those of darks or flats of another size.
+        columns = [np.zeros_like(plane) for plane in hot]
+    return [np.where(c, OTHER, h * HOT).astype(np.uint8) for h, c in zip(hot, columns, strict=True)]
 
 
 def write_bad_pixels(path, planes, like):
@@ -55,7 +52,8 @@ def write_bad_pixels(path, planes, like):
             for amplifier in frame.amplifiers(extension):
                 if min(image[amplifier.section].shape) >= LEAST_SIDE:
                     image[amplifier.section] = next(planes)
-            hdus.append(fits.ImageHDU(image, name=extension.name.split(",")[0]))
+            name, _, version = extension.name.partition(",")
+            hdus.append(fits.ImageHDU(image, name=name, ver=int(version) if version.isdigit() else 1))
     if len(hdus) == 2:
         hdus = [fits.PrimaryHDU(hdus[1].data)]
     with replacing([path], overwrite=True) as (stream,):

@@ -11,6 +11,7 @@ from scipy.ndimage import binary_dilation, binary_opening, label, median_filter
 
 from crattn_stage.detection.preprocessing import sky_statistics
 from crattn_stage.detection.sources import TooCrowded, extract, inside, stamps
+from crattn_stage.detection.stars import measure_stars
 from crattn_stage.errors import CrattnError, one_line, printable
 from crattn_stage.fits.atomic import sha256
 from crattn_stage.fits.frame import ObservationFrame
@@ -100,6 +101,8 @@ class Camera:
         Level and sigma in ADU, gain, read noise in electrons, of the amplifiers of frames, or of darks.
     fwhm : float or None
         Of stars, pixels.
+    narrow : bool or None
+        Whether the stars of most frames are as narrow as hits; None without frames.
     density : float
         Stars per megapixel.
     charges : `numpy.ndarray`
@@ -125,6 +128,7 @@ class Camera:
     noise: np.ndarray | None = None
     levels: list = field(default_factory=list)
     fwhm: float | None = None
+    narrow: bool | None = None
     density: float = 0.0
     charges: np.ndarray = field(default_factory=lambda: np.zeros(0))
     hot_heights: np.ndarray = field(default_factory=lambda: np.zeros(0))
@@ -459,6 +463,8 @@ def _measure_frames(camera, parts, model, tell):
     """Measure noise, stars and levels of training frames, and clean them."""
     camera.train = _cleaned(parts, camera, model)
     camera.levels = [(sky.level, sky.sigma, sky.gain, sky.read_noise) for sky in camera.train]
+    narrow = [_stars_are_narrow(sky) for sky in camera.train]
+    camera.narrow = 2 * sum(narrow) > len(narrow)
     images = [(sky.image, sky.bad) for sky, _ in parts]
     camera.noise, camera.step = _noise(images), _step(images)
     widths, charges = [], []
@@ -479,6 +485,12 @@ def _measure_frames(camera, parts, model, tell):
     else:
         text += f"; {len(widths)} stars, too few to measure their width: stars of every width are simulated"
     tell(text)
+
+
+def _stars_are_narrow(sky):
+    # Hot pixels are narrow, and no stars.
+    bad = sky.bad if sky.hot is None else sky.bad | sky.hot
+    return measure_stars(sky.image, np.zeros(bad.shape, bool), bad)[0]
 
 
 def _cleaned(parts, camera, model):

@@ -14,10 +14,9 @@ from scipy.ndimage import label, maximum_filter
 from scipy.special import expit, logit
 
 from crattn_stage.detection.inputs import check_sections
-from crattn_stage.detection.noise import drop_noise
+from crattn_stage.detection.model import Conditions, levels
 from crattn_stage.detection.preprocessing import measure_sky
-from crattn_stage.detection.spots import SUSPECT, mask_spots
-from crattn_stage.detection.stars import measure_stars, spare_stars
+from crattn_stage.detection.stars import measure_stars
 from crattn_stage.fits.atomic import replacing
 from crattn_stage.simulation.hits import turned
 from training.data.contamination import Scene
@@ -110,8 +109,7 @@ class OwnScenes:
         empty = [Scene(sky, sky.image, np.zeros(sky.image.shape, bool)) for sky in skies.skies["mirrored"]]
         hits = np.array(hits)
         # Scenes have more hits and fewer stars than frames.
-        narrow = [measure_stars(f.image, np.zeros(f.image.shape, bool), f.bad)[0] for f in skies.skies["frame"]]
-        return cls(scenes, owners, hits, hits < len(own), COUNT, empty, any(narrow) if narrow else None)
+        return cls(scenes, owners, hits, hits < len(own), COUNT, empty, skies.camera.narrow)
 
     def without_hot_pixels(self):
         """Return the scenes with their known hot pixels marked as bad."""
@@ -213,24 +211,18 @@ def _masker(model, scene, narrow):
     sections = check_sections(None, image.shape)
     sky = measure_sky(image, bad, sections)
     plane, mirrored = model.predict(image, bad, sections, sky, narrow), []
-    suspects = np.argwhere(plane > SUSPECT)
 
     def mask(threshold):
-        found = plane > threshold
-        are_narrow, sharpest = measure_stars(image, found, bad, sections, sky)
-        if narrow is not None:
-            are_narrow, sharpest = narrow, np.inf if narrow else sharpest
+        is_narrow, sharpest = measure_stars(image, plane > threshold, bad, sections, sky)
+        conditions = Conditions(is_narrow if narrow is None else narrow, np.inf if narrow else sharpest)
 
         def find(*what):
             if not mirrored:
-                mirrored.append(model.predict(*what, are_narrow))
+                mirrored.append(model.predict(*what, conditions.narrow))
             return mirrored[0] > threshold
 
-        mask_spots(image, found, suspects, bad, sections, sky, sharpest)
-        drop_noise(image, found, bad, sections, sky, find)
-        if are_narrow:
-            spare_stars(image, found, bad, sections, sky)
-        return found
+        found = levels(plane, threshold)
+        return model.sift(image, found, bad, sections, sky, threshold, conditions=conditions, find=find)
 
     return mask
 

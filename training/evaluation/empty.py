@@ -13,7 +13,7 @@ from training.data.skies import Sky
 from training.evaluation.scene_sets import GAIN, LEVEL, NOISE, READ_NOISE
 
 #: Side of a field of noise, pixels.
-SIDE = 1024
+SIDE = 2048
 #: FWHM of the stars in pixels, how many there are of each, their distance in pixels, and their S/N.
 WIDTHS, STARS, DISTANCE, SIGNALS = (1.5, 2.0, 2.5, 3.0, 4.0), 300, 40, (20, 10_000)
 #: A star counts as masked if a pixel so many FWHM from its centre is.

@@ -53,7 +53,7 @@ class Peer:
 
 
 def probabilities(model, image, bad, threshold=None):
-    """Return the probabilities of a model, 0 on the stars that its mask would spare.
+    """Return the probabilities of a model, 0 on what its mask leaves out, and just above the threshold on spots.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def probabilities(model, image, bad, threshold=None):
     plane = np.empty(image.shape, np.float32)
     found = model.detect(image, bad, threshold, probability=plane)
     plane[(plane > threshold) & ~found] = 0
-    # Spots are added below the threshold.
+    # Spots are masked below the threshold.
     plane[found] = np.maximum(plane[found], np.nextafter(np.float32(threshold), np.float32(1)))
     return plane
 
