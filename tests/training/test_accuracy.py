@@ -117,13 +117,13 @@ def test_an_exported_model_is_what_was_calibrated(tmp_path, data, monkeypatch):
     monkeypatch.setattr("training.evaluation.report.DEFAULT_SETS", ("r",))
     run = tmp_path / "run"
     run.mkdir()
-    network = restore(*models.load("att-deepcr"))
-    checkpoints.save(run, Configuration("att-deepcr", steps=1), {"step": 1, "mean": network.state_dict()})
+    network = restore(*models.load("deepcr"))
+    checkpoints.save(run, Configuration("deepcr", steps=1), {"step": 1, "mean": network.state_dict()})
     (run / "training.json").write_text('{"trained_on": "real skies"}')
     card = export(run, tmp_path / "models", {"data": data}, count=1)
     # It is measured by the reference engine; the others give its masks but for a few pixels.
-    loaded = load_model(tmp_path / "models" / "att-deepcr.safetensors", "float32")
-    assert loaded.card == card and card.sha256 == models.read_card("att-deepcr").sha256
+    loaded = load_model(tmp_path / "models" / "deepcr.safetensors", "float32")
+    assert loaded.card == card and card.sha256 == models.read_card("deepcr").sha256
     (scene,) = make_scenes(Skies("test", data), "r", 1)
     found = loaded.detect(scene.image, scene.sky.bad)
     good = ~scene.sky.bad
