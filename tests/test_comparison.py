@@ -86,7 +86,7 @@ def test_stars_and_chance():
 def spoiled(folder, name, change, **card):
     """Save the shipped att-deepcr with changed weights or card; return its path."""
     content, tensors = load("att-deepcr")
-    columns = {**asdict(content), "name": name, **card}
+    columns = {**asdict(content), "narrow": {}, "name": name, **card}
     del columns["sha256"]
     save({key: change(key, value) for key, value in tensors.items()}, columns, folder)
     return str(folder / f"{name}.safetensors")
