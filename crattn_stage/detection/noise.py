@@ -10,7 +10,7 @@ from scipy.ndimage import label, maximum, maximum_filter, sum_labels, uniform_fi
 from crattn_stage.detection.preprocessing import heights
 
 #: Side of the middle of an amplifier that is mirrored, pixels.
-SAMPLE = 1024
+SAMPLE = 2048
 #: A tail is heavy if more than `HEAVY` lone pixels in a million are `LOW` to `DEEP` times the noise below those around
 #: them; of Gaussian noise one is.  Its power is measured from `SHALLOW` on, by `FEWEST` pixels at least.
 SHALLOW, LOW, DEEP, HEAVY, FEWEST = 4.0, 5.0, 8.0, 100, 10
@@ -113,7 +113,8 @@ def noise_floors(image, cosmic_rays, bad, sky, find):
         floors[number] = contrast[counts & (np.maximum(clear, 1) == number)].max(initial=0)
     # What is masked without a clear pixel is the rim of one.
     floors[0] = floors[1]
-    return floors
+    # What noise does with more clear pixels it does with fewer, too.
+    return np.maximum.accumulate(floors[::-1])[::-1]
 
 
 def _drop_invisible(image, cosmic_rays, sections, sky):

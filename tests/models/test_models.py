@@ -79,7 +79,9 @@ def test_a_pickle_posing_as_weights_is_refused_and_not_run(model):
 
 
 def test_weights_of_another_architecture_are_refused(model):
-    set_card(model, architecture="cosmic-conn", input_ranges={}, narrow={"input_ranges": {}, "training": {}, "metrics": {}})
+    set_card(
+        model, architecture="cosmic-conn", input_ranges={}, narrow={"input_ranges": {}, "training": {}, "metrics": {}}
+    )
     with pytest.raises(ModelError, match="not weights of cosmic-conn"):
         models.load(model)
 
