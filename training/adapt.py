@@ -263,12 +263,11 @@ def _remembered(run, minutes):
 
 def _found_and_false(looked, threshold):
     """Return what a model makes of the held-out scenes, in words."""
-    found = np.concatenate([one.found[one.index(threshold)][one.own.is_own] for one in looked])
-    false = sum(one.false[one.index(threshold)] for one in looked) / sum(one.area for one in looked)
-    hits = sum(len(np.unique(one.own.hits[one.own.is_own])) for one in looked)
+    compared, at = Compared(looked, looked, threshold), [threshold] * 2
+    found, hits = compared.found(looked, at)[compared.is_own], compared.hits[compared.is_own]
     return (
-        f"finds {found.mean():.1%} of the hits ({hits} hits, each placed several times) and masks {false:.0f} false "
-        "objects per megapixel"
+        f"finds {found.mean():.1%} of the hits ({len(np.unique(hits))} hits, each placed several times) and masks "
+        f"{compared.false(looked, at) / compared.area:.0f} false objects per megapixel"
     )
 
 

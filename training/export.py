@@ -11,9 +11,7 @@ import torch
 from torch import nn
 
 from crattn_stage import __version__
-from crattn_stage.detection.inputs import check_sections
-from crattn_stage.detection.model import CosmicRayModel, levels
-from crattn_stage.detection.preprocessing import measure_sky
+from crattn_stage.detection.model import CosmicRayModel
 from crattn_stage.errors import ModelError
 from crattn_stage.models import cards
 from crattn_stage.models.architectures import ARCHITECTURES
@@ -168,11 +166,8 @@ def _most_accurate(model, skies):
 
 def _masks(model, scene):
     """Return what a model masks of the good pixels of a scene, at each of `THRESHOLDS`."""
-    image, bad = scene.image, scene.sky.bad
-    sections = check_sections(None, image.shape)
-    sky = measure_sky(image, bad, sections)
-    plane = model.predict(image, bad, sections, sky)
-    return [model.sift(image, levels(plane, t), bad, sections, sky, t)[~bad] for t in THRESHOLDS]
+    mask = peers.masker(model, scene)
+    return [mask(t)[~scene.sky.bad] for t in THRESHOLDS[::-1]][::-1]
 
 
 def _command(option, count, blend, keep):

@@ -7,7 +7,7 @@ a network finds in the sky mirrored about its level is noise, and above the sky 
 import numpy as np
 from scipy.ndimage import label, maximum, maximum_filter, sum_labels, uniform_filter
 
-from crattn_stage.detection.preprocessing import heights
+from crattn_stage.detection.preprocessing import bounded_heights, heights
 
 #: Side of the middle of an amplifier that is mirrored, pixels.
 SAMPLE = 2048
@@ -25,8 +25,6 @@ VISIBLE = 2.5
 COMPACT, CLEAR = 3, 3.0
 #: Pixels above this many times the noise are sources, whose mirror images are left out.
 SOURCE = 5.0
-#: Limit of heights in units of the noise: damaged files hold values that overflow.
-HIGHEST = np.float32(1e6)
 _AROUND = np.ones((3, 3))
 
 
@@ -148,7 +146,7 @@ def _drop_low(image, cosmic_rays, bad, sky, floors):
 
 
 def _height(image, bad, sky):
-    return np.where(bad, 0, np.clip(heights(image, sky), -HIGHEST, HIGHEST))
+    return np.where(bad, 0, bounded_heights(image, sky))
 
 
 def _contrast(height):

@@ -11,6 +11,8 @@ from crattn_stage.models.architectures import SCALINGS
 
 #: Pixels sampled for sky statistics: the level is known to half a percent of the noise.
 SAMPLE = 100_000
+#: Limit of `bounded_heights`: damaged files hold values that overflow.
+HIGHEST = np.float32(1e6)
 #: Counts that differ by no more than this may be one step of a coarse converter.
 COARSE = 2.0
 #: Sides of the boxes from which a bad pixel is filled, pixels: the first with a good pixel in it.
@@ -174,6 +176,27 @@ def heights(pixels, sky):
     # Damaged files hold values that overflow.
     with np.errstate(over="ignore", invalid="ignore"):
         return (pixels.astype(np.float32) - sky.level) / sky.sigma
+
+
+def bounded_heights(pixels, sky):
+    """Return `heights` within `HIGHEST`, so that their sums do not overflow; NaN stays NaN.
+
+    Parameters
+    ----------
+    pixels, sky
+        As for `heights`.
+
+    Returns
+    -------
+    `numpy.ndarray`
+        Float32, the shape of the pixels.
+
+    Examples
+    --------
+    >>> bounded_heights(np.array([324.0, np.inf]), Sky(300.0, 8.0)).tolist()
+    [3.0, 1000000.0]
+    """
+    return np.clip(heights(pixels, sky), -HIGHEST, HIGHEST)
 
 
 def significance(image, sections, sky):

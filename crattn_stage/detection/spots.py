@@ -7,7 +7,7 @@ tell: nothing that came through the same optics is sharper than they are.
 import numpy as np
 from scipy.ndimage import label
 
-from crattn_stage.detection.preprocessing import heights
+from crattn_stage.detection.preprocessing import bounded_heights
 from crattn_stage.detection.sources import inside, stamps
 
 #: Probability above which a network suspects a hit.
@@ -20,8 +20,6 @@ BRIGHT, CLEAR, FEWEST = 10.0, 3.0, 3
 RADIUS, FAINT, RIM = 2, 0.2, 4.0
 #: By how many standard errors a spot must be sharper than stars.
 SURE = 2.0
-#: Limit of heights in units of the noise: damaged files hold values that overflow.
-HIGHEST = np.float32(1e6)
 
 
 def mask_spots(image, cosmic_rays, suspects, bad, sections, sky, sharpest):
@@ -60,17 +58,13 @@ def mask_spots(image, cosmic_rays, suspects, bad, sections, sky, sharpest):
         row, column = row[chosen], column[chosen]
         chosen = stamps(suspected, row, column, RADIUS).any(1) & ~stamps(off, row, column, RADIUS + 1).any(1)
         row, column = row[chosen], column[chosen]
-        sharp = _are_sharp(_heights(stamps(pixels, row, column, RADIUS + 1), own), sharpest)
+        sharp = _are_sharp(bounded_heights(stamps(pixels, row, column, RADIUS + 1), own), sharpest)
         for r, c in zip(row[sharp], column[sharp], strict=True):
             window = np.s_[r - RADIUS : r + RADIUS + 1, c - RADIUS : c + RADIUS + 1]
-            parts, _ = label(_heights(pixels[window], own) > CLEAR, np.ones((3, 3)))
+            parts, _ = label(bounded_heights(pixels[window], own) > CLEAR, np.ones((3, 3)))
             spot = parts == parts[RADIUS, RADIUS]
             if np.count_nonzero(spot) >= FEWEST:
                 mask[window] |= spot
-
-
-def _heights(pixels, sky):
-    return np.clip(heights(pixels, sky), -HIGHEST, HIGHEST)
 
 
 def _are_sharp(height, sharpest):

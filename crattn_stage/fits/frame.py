@@ -475,8 +475,8 @@ def bad_pixels(path, extension):
     Parameters
     ----------
     path : path-like
-        A FITS mask, in which anything but 0 is bad (by EXTNAME where it has several images), or a DS9 region file in
-        image coordinates.
+        A FITS mask, in which anything but 0 is bad (by EXTNAME and EXTVER where it has several images), or a DS9
+        region file in image coordinates.
     extension : `crattn_stage.cameras.layout.Extension`
 
     Returns

@@ -44,6 +44,13 @@ def write_bad_pixels(path, planes, like):
         Of the amplifiers of a file, in the order of `training.data.frames.read_skies`.
     like : path-like
         That file: it says where on a detector they are.
+
+    Raises
+    ------
+    crattn_stage.errors.CrattnError
+        If that file cannot be read.
+    OSError
+        If the other cannot be written.
     """
     hdus, planes = [fits.PrimaryHDU()], iter(planes)
     with ObservationFrame(like, calibrations=True) as frame:

@@ -13,16 +13,12 @@ from matplotlib.figure import Figure
 from scipy.ndimage import label, maximum_filter
 from scipy.special import expit, logit
 
-from crattn_stage.detection.inputs import check_sections
-from crattn_stage.detection.model import Conditions, levels
-from crattn_stage.detection.preprocessing import measure_sky
-from crattn_stage.detection.stars import measure_stars
 from crattn_stage.fits.atomic import replacing
 from crattn_stage.simulation.hits import turned
 from training.data.contamination import Scene
 from training.evaluation.empty import lone_stars, masked_stars
 from training.evaluation.measure import Objects
-from training.evaluation.peers import Peer
+from training.evaluation.peers import Peer, masker
 from training.evaluation.scene_sets import make_scenes
 
 #: Rate of clean pixels masked that a threshold is set for.
@@ -173,7 +169,7 @@ class Looked:
 
     def __init__(self, model, own, threshold=None, thresholds=None):
         self.own, self.every = own, [*own.scenes, *own.empty]
-        self._masks = [_masker(model, scene, own.narrow) for scene in self.every]
+        self._masks = [masker(model, scene, own.narrow) for scene in self.every]
         thresholds = THRESHOLDS if thresholds is None else thresholds
         self.thresholds = np.unique([*thresholds, *([] if threshold is None else [threshold])])
         counted = [*own.scenes[: own.simulated], *own.empty]
@@ -203,28 +199,6 @@ class Looked:
     def index(self, threshold):
         """Return the number of the threshold that is nearest to one, in odds."""
         return int(np.argmin(np.abs(logit(self.thresholds) - logit(threshold))))
-
-
-def _masker(model, scene, narrow):
-    """Return a function of a threshold that masks a scene; scene and mirrored sky are looked at once for all."""
-    image, bad = scene.image, scene.sky.bad
-    sections = check_sections(None, image.shape)
-    sky = measure_sky(image, bad, sections)
-    plane, mirrored = model.predict(image, bad, sections, sky, narrow), []
-
-    def mask(threshold):
-        is_narrow, sharpest = measure_stars(image, plane > threshold, bad, sections, sky)
-        conditions = Conditions(is_narrow if narrow is None else narrow, np.inf if narrow else sharpest)
-
-        def find(*what):
-            if not mirrored:
-                mirrored.append(model.predict(*what, conditions.narrow))
-            return mirrored[0] > threshold
-
-        found = levels(plane, threshold)
-        return model.sift(image, found, bad, sections, sky, threshold, conditions=conditions, find=find)
-
-    return mask
 
 
 @dataclass

@@ -15,8 +15,10 @@ from scipy.ndimage import maximum_filter
 
 from crattn_stage.api import load_model
 from crattn_stage.detection import spectra
-from crattn_stage.detection.model import CosmicRayModel
+from crattn_stage.detection.inputs import check_sections
+from crattn_stage.detection.model import Conditions, CosmicRayModel, levels
 from crattn_stage.detection.preprocessing import measure_sky
+from crattn_stage.detection.stars import measure_stars
 from crattn_stage.models.cards import TILING, ModelCard
 from crattn_stage.models.released import import_released
 from training.evaluation.peer_process import run_isolated
@@ -76,6 +78,46 @@ def probabilities(model, image, bad, threshold=None):
     # Spots are masked below the threshold.
     plane[found] = np.maximum(plane[found], np.nextafter(np.float32(threshold), np.float32(1)))
     return plane
+
+
+def masker(model, scene, narrow=None):
+    """Return a function of a threshold that masks a scene as `crattn_stage.detection.model.CosmicRayModel.detect` does.
+
+    The network looks once at the scene, and once at its mirrored sky, for all thresholds.
+
+    Parameters
+    ----------
+    model : `crattn_stage.detection.model.CosmicRayModel`
+    scene : `training.data.contamination.Scene`
+    narrow : bool, optional
+        Whether stars are as narrow as hits; measured if None.
+
+    Returns
+    -------
+    callable
+        Threshold -> mask, bool, the shape of the scene.  Ask for the highest threshold first: it leaves most of the sky
+        to be mirrored.
+    """
+    image, bad = scene.image, scene.sky.bad
+    sections = check_sections(None, image.shape)
+    sky = measure_sky(image, bad, sections)
+    plane, mirrored = model.predict(image, bad, sections, sky, narrow), []
+
+    def mask(threshold):
+        conditions = Conditions(narrow)
+        if not narrow:
+            is_narrow, conditions.sharpest = measure_stars(image, plane > threshold, bad, sections, sky)
+            conditions.narrow = is_narrow if narrow is None else narrow
+
+        def find(*what):
+            if not mirrored:
+                mirrored.append(model.predict(*what, conditions.narrow))
+            return mirrored[0] > threshold
+
+        found = levels(plane, threshold)
+        return model.sift(image, found, bad, sections, sky, threshold, conditions=conditions, find=find)
+
+    return mask
 
 
 def network(model, threshold=None, looks=2):
