@@ -1,6 +1,7 @@
 """``crattn-stage adapt``: a model of your camera's own, from its darks and frames, in a time limit."""
 
 import copy
+import dataclasses
 import datetime
 import json
 import math
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.special import logit
 
 from crattn_stage import __version__
 from crattn_stage.detection.model import CosmicRayModel
@@ -108,7 +110,7 @@ def adapt(
     run = folder / "run"
     if not darks and not frames:
         raise ValueError("neither darks nor frames are given; there is nothing to adapt to")
-    card, tensors, narrow = cards.load_both(start)
+    card, *weights = cards.load_both(start)
     given = {"dark": darks, "frame": frames, "flat": flats}
     found = {kind: read_exposures(paths, kind, tell, gain) for kind, paths in given.items()}
     _set_gains([exposure for some in found.values() for exposure in some], tell)
@@ -117,34 +119,32 @@ def adapt(
     before = _interrupted(run, inputs, tell)
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    old = CosmicRayModel(card, tensors, "cuda" if device.type == "cuda" else "torch", narrow=narrow)
+    old = _model(card, *weights, device)
     camera = measure(found["dark"], found["frame"], found["flat"], old, tell)
     # Nothing is written before all has been read.
     run.mkdir(parents=True, exist_ok=True)
     if not before:
         _note(run / INPUTS, inputs)
-    are_bad = _write_bad_pixels(folder / f"{name}-bad.fits", camera, found, tell)
+    known_hot = _write_bad_pixels(folder / f"{name}-bad.fits", camera, found, tell)
     if camera.hits:
         write_footprints(folder / f"{name}-hits.fits", camera.hits)
     else:
         tell("no hits of this camera: those of the shipped catalogue, and simulated ones, take their place")
-    configuration = _configuration(card, start)
-    pixel = next((e.pixel for some in found.values() for e in some if e.pixel), None)
-    skies = CameraSkies(camera, "train", pixel=pixel, size=configuration.patch)
+    if camera.narrow:
+        tell("its stars are as narrow as hits: what is trained are second weights, for frames of such stars alone")
+    configuration = _configuration(card, start, camera.narrow)
+    own = {"pixel": next((e.pixel for some in found.values() for e in some if e.pixel), None), "known_hot": known_hot}
+    skies = CameraSkies(camera, "train", size=configuration.patch, **own)
     skies.prepare()
 
     looking = time.monotonic()
-    halves = [
-        OwnScenes.of(CameraSkies(camera, split, generic=0, pixel=pixel), number)
-        for number, split in enumerate(("validation", "test"), 1)
-    ]
     elsewhere = Elsewhere(Skies("test"), camera.fwhm)
-    looked = [Looked(old, half, card.threshold) for half in halves]
+    looked = [Looked(old, half, card.threshold) for half in _halves(camera, own)]
     figures = elsewhere.figures(old, card.threshold)
     looking = time.monotonic() - looking
     tell(f"{card.name} on held-out skies of this camera: {_found_and_false(looked, card.threshold)}")
-    if are_bad and camera.hot:
-        tell(f"{card.name} with its hot pixels left out: {_without_hot_pixels(old, halves, card.threshold)}")
+    if known_hot:
+        tell(f"{card.name} there without that file: {_without_file(old, camera, own, card.threshold)}")
 
     measuring, end = MEASURING * looking, began + 60 * minutes - WRITING
     last = end - len(KEEPS) * measuring
@@ -157,7 +157,7 @@ def adapt(
         tell(f"that is about {over:.0f} minutes longer than --minutes allows; more files, or larger ones, take longer")
     mean = train(configuration, run, skies=skies).cpu()
 
-    own_skies = CameraSkies(camera, "validation", pixel=pixel, size=configuration.patch)
+    own_skies = CameraSkies(camera, "validation", size=configuration.patch, **own)
     verdict = None
     for keep in KEEPS:
         network = copy.deepcopy(mean)
@@ -166,30 +166,33 @@ def adapt(
                 tell("no time is left to try means with the old weights")
                 break
             tell(f"worse: {verdict['worse'][0]}; trying a mean in which the old weights weigh {keep:g}")
-            follow(network, restore(card, tensors), 1 - keep)
-        verdict = _judged(network, card, old.engine, looked, elsewhere, figures)
+            follow(network, restore(*cards.load(start, configuration.narrow)), 1 - keep)
+        verdict = _judged(network.eval(), card, weights, device, (looked, elsewhere, figures))
         verdict |= {"keep": keep, "network": network}
         if not verdict["worse"]:
             break
-    network = verdict["network"]
     accepted = not verdict["worse"]
-    verdict["ranges"] = _ranges(network, card, own_skies, configuration.patch)
-    made = _write(
+    verdict["ranges"] = {}
+    if card.scaling != "none":
+        verdict["ranges"] = input_ranges(verdict["network"], skies=own_skies, size=configuration.patch)
+    made, training = _write(
         name if accepted else f"{name}-rejected",
         folder,
         verdict,
-        network,
         (card, json.loads((run / SUMMARY).read_text()), files, camera),
     )
-    weights = folder / f"{made.name}.safetensors"
+    written = folder / f"{made.name}.safetensors"
     draw(folder / f"{made.name}.png", verdict["compared"], (card.name, made.name))
-    report = _report(made, card, verdict, files, time.monotonic() - began)
+    report = _report(made, card, verdict, training, files, time.monotonic() - began)
+    if known_hot:
+        new = _model(made, *verdict["weights"], device)
+        report += f"\n\nwithout {name}-bad.fits {_without_file(new, camera, own, made.threshold)}"
     with replacing([folder / f"{made.name}.txt"], overwrite=True) as (stream,):
         stream.write(f"{report}\n".encode())
     tell(report)
     if not accepted:
-        raise Rejected(f"{name} is rejected, and kept as {weights}: {verdict['worse'][0]}")
-    tell(_how_to_use(weights, start, name_of([e for some in found.values() for e in some]), found["frame"]))
+        raise Rejected(f"{name} is rejected, and kept as {written}: {verdict['worse'][0]}")
+    tell(_how_to_use(written, start, name_of([e for some in found.values() for e in some]), found["frame"]))
     return made
 
 
@@ -239,7 +242,7 @@ def _note(path, inputs):
 
 
 def _write_bad_pixels(path, camera, found, tell):
-    """Write the bad pixels that are known of a camera, if any, say how its profile names them, and return whether."""
+    """Write the bad pixels that are known of a camera, if any, and return whether hot ones are among them."""
     planes = bad_pixels(camera)
     count, shapes = sum(map(np.count_nonzero, planes)), tuple(plane.shape for plane in planes)
     # Those of darks or flats of another size are of no use on frames.
@@ -248,8 +251,11 @@ def _write_bad_pixels(path, camera, found, tell):
         return False
     write_bad_pixels(path, planes, like.path)
     named = json.dumps(str(path.resolve()))
-    tell(f"{count} hot pixels and pixels of bad columns; in [settings] of the camera's profile: bad_pixels = {named}")
-    return True
+    tell(
+        f"{count} hot pixels and pixels of bad columns, left out below; the same on your frames, in [settings] of the "
+        f"camera's profile: bad_pixels = {named}"
+    )
+    return bool(camera.hot)
 
 
 def _remembered(run, minutes):
@@ -271,19 +277,34 @@ def _found_and_false(looked, threshold):
     )
 
 
-def _without_hot_pixels(model, halves, threshold):
-    """Return what a model makes of the held-out scenes if their hot pixels are known to be bad."""
-    looked = [Looked(model, half.without_hot_pixels(), threshold, ()) for half in halves]
+def _halves(camera, own, **other):
+    """Return the scenes of both halves of what is held out."""
+    return [
+        OwnScenes.of(CameraSkies(camera, split, generic=0, **own | other), number)
+        for number, split in enumerate(("validation", "test"), 1)
+    ]
+
+
+def _without_file(model, camera, own, threshold):
+    """Return what a model makes of the held-out scenes if their hot pixels are not known."""
+    looked = [Looked(model, half, threshold, ()) for half in _halves(camera, own, known_hot=False)]
     return _found_and_false(looked, threshold)
 
 
-def _configuration(card, start):
+def _model(card, first, second, device):
+    """Return a model that is compared, in the arithmetic that networks are trained in."""
+    engine = "cuda" if device.type == "cuda" else "torch"
+    return CosmicRayModel(replace(card, narrow={"input_ranges": {}}), first, engine, narrow=second)
+
+
+def _configuration(card, start, narrow):
     recipe = read_configuration(
         "adapt",
         architecture=card.architecture,
         channels=card.channels,
         scaling=card.scaling,
         start_from=str(start),
+        narrow=bool(narrow),
     )
     if ARCHITECTURES[card.architecture][0] == "group":
         # A group-norm network is trained at the tile size it runs at.
@@ -308,21 +329,35 @@ def _estimate(configuration, skies, device, measuring, tell):
     )
 
 
-def _judged(network, card, engine, looked, elsewhere, figures):
+def _judged(network, card, weights, device, known):
     """Set the threshold of a network, and compare it with the model that it was adapted from."""
-    network = network.eval()
-    plain = replace(card, input_ranges={})
-    model = CosmicRayModel(plain, tensors_of(network), "cuda" if engine.startswith("cuda") else "torch")
+    looked, elsewhere, figures = known
+    narrow, new, (first, second) = bool(looked[0].own.narrow), tensors_of(network), weights
+    model = _model(card, *((first, new) if narrow else (new, second)), device)
     compared = Compared(looked, [Looked(model, one.own) for one in looked], card.threshold)
-    rows, worse = compare(compared, figures, elsewhere.figures(model, compared.threshold))
-    return {"rows": rows, "worse": worse, "threshold": compared.threshold, "rate": compared.rate, "compared": compared}
+    # A model has one threshold: the weights that stay keep to it.
+    if narrow:
+        threshold, made = card.threshold, (first, _shifted(new, card.threshold, compared.threshold))
+    else:
+        threshold, made = compared.threshold, (new, second and _shifted(second, compared.threshold, card.threshold))
+    rows, worse = compare(compared, figures, elsewhere.figures(_model(card, *made, device), threshold))
+    return {
+        "rows": rows,
+        "worse": worse,
+        "threshold": threshold,
+        "rate": compared.rate,
+        "compared": compared,
+        "weights": made,
+    }
 
 
-def _ranges(network, card, skies, size):
-    return {} if card.scaling == "none" else input_ranges(network, skies=skies, size=size)
+def _shifted(tensors, new, old):
+    """Return tensors whose probabilities are `new` where they were `old`."""
+    return tensors | {"head.bias": tensors["head.bias"] + np.float32(logit(new) - logit(old))}
 
 
-def _write(name, folder, verdict, network, made_of):
+def _write(name, folder, verdict, made_of):
+    """Write a model; return its card, and what the card says of this training."""
     card, training, files, camera = made_of
     own = f"{len(camera.hits)} hits of its darks" if camera.hits else "the shipped catalogue of hits"
     seen = "frames" if not camera.of_darks else "darks"
@@ -333,21 +368,8 @@ def _write(name, folder, verdict, network, made_of):
     }
     if verdict["keep"]:
         training["blended"] = f"mean of the weights with those that it started from, which weigh {verdict['keep']:g}"
-    content = {
-        "name": name,
-        "architecture": card.architecture,
-        "channels": card.channels,
-        "scaling": card.scaling,
-        "threshold": verdict["threshold"],
-        "false_positive_rate": verdict["rate"],
+    adapted = {
         "input_ranges": verdict["ranges"],
-        "tile": card.tile,
-        "halo": card.halo,
-        "receptive_radius": card.receptive_radius,
-        "trained_on": (
-            f"adapted from {card.name}: {own}, its {seen}, and skies simulated like them, with simulated hits; "
-            "and generic simulated skies and hits"
-        ),
         "training": training,
         "metrics": {
             "command": "crattn-stage adapt",
@@ -355,20 +377,34 @@ def _write(name, folder, verdict, network, made_of):
             "before_and_after": {row.what: [row.before, row.after] for row in verdict["rows"]},
             "worse": verdict["worse"],
         },
+    }
+    trained_on = (
+        f"adapted from {card.name}: {own}, its {seen}, and skies simulated like them, with simulated hits; "
+        "and generic simulated skies and hits"
+    )
+    content = dataclasses.asdict(card) | {
+        "name": name,
+        "threshold": verdict["threshold"],
         "code_version": __version__,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "licence": card.licence,
     }
-    return cards.save(tensors_of(network), content, folder)
+    del content["sha256"]
+    if camera.narrow:
+        content |= {"narrow": adapted, "trained_on": f"{card.trained_on}; second weights {trained_on}"}
+    else:
+        content |= {**adapted, "trained_on": trained_on, "false_positive_rate": verdict["rate"]}
+    first, second = verdict["weights"]
+    return cards.save(first, content, folder, second), training
 
 
-def _report(made, card, verdict, files, seconds):
-    one, two = verdict["compared"].thresholds
+def _report(made, card, verdict, training, files, seconds):
+    compared = verdict["compared"]
+    one, two = compared.thresholds
     lines = [
         f"{made.name}, adapted from {card.name} ({card.sha256[:16]}) in {seconds / 60:.1f} minutes, "
-        f"{made.training['steps']} steps",
-        f"threshold {made.threshold:.3f}, mean of those set on both halves of what is held out ({one:.3f} and "
-        f"{two:.3f}): masks {made.false_positive_rate:.1e} of the clean pixels (aim: {FALSE_POSITIVE_RATE:.0e}, or "
+        f"{training['steps']} steps",
+        f"threshold {compared.threshold:.3f}, mean of those set on both halves of what is held out ({one:.3f} and "
+        f"{two:.3f}): masks {verdict['rate']:.1e} of the clean pixels (aim: {FALSE_POSITIVE_RATE:.0e}, or "
         "more where fewer hits would be found); in the table each half is judged by the threshold of the other",
         "",
         f"{'':52} {card.name[:10]:>10} {made.name[:10]:>10}   limit",
@@ -380,7 +416,7 @@ def _report(made, card, verdict, files, seconds):
         *(f"  {kind:6} {digest[:16]}  {path}" for kind, some in files.items() for path, digest in some.items()),
     ]
     if verdict["keep"]:
-        lines.insert(1, made.training["blended"])
+        lines.insert(1, training["blended"])
     return "\n".join(lines)
 
 

@@ -189,14 +189,14 @@ def _finished(run, blend, keep):
     network = build(configuration.architecture, configuration.channels)
     network.load_state_dict(state["mean"])
     if blend is not None:
-        _blend(network, blend, keep, configuration.start_from, training, run)
+        _blend(network, blend, keep, configuration, training, run)
     return configuration, network.requires_grad_(False), training
 
 
-def _blend(network, blend, keep, start, training, run):
+def _blend(network, blend, keep, configuration, training, run):
     """Replace the weights of a network by a mean with those of a model that it comes from."""
-    model, tensors = cards.load(blend)
-    wanted, parent = f"{model.name} {model.sha256}", training.get("started_from")
+    model, tensors = cards.load(blend, configuration.narrow)
+    start, wanted, parent = configuration.start_from, f"{model.name} {model.sha256}", training.get("started_from")
     while parent != wanted:
         try:
             card = cards.read_card(start) if start else None

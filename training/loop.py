@@ -100,7 +100,7 @@ class Trainer:
         self.network = network.to(self.device, memory_format=self._order)
         torch.nn.init.constant_(self.network.head.bias, FIRST_GUESS)
         if configuration.start_from:
-            known = restore(*cards.load(configuration.start_from)).state_dict()
+            known = restore(*cards.load(configuration.start_from, configuration.narrow)).state_dict()
             self.network.load_state_dict(known, strict=False)
         self.mean = copy.deepcopy(self.network)
         decay = {"weight_decay": 1e-4} if configuration.optimiser == "AdamW" else {}

@@ -287,13 +287,15 @@ def _shown(value):
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def load(model=None):
-    """Load the weights of a model, without second ones, as `load_both` does.
+def load(model=None, narrow=False):
+    """Load the first weights of a model, or the second ones, as `load_both` does.
 
     Parameters
     ----------
     model : str or path-like, optional
         As for `find`.
+    narrow : bool
+        The second weights, for frames whose stars are as narrow as hits, if the model has any.
 
     Returns
     -------
@@ -306,7 +308,8 @@ def load(model=None):
     ModelError
         As `load_both`.
     """
-    return load_both(model)[:2]
+    card, tensors, second = load_both(model)
+    return card, (narrow and second) or tensors
 
 
 def load_both(model=None):

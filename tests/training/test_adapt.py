@@ -14,6 +14,7 @@ from astropy.io import fits
 from click.testing import CliRunner
 from conftest import ROOT
 from scipy.ndimage import maximum_filter
+from scipy.special import logit
 from scipy.stats import t as student
 
 from benchmarks import adapt as bench
@@ -390,9 +391,55 @@ def test_a_model_that_is_better_is_written_with_all_that_it_was_made_from(files,
     unusable = fits.getdata(tmp_path / "mine" / "mine-bad.fits")
     assert ((unusable > 0) == (files[2].hot > 0)).mean() > 0.999 and unusable.any()
     assert f'profile: bad_pixels = "{tmp_path / "mine" / "mine-bad.fits"}"' in done.output
+    assert "without mine-bad.fits finds " in report
     load_model(weights, "openvino")
+    # What was not adapted keeps its masks, at the new threshold.
+    start, kept = cards.load("fast", narrow=True)
+    _, second = cards.load(weights, narrow=True)
+    shift = logit(card.threshold) - logit(start.threshold)
+    assert second["head.bias"] == pytest.approx(kept["head.bias"] + shift, abs=1e-5)
+    assert all(np.array_equal(second[name], kept[name]) for name in kept if name != "head.bias")
     done = CliRunner().invoke(main, ["adapt", "mine", *options])
     assert done.exit_code == 1 and "mine.safetensors exists; --overwrite replaces it" in done.output
+
+
+def test_where_stars_are_as_narrow_as_hits_second_weights_are_adapted(files, short, monkeypatch, tmp_path):
+    def narrow(*arguments):
+        camera = measure(*arguments)
+        camera.narrow = True
+        return camera
+
+    monkeypatch.setattr(adapting, "measure", narrow)
+    for name in ("PSFS", "SPECTRA"):
+        monkeypatch.setattr(f"training.data.library.{name}", 12)
+    monkeypatch.setattr(adapting, "compare", lambda *_: ([adaptation.Row("false objects", 9.0, 2.0, 9.0, True)], []))
+    lines = []
+    made = adapting.adapt("mine", tmp_path, files[0], files[1], minutes=0.3, tell=lines.append)
+    assert "what is trained are second weights" in "\n".join(lines)
+    start, first, second = cards.load_both("fast")
+    card, own_first, own_second = cards.load_both(tmp_path / "mine" / "mine.safetensors")
+    assert card == made and all(np.array_equal(own_first[name], first[name]) for name in first)
+    assert (card.threshold, card.training, card.input_ranges) == (start.threshold, start.training, start.input_ranges)
+    assert card.trained_on.startswith(f"{start.trained_on}; second weights adapted from fast: ")
+    assert card.narrow["training"]["adapted_from"]["sha256"] == start.sha256 and card.narrow["training"]["narrow"]
+    assert card.narrow["metrics"]["before_and_after"] and card.narrow["input_ranges"]
+    # Three steps lead away from the second weights, not from the first.
+    away = [
+        sum(float(np.abs(own_second[n] - some[n]).sum()) for n in some if n != "head.bias") for some in (first, second)
+    ]
+    assert 0 < away[1] < 0.2 * away[0]
+
+
+def test_known_hot_pixels_are_left_out_of_all_skies(camera):
+    measured, _ = camera
+    for split in ("train", "validation"):
+        plain, known = (CameraSkies(measured, split, generic=0, known_hot=known) for known in (False, True))
+        for kind, some in known.skies.items():
+            assert len(some) == len(plain.skies[kind]) > 0 or (split, kind) == ("validation", "dark")
+            for sky, before in zip(some, plain.skies[kind], strict=True):
+                assert before.hot.any() and np.array_equal(sky.bad, before.bad | before.hot)
+        sky = known.simulate(np.random.default_rng(3), 64)
+        assert sky.hot.any() and np.array_equal(sky.bad, sky.hot)
 
 
 def test_a_model_that_is_not_better_is_rejected_in_one_line(files, short, tmp_path):

@@ -366,6 +366,7 @@ def _one_amplifier(skies, columns):
         large = np.bincount(numbers.ravel(), minlength=count + 1) > 1
         large[0] = False
         sky.bad = sky.bad | (binary_dilation(large[numbers], _AROUND) & ~(height > 0))
+        sky.hot = height > 0
     return (hits, noise), skies, height, known
 
 

@@ -41,6 +41,8 @@ class CameraSkies:
         Side of a pixel in micrometres, for simulated hits; any by default.
     size : int
         Largest side of what is drawn, pixels: smaller frames are left out.
+    known_hot : bool
+        Whether hot pixels are known to be bad, as `training.data.bad_pixels` lists them.
 
     Attributes
     ----------
@@ -50,16 +52,18 @@ class CameraSkies:
         Those of the camera alone; and, to validate and test beside them, those of the shipped catalogue.
     """
 
-    def __init__(self, camera, split, generic=GENERIC, pixel=None, size=128):
-        self.camera, self.split, self.fraction = camera, SPLITS.index(split), generic
+    def __init__(self, camera, split, generic=GENERIC, pixel=None, size=128, known_hot=False):
+        self.camera, self.split, self.fraction, self.known_hot = camera, SPLITS.index(split), generic, known_hot
         # Darks are not held out one by one: they are for training.
         skies = {
             "frame": getattr(camera, split),
             "mirrored": camera.mirrored.get(split, []),
             "dark": camera.darks if split == "train" else [],
         }
-        self.skies = {kind: [s for s in some if min(s.image.shape) >= size] for kind, some in skies.items()}
-        self.generic = Skies(split, hard=0.5, planes=PLANES) if generic else None
+        self.skies = {
+            kind: [self._listed(s) for s in some if min(s.image.shape) >= size] for kind, some in skies.items()
+        }
+        self.generic = Skies(split, hard=0.5, narrow=bool(camera.narrow), planes=PLANES) if generic else None
         rng = np.random.default_rng([self.split, 20228])
         # Without darks those of others, as they are.
         self.own = _of_split(camera.hits or catalogue(), split)
@@ -137,7 +141,11 @@ class CameraSkies:
         self._add_light(sky, rng)
         if camera.step:
             sky.image = np.rint(sky.image)
-        return sky
+        return self._listed(sky)
+
+    def _listed(self, sky):
+        """Return a sky with its hot pixels among the bad ones, if they are known."""
+        return replace(sky, bad=sky.bad | sky.hot) if self.known_hot and sky.hot is not None else sky
 
     def _add_light(self, sky, rng):
         """Add stars, and now and then galaxies, spikes, trails and glows to a sky, in place, with their noise."""

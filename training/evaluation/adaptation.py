@@ -5,7 +5,7 @@ models by hit: there are few hits, and placing one twice does not make two of it
 two halves; the threshold that is set on one half is judged on the other.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -106,14 +106,6 @@ class OwnScenes:
         hits = np.array(hits)
         # Scenes have more hits and fewer stars than frames.
         return cls(scenes, owners, hits, hits < len(own), COUNT, empty, skies.camera.narrow)
-
-    def without_hot_pixels(self):
-        """Return the scenes with their known hot pixels marked as bad."""
-        scenes, empty = (
-            [s if s.sky.hot is None else replace(s, sky=replace(s.sky, bad=s.sky.bad | s.sky.hot)) for s in some]
-            for some in (self.scenes, self.empty)
-        )
-        return replace(self, scenes=scenes, empty=empty)
 
 
 def _in_turn(rng, own, every):
