@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.special import logit
 
 from crattn_stage import __version__
 from crattn_stage.detection.model import CosmicRayModel
@@ -39,7 +38,7 @@ from training.evaluation.adaptation import (
     compare,
     draw,
 )
-from training.export import input_ranges
+from training.export import input_ranges, shifted
 from training.loop import SUMMARY, Trainer, follow, train
 
 #: Weights of the old model in the means that are tried, the new one alone first.
@@ -337,9 +336,9 @@ def _judged(network, card, weights, device, known):
     compared = Compared(looked, [Looked(model, one.own) for one in looked], card.threshold)
     # A model has one threshold: the weights that stay keep to it.
     if narrow:
-        threshold, made = card.threshold, (first, _shifted(new, card.threshold, compared.threshold))
+        threshold, made = card.threshold, (first, shifted(new, card.threshold, compared.threshold))
     else:
-        threshold, made = compared.threshold, (new, second and _shifted(second, compared.threshold, card.threshold))
+        threshold, made = compared.threshold, (new, second and shifted(second, compared.threshold, card.threshold))
     rows, worse = compare(compared, figures, elsewhere.figures(_model(card, *made, device), threshold))
     return {
         "rows": rows,
@@ -349,11 +348,6 @@ def _judged(network, card, weights, device, known):
         "compared": compared,
         "weights": made,
     }
-
-
-def _shifted(tensors, new, old):
-    """Return tensors whose probabilities are `new` where they were `old`."""
-    return tensors | {"head.bias": tensors["head.bias"] + np.float32(logit(new) - logit(old))}
 
 
 def _write(name, folder, verdict, made_of):

@@ -4,10 +4,12 @@ import copy
 import dataclasses
 import datetime
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.special import logit
 from torch import nn
 
 from crattn_stage import __version__
@@ -27,6 +29,8 @@ from training.evaluation.report import default_sets
 from training.evaluation.scene_sets import lacking, make_scenes
 from training.loop import SUMMARY, follow
 
+log = logging.getLogger(__name__)
+
 FALSE_POSITIVE_RATE = 1e-4
 #: Scenes by which second weights are set and measured.
 NARROW_SETS = ("stars:1.2", "stars:1.5", "stars:1.8", "thin:1.6")
@@ -39,7 +43,8 @@ RANGE_PATCHES = 60
 def export(run, folder, sources=None, count=4, name=None, blend=None, keep=0.5):
     """Write weights and card of a training run.
 
-    The threshold is set on validation scenes; the figures are of test scenes.
+    The threshold is set on validation scenes; the figures are of test scenes.  Second weights of the model that the
+    run started from stay, at that threshold.
 
     Parameters
     ----------
@@ -94,13 +99,15 @@ def export(run, folder, sources=None, count=4, name=None, blend=None, keep=0.5):
     # What is calibrated and measured is what is written; only its sha256 is not known yet.
     model = CosmicRayModel(cards.ModelCard(sha256="", **card), tensors_of(network))
     card["threshold"], levels = calibrate(model, Skies("validation", **sources), FALSE_POSITIVE_RATE)
+    card["narrow"], second = _second_weights(configuration, training, card["threshold"])
+    model = CosmicRayModel(cards.ModelCard(sha256="", **card), tensors_of(network), narrow=second)
     card["metrics"] = _figures(model, card["threshold"], Skies("test", **sources), count)
     card["metrics"] |= {
         "command": _command("", count, blend, keep),
         "validation_fpr_at_threshold": {scenes: round(fpr, 7) for scenes, (_, fpr) in levels.items()},
         "validation_own_threshold": {scenes: round(own, 4) for scenes, (own, _) in levels.items()},
     }
-    return cards.save(tensors_of(network), card, folder)
+    return cards.save(tensors_of(network), card, folder, second)
 
 
 def export_narrow(run, model, folder, sources=None, count=4, blend=None, keep=0.5):
@@ -131,24 +138,21 @@ def export_narrow(run, model, folder, sources=None, count=4, blend=None, keep=0.
     configuration, network, training = _finished(run, blend, keep)
     if not configuration.narrow:
         raise ValueError(f"{run}: not trained on undersampled skies alone (narrow = true)")
-    if (configuration.architecture, configuration.channels, configuration.scaling) != (
-        *(card.architecture, card.channels, card.scaling),
-    ):
+    if not _is_network_of(configuration, card):
         raise ValueError(f"{run}: another network than {card.name}")
     plain = dataclasses.replace(card, narrow={}, input_ranges={})
     validation, test = (Skies(split, **sources) for split in ("validation", "test"))
     own = _most_accurate(CosmicRayModel(plain, tensors_of(network)), validation)
-    network.head.bias += float(_log_odds(card.threshold) - _log_odds(own))
-    ranges = {}
+    second, ranges = shifted(tensors_of(network), card.threshold, own), {}
     if card.scaling != "none":
         ranges = input_ranges(network, skies=Skies("validation", narrow=True, **sources))
     narrow = {"input_ranges": ranges, "training": training}
-    both = CosmicRayModel(dataclasses.replace(plain, narrow=narrow), tensors, narrow=tensors_of(network))
+    both = CosmicRayModel(dataclasses.replace(plain, narrow=narrow), tensors, narrow=second)
     narrow["metrics"] = _figures(both, card.threshold, test, count, NARROW_SETS)
     narrow["metrics"]["command"] = _command(f"--narrow-of {card.name} ", count, blend, keep)
     content = dataclasses.asdict(dataclasses.replace(card, narrow=narrow))
     del content["sha256"]
-    return cards.save(tensors, content, folder, tensors_of(network))
+    return cards.save(tensors, content, folder, second)
 
 
 def _most_accurate(model, skies):
@@ -175,9 +179,45 @@ def _command(option, count, blend, keep):
     return f"python -m training export RUN --data DATA {option}--count {count}{blended}"
 
 
-def _log_odds(probability):
-    probability = np.clip(probability, 1e-6, 1 - 1e-6)
-    return np.log(probability / (1 - probability))
+def shifted(tensors, new, old):
+    """Return the tensors of a network whose probabilities are `new` where they were `old`.
+
+    A model has one threshold; second weights keep to it.
+
+    Parameters
+    ----------
+    tensors : dict of str to `numpy.ndarray`
+        From `crattn_stage.models.networks.tensors_of`.
+    new, old : float
+
+    Returns
+    -------
+    dict of str to `numpy.ndarray`
+    """
+    new, old = logit(np.clip([new, old], 1e-6, 1 - 1e-6))
+    return tensors | {"head.bias": tensors["head.bias"] + np.float32(new - old)}
+
+
+def _second_weights(configuration, training, threshold):
+    """Return what the card says of the second weights of the model that a run started from, and them, if any."""
+    if not configuration.start_from:
+        return {}, {}
+    try:
+        card, _, second = cards.load_both(configuration.start_from)
+    except ModelError as error:
+        log.warning("second weights, if there were any, are not kept: %s", error)
+        return {}, {}
+    if training.get("started_from") != f"{card.name} {card.sha256}":
+        log.warning("second weights, if there were any, are not kept: %s is not what it was", configuration.start_from)
+        return {}, {}
+    if not second or not _is_network_of(configuration, card):
+        return {}, {}
+    return card.narrow, shifted(second, threshold, card.threshold)
+
+
+def _is_network_of(configuration, card):
+    names = ("architecture", "channels", "scaling")
+    return all(getattr(configuration, name) == getattr(card, name) for name in names)
 
 
 def _finished(run, blend, keep):

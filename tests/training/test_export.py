@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from scipy.special import logit
 from training_support import few_planes_fixture  # noqa: F401
 
 from crattn_stage.models import cards
@@ -36,7 +37,7 @@ def write_run(folder, network, start_from="", narrow=False, **summary):
     return folder
 
 
-def test_a_run_is_blended_with_a_model_it_comes_from_and_no_other(tmp_path, monkeypatch):
+def test_a_run_is_blended_with_a_model_it_comes_from_and_no_other(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("training.export.calibrate", lambda *_: (0.5, {}))
     monkeypatch.setattr("training.export._figures", lambda *_: {})
     monkeypatch.setattr("training.export.input_ranges", lambda *_: {})
@@ -49,6 +50,15 @@ def test_a_run_is_blended_with_a_model_it_comes_from_and_no_other(tmp_path, monk
     for key, value in tensors.items():
         np.testing.assert_allclose(mean[key], value + 0.75 * (key == "head.bias"), rtol=1e-6)
     assert "--blend MODEL --keep 0.25" in blended.metrics["command"] and "weigh 0.25" in blended.training["blended"]
+    # What was trained are the first weights; the second ones stay, at the threshold.
+    _, kept = cards.load("fast", narrow=True)
+    _, second = cards.load(tmp_path / "models" / "mean.safetensors", narrow=True)
+    shift = logit(0.5) - logit(card.threshold)
+    for key, value in kept.items():
+        np.testing.assert_allclose(second[key], value + shift * (key == "head.bias"), rtol=1e-5)
+    assert blended.narrow == card.narrow
+    changed = write_run(tmp_path / "changed", network, "fast", started_from="fast 0")
+    assert not export(changed, tmp_path / "models", name="changed").narrow and "fast is not what it was" in caplog.text
     with pytest.raises(ValueError, match="does not come from deepcr"):
         export(run, tmp_path / "models", blend="deepcr")
     orphan = write_run(tmp_path / "orphan", network, str(tmp_path / "gone.safetensors"), started_from="gone 0")
