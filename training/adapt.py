@@ -191,6 +191,11 @@ def adapt(
     tell(report)
     if not accepted:
         raise Rejected(f"{name} is rejected, and kept as {written}: {verdict['worse'][0]}")
+    if known_hot:
+        tell(
+            "first of all:         bad_pixels = ... in [settings] of the camera's profile, as above: it was judged so "
+            f"(crattn-stage inspect FRAME --write-profile {name}.toml writes one)"
+        )
     tell(_how_to_use(written, start, name_of([e for some in found.values() for e in some]), found["frame"]))
     return made
 

@@ -391,7 +391,7 @@ def test_a_model_that_is_better_is_written_with_all_that_it_was_made_from(files,
     unusable = fits.getdata(tmp_path / "mine" / "mine-bad.fits")
     assert ((unusable > 0) == (files[2].hot > 0)).mean() > 0.999 and unusable.any()
     assert f'profile: bad_pixels = "{tmp_path / "mine" / "mine-bad.fits"}"' in done.output
-    assert "without mine-bad.fits finds " in report
+    assert "without mine-bad.fits finds " in report and "first of all:         bad_pixels = ... in" in done.output
     load_model(weights, "openvino")
     # What was not adapted keeps its masks, at the new threshold.
     start, kept = cards.load("fast", narrow=True)
