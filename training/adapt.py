@@ -1,14 +1,13 @@
 """``crattn-stage adapt``: a model of your camera's own, from its darks and frames, in a time limit."""
 
 import copy
-import dataclasses
 import datetime
 import json
 import math
 import re
 import shlex
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -122,22 +121,25 @@ def adapt(
     camera = measure(found["dark"], found["frame"], found["flat"], old, tell)
     # Nothing is written before all has been read.
     run.mkdir(parents=True, exist_ok=True)
-    if not before:
-        _note(run / INPUTS, inputs)
     known_hot = _write_bad_pixels(folder / f"{name}-bad.fits", camera, found, tell)
+    if not before:
+        _note(run / INPUTS, inputs | {"known_hot": known_hot})
+    elif before.get("known_hot") != known_hot:
+        raise ValueError(f"{run}: an interrupted run with other hot pixels; remove the folder to begin anew")
     if camera.hits:
         write_footprints(folder / f"{name}-hits.fits", camera.hits)
     else:
         tell("no hits of this camera: those of the shipped catalogue, and simulated ones, take their place")
-    if camera.narrow:
-        tell("its stars are as narrow as hits: what is trained are second weights, for frames of such stars alone")
-    configuration = _configuration(card, start, camera.narrow)
+    narrow = bool(camera.narrow)
+    if narrow:
+        tell("the stars of this camera are as narrow as hits: the weights for frames of such stars alone are trained")
+    configuration = _configuration(card, start, narrow)
     own = {"pixel": next((e.pixel for some in found.values() for e in some if e.pixel), None), "known_hot": known_hot}
     skies = CameraSkies(camera, "train", size=configuration.patch, **own)
     skies.prepare()
 
     looking = time.monotonic()
-    elsewhere = Elsewhere(Skies("test"), camera.fwhm)
+    elsewhere = Elsewhere(Skies("test"), camera.fwhm, narrow)
     looked = [Looked(old, half, card.threshold) for half in _halves(camera, own)]
     figures = elsewhere.figures(old, card.threshold)
     looking = time.monotonic() - looking
@@ -145,12 +147,14 @@ def adapt(
     if known_hot:
         tell(f"{card.name} there without that file: {_without_file(old, camera, own, card.threshold)}")
 
+    # Where hot pixels are known, the new model is also measured with them.
     measuring, end = MEASURING * looking, began + 60 * minutes - WRITING
+    end -= known_hot * measuring
     last = end - len(KEEPS) * measuring
     training_minutes = max(last - time.monotonic(), 60 * LEAST_TRAINING * minutes) / 60
     training_minutes = _remembered(run, training_minutes)
     configuration = replace(configuration, minutes=training_minutes)
-    _estimate(configuration, skies, device, measuring, tell)
+    _estimate(configuration, skies, device, [(count + known_hot) * measuring for count in (1, len(KEEPS))], tell)
     over = training_minutes - (last - time.monotonic()) / 60
     if not before and over > 0.5:
         tell(f"that is about {over:.0f} minutes longer than --minutes allows; more files, or larger ones, take longer")
@@ -165,8 +169,8 @@ def adapt(
                 tell("no time is left to try means with the old weights")
                 break
             tell(f"worse: {verdict['worse'][0]}; trying a mean in which the old weights weigh {keep:g}")
-            follow(network, restore(*cards.load(start, configuration.narrow)), 1 - keep)
-        verdict = _judged(network.eval(), card, weights, device, (looked, elsewhere, figures))
+            follow(network, restore(card, (narrow and weights[1]) or weights[0]), 1 - keep)
+        verdict = _judged(network.eval(), card, weights, narrow, device, (looked, elsewhere, figures))
         verdict |= {"keep": keep, "network": network}
         if not verdict["worse"]:
             break
@@ -185,7 +189,7 @@ def adapt(
     report = _report(made, card, verdict, training, files, time.monotonic() - began)
     if known_hot:
         new = _model(made, *verdict["weights"], device)
-        report += f"\n\nwithout {name}-bad.fits {_without_file(new, camera, own, made.threshold)}"
+        report += f"\n\n{made.name} without {name}-bad.fits {_without_file(new, camera, own, made.threshold)}"
     with replacing([folder / f"{made.name}.txt"], overwrite=True) as (stream,):
         stream.write(f"{report}\n".encode())
     tell(report)
@@ -193,8 +197,8 @@ def adapt(
         raise Rejected(f"{name} is rejected, and kept as {written}: {verdict['worse'][0]}")
     if known_hot:
         tell(
-            "first of all:         bad_pixels = ... in [settings] of the camera's profile, as above: it was judged so "
-            f"(crattn-stage inspect FRAME --write-profile {name}.toml writes one)"
+            "first:                set bad_pixels in the camera's profile, as above; the model was judged without "
+            f"them (crattn-stage inspect FRAME --write-profile {name}.toml writes a profile)"
         )
     tell(_how_to_use(written, start, name_of([e for some in found.values() for e in some]), found["frame"]))
     return made
@@ -224,12 +228,12 @@ def _set_gains(exposures, tell):
 
 
 def _interrupted(run, inputs, tell):
-    """Return whether there is an interrupted run, which must have the same inputs."""
+    """Return the inputs of an interrupted run, which must be the same, or None."""
     path = run / INPUTS
     try:
         before = json.loads(path.read_text())
     except FileNotFoundError:
-        return False
+        return None
     except ValueError as error:
         raise ValueError(f"{path}: not readable; remove the folder {run} to begin anew") from error
     for key, value in inputs.items():
@@ -237,7 +241,7 @@ def _interrupted(run, inputs, tell):
             raise ValueError(f"{run}: an interrupted run with other {key}; give the same, or remove the folder")
     if (run / checkpoints.CHECKPOINT).exists():
         tell(f"going on with the run in {run}")
-    return True
+    return before
 
 
 def _note(path, inputs):
@@ -256,10 +260,10 @@ def _write_bad_pixels(path, camera, found, tell):
     write_bad_pixels(path, planes, like.path)
     named = json.dumps(str(path.resolve()))
     tell(
-        f"{count} hot pixels and pixels of bad columns, left out below; the same on your frames, in [settings] of the "
-        f"camera's profile: bad_pixels = {named}"
+        f"{count} hot pixels and pixels of bad columns; the hot ones are left out below, and on your frames with "
+        f"bad_pixels = {named} in [settings] of the camera's profile"
     )
-    return bool(camera.hot)
+    return any(map(np.any, camera.hot))
 
 
 def _remembered(run, minutes):
@@ -308,7 +312,7 @@ def _configuration(card, start, narrow):
         channels=card.channels,
         scaling=card.scaling,
         start_from=str(start),
-        narrow=bool(narrow),
+        narrow=narrow,
     )
     if ARCHITECTURES[card.architecture][0] == "group":
         # A group-norm network is trained at the tile size it runs at.
@@ -325,7 +329,7 @@ def _estimate(configuration, skies, device, measuring, tell):
         arrays = zip(*(patches[first + i] for i in range(configuration.batch)), strict=True)
         trainer.advance(*(torch.stack([torch.from_numpy(a) for a in some]) for some in arrays), 1.0)
         seconds = time.monotonic() - began
-    once, thrice = (f"{(count * measuring + WRITING) / 60:.1f}" for count in (1, len(KEEPS)))
+    once, thrice = (f"{(seconds + WRITING) / 60:.1f}" for seconds in measuring)
     tell(
         f"estimate: {configuration.minutes:.1f} minutes of training, about {60 * configuration.minutes / seconds:.0f} "
         f"steps of {configuration.batch} patches ({'bfloat16' if trainer.bfloat16 else 'float32'}, {device.type}), "
@@ -333,10 +337,10 @@ def _estimate(configuration, skies, device, measuring, tell):
     )
 
 
-def _judged(network, card, weights, device, known):
+def _judged(network, card, weights, narrow, device, known):
     """Set the threshold of a network, and compare it with the model that it was adapted from."""
     looked, elsewhere, figures = known
-    narrow, new, (first, second) = bool(looked[0].own.narrow), tensors_of(network), weights
+    new, (first, second) = tensors_of(network), weights
     model = _model(card, *((first, new) if narrow else (new, second)), device)
     compared = Compared(looked, [Looked(model, one.own) for one in looked], card.threshold)
     # A model has one threshold: the weights that stay keep to it.
@@ -375,13 +379,14 @@ def _write(name, folder, verdict, made_of):
             "scenes": "held-out hits and frames of the camera; generic scenes are simulated",
             "before_and_after": {row.what: [row.before, row.after] for row in verdict["rows"]},
             "worse": verdict["worse"],
+            "false_positive_rate": verdict["rate"],
         },
     }
     trained_on = (
         f"adapted from {card.name}: {own}, its {seen}, and skies simulated like them, with simulated hits; "
         "and generic simulated skies and hits"
     )
-    content = dataclasses.asdict(card) | {
+    content = asdict(card) | {
         "name": name,
         "threshold": verdict["threshold"],
         "code_version": __version__,
@@ -405,6 +410,11 @@ def _report(made, card, verdict, training, files, seconds):
         f"threshold {compared.threshold:.3f}, mean of those set on both halves of what is held out ({one:.3f} and "
         f"{two:.3f}): masks {verdict['rate']:.1e} of the clean pixels (aim: {FALSE_POSITIVE_RATE:.0e}, or "
         "more where fewer hits would be found); in the table each half is judged by the threshold of the other",
+        *(
+            [f"these are the weights for stars as narrow as hits; they mask so at the model's {made.threshold:.3f}"]
+            if made.threshold != compared.threshold
+            else []
+        ),
         "",
         f"{'':52} {card.name[:10]:>10} {made.name[:10]:>10}   limit",
         *map(str, verdict["rows"]),

@@ -52,7 +52,7 @@ class Configuration:
         none is, or after `steps`.  0 for no limit.
     start_from : str
         A model of ours, as for `crattn_stage.models.cards.find`, whose tensors are the first
-        guess of those of the same name, its second ones if `narrow`; from scratch if empty.
+        guess of those of the same name, its second ones, if any, if `narrow`; from scratch if empty.
     """
 
     architecture: str = "att-deepcr"

@@ -200,7 +200,7 @@ def shifted(tensors, new, old):
 
 def _second_weights(configuration, training, threshold):
     """Return what the card says of the second weights of the model that a run started from, and them, if any."""
-    if not configuration.start_from:
+    if configuration.narrow or not configuration.start_from:
         return {}, {}
     try:
         card, _, second = cards.load_both(configuration.start_from)
@@ -245,7 +245,8 @@ def _blend(network, blend, keep, configuration, training, run):
             card = None
         if not card or f"{card.name} {card.sha256}" != parent:
             raise ValueError(f"{run}: does not come from {wanted}")
-        start, parent = card.training.get("start_from"), card.training.get("started_from")
+        before = (configuration.narrow and card.narrow.get("training")) or card.training
+        start, parent = before.get("start_from"), before.get("started_from")
     follow(network, restore(model, tensors), 1 - keep)
     training["blended"] = f"mean of the weights with those of {wanted}, which weigh {keep:g}"
 

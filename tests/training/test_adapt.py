@@ -50,6 +50,7 @@ SMALL = {
     "training.evaluation.adaptation.COUNT": 2,
     "training.evaluation.adaptation.SIDE": 192,
     "training.evaluation.adaptation.GENERIC": ("sky:1000",),
+    "training.evaluation.adaptation.GENERIC_NARROW": ("stars:1.5",),
     "training.evaluation.adaptation.WIDTHS": (2.5,),
     "training.evaluation.scene_sets.SIDE": 192,
     "training.evaluation.empty.STARS": 16,
@@ -296,7 +297,7 @@ def test_scenes_are_masked_as_they_are_by_the_model():
     scene = Scene(Sky(image, nothing, 300.0, 19.0, 1.5), image, nothing)
     card, tensors, narrow = cards.load_both()
     ready = CosmicRayModel(card, tensors, "torch", narrow=narrow)
-    looked = Looked(ready, OwnScenes([], [], np.zeros(0, int), np.zeros(0, bool), 0, [scene]), 0.4)
+    looked = Looked(ready, OwnScenes([], [], np.zeros(0, int), np.zeros(0, bool), 0, [scene], narrow=True), 0.4)
     for threshold in (0.4, 0.2):
         conditions = Conditions()
         own = ready.detect(image, threshold=threshold, conditions=conditions)
@@ -390,8 +391,8 @@ def test_a_model_that_is_better_is_written_with_all_that_it_was_made_from(files,
     assert "estimate: " in done.output
     unusable = fits.getdata(tmp_path / "mine" / "mine-bad.fits")
     assert ((unusable > 0) == (files[2].hot > 0)).mean() > 0.999 and unusable.any()
-    assert f'profile: bad_pixels = "{tmp_path / "mine" / "mine-bad.fits"}"' in done.output
-    assert "without mine-bad.fits finds " in report and "first of all:         bad_pixels = ... in" in done.output
+    assert f'bad_pixels = "{tmp_path / "mine" / "mine-bad.fits"}" in [settings]' in done.output
+    assert "without mine-bad.fits finds " in report and "first:                set bad_pixels in" in done.output
     load_model(weights, "openvino")
     # What was not adapted keeps its masks, at the new threshold.
     start, kept = cards.load("fast", narrow=True)
@@ -415,7 +416,7 @@ def test_where_stars_are_as_narrow_as_hits_second_weights_are_adapted(files, sho
     monkeypatch.setattr(adapting, "compare", lambda *_: ([adaptation.Row("false objects", 9.0, 2.0, 9.0, True)], []))
     lines = []
     made = adapting.adapt("mine", tmp_path, files[0], files[1], minutes=0.3, tell=lines.append)
-    assert "what is trained are second weights" in "\n".join(lines)
+    assert "weights for frames of such stars alone are trained" in "\n".join(lines)
     start, first, second = cards.load_both("fast")
     card, own_first, own_second = cards.load_both(tmp_path / "mine" / "mine.safetensors")
     assert card == made and all(np.array_equal(own_first[name], first[name]) for name in first)
@@ -428,6 +429,15 @@ def test_where_stars_are_as_narrow_as_hits_second_weights_are_adapted(files, sho
         sum(float(np.abs(own_second[n] - some[n]).sum()) for n in some if n != "head.bias") for some in (first, second)
     ]
     assert 0 < away[1] < 0.2 * away[0]
+
+
+def test_a_file_of_bad_columns_alone_knows_no_hot_pixels(files, tmp_path):
+    lines, column = [], np.zeros((224, 256), bool)
+    column[20:200, 9] = True
+    camera = Camera(hot=[np.zeros(column.shape, np.float32)], bad=[column])
+    found = {"frame": read_exposures(files[1], "frame", lines.append), "dark": [], "flat": []}
+    assert not adapting._write_bad_pixels(tmp_path / "bad.fits", camera, found, lines.append)
+    assert fits.getdata(tmp_path / "bad.fits").sum() == 2 * column.sum() and lines[-1].startswith("180 hot pixels and")
 
 
 def test_known_hot_pixels_are_left_out_of_all_skies(camera):

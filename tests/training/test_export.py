@@ -57,6 +57,9 @@ def test_a_run_is_blended_with_a_model_it_comes_from_and_no_other(tmp_path, monk
     for key, value in kept.items():
         np.testing.assert_allclose(second[key], value + shift * (key == "head.bias"), rtol=1e-5)
     assert blended.narrow == card.narrow
+    # Those of undersampled skies are for all frames, if they are written as first ones.
+    under = write_run(tmp_path / "under", network, "fast", narrow=True, started_from=f"fast {card.sha256}")
+    assert not export(under, tmp_path / "models", name="under").narrow
     changed = write_run(tmp_path / "changed", network, "fast", started_from="fast 0")
     assert not export(changed, tmp_path / "models", name="changed").narrow and "fast is not what it was" in caplog.text
     with pytest.raises(ValueError, match="does not come from deepcr"):

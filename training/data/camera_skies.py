@@ -42,7 +42,7 @@ class CameraSkies:
     size : int
         Largest side of what is drawn, pixels: smaller frames are left out.
     known_hot : bool
-        Whether hot pixels are known to be bad, as `training.data.bad_pixels` lists them.
+        Whether hot pixels are known to be bad, as with the file of `training.data.bad_pixels`.
 
     Attributes
     ----------

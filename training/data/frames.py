@@ -4,7 +4,6 @@ import logging
 from dataclasses import replace
 
 import numpy as np
-from scipy.ndimage import label
 
 from crattn_stage.detection.preprocessing import sky_statistics
 from crattn_stage.detection.saturation import saturated_stars
@@ -70,7 +69,7 @@ def cleaned(sky, model, kept=None):
     sky : `training.data.skies.Sky`
     model : `crattn_stage.detection.model.CosmicRayModel`
     kept : `numpy.ndarray` of bool, optional
-        True on pixels that are not of a cosmic ray, such as hot ones: objects of the mask that touch one are left.
+        True on pixels that are not of a cosmic ray, such as hot ones: they stay as they are.
 
     Returns
     -------
@@ -78,12 +77,10 @@ def cleaned(sky, model, kept=None):
     """
     if sky.bad.all():
         return sky
+    left = sky.bad if kept is None else sky.bad | kept
     # Not dilated: our models mask the dilated hit.
-    found = model.detect(sky.image, sky.bad)
-    if kept is not None:
-        numbers, _ = label(found, np.ones((3, 3)))
-        found &= ~np.isin(numbers, numbers[kept & found])
-    holes = np.pad(np.where(found | sky.bad, np.nan, sky.image), 2, constant_values=np.nan)
+    found = model.detect(sky.image, left)
+    holes = np.pad(np.where(found | left, np.nan, sky.image), 2, constant_values=np.nan)
     around = np.lib.stride_tricks.sliding_window_view(holes, (5, 5))[found].reshape(-1, 25)
     seen = np.isfinite(around).any(1)
     values = np.full(len(around), sky.level, np.float32)

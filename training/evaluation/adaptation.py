@@ -28,6 +28,8 @@ FALSE_POSITIVE_RATE = 1e-4
 COUNT, SIDE, DENSITY = 6, 512, 200
 #: Sets of generic scenes, and FWHM of stars in pixels, with which nothing may have become worse.
 GENERIC, WIDTHS = ("sky:100", "sky:1000", "stars:2.5", "galaxies"), (1.5, 2.5, 4.0)
+#: Sets of them for second weights, which are for frames with stars as narrow as hits alone.
+GENERIC_NARROW = ("stars:1.2", "stars:1.5", "stars:1.8")
 #: How much completeness may fall on the camera and on generic scenes, if chance may not be more, and in any case.
 LESS_ON_CAMERA, LESS_ELSEWHERE, LESS_AT_MOST = 0.02, 0.03, 0.05
 #: How much the fraction of stars masked may rise; and by what factor, and by how many a megapixel, false objects on
@@ -65,8 +67,8 @@ class OwnScenes:
         How many scenes are simulated: on the others false objects are not counted, since the old model cleaned them.
     empty : list of `training.data.contamination.Scene`
         Mirrored frames, without a hit.
-    narrow : bool or None
-        Whether the stars of the camera's frames are as narrow as hits; None without frames.
+    narrow : bool
+        Whether the second weights of a model, if it has any, are those that look.
     """
 
     scenes: list
@@ -75,7 +77,7 @@ class OwnScenes:
     is_own: np.ndarray
     simulated: int
     empty: list
-    narrow: bool | None = None
+    narrow: bool = False
 
     @classmethod
     def of(cls, skies, seed):
@@ -105,7 +107,7 @@ class OwnScenes:
         empty = [Scene(sky, sky.image, np.zeros(sky.image.shape, bool)) for sky in skies.skies["mirrored"]]
         hits = np.array(hits)
         # Scenes have more hits and fewer stars than frames.
-        return cls(scenes, owners, hits, hits < len(own), COUNT, empty, skies.camera.narrow)
+        return cls(scenes, owners, hits, hits < len(own), COUNT, empty, bool(skies.camera.narrow))
 
 
 def _in_turn(rng, own, every):
@@ -429,10 +431,13 @@ class Elsewhere:
         Of the test split.
     fwhm : float, optional
         Of the camera's stars, pixels.
+    narrow : bool
+        Whether second weights are compared.
     """
 
-    def __init__(self, skies, fwhm=None):
-        self.sets = {name: make_scenes(skies, name, 1, density=DENSITY) for name in GENERIC}
+    def __init__(self, skies, fwhm=None, narrow=False):
+        sets = GENERIC_NARROW if narrow else GENERIC
+        self.sets = {name: make_scenes(skies, name, 1, density=DENSITY) for name in sets}
         widths = sorted({*WIDTHS, *([round(fwhm, 1)] if fwhm else [])})
         self.stars = {"Gaussian": lone_stars(widths=widths), "Moffat": lone_stars(3.0, widths)}
 
