@@ -119,7 +119,8 @@ def test_shipped_networks_mask_little_of_the_noise_of_students_t(name):
     model = load_model(name)
     image = (300 + 8 * np.random.default_rng(1).standard_t(5, (1024, 1024))).astype(np.float32)
     every = objects(model.predict(image) > model.card.threshold)
-    assert objects(model.detect(image)) <= 0.15 * every
+    # The fewer a network masks by itself, the smaller the part of them that can be told to be noise.
+    assert objects(model.detect(image)) <= min(10, 0.3 * every)
 
 
 def test_floors_do_not_depend_on_the_unit_of_the_image():
