@@ -329,7 +329,7 @@ def _estimate(configuration, skies, device, measuring, tell):
         arrays = zip(*(patches[first + i] for i in range(configuration.batch)), strict=True)
         trainer.advance(*(torch.stack([torch.from_numpy(a) for a in some]) for some in arrays), 1.0)
         seconds = time.monotonic() - began
-    once, thrice = (f"{(seconds + WRITING) / 60:.1f}" for seconds in measuring)
+    once, thrice = (f"{(spent + WRITING) / 60:.1f}" for spent in measuring)
     tell(
         f"estimate: {configuration.minutes:.1f} minutes of training, about {60 * configuration.minutes / seconds:.0f} "
         f"steps of {configuration.batch} patches ({'bfloat16' if trainer.bfloat16 else 'float32'}, {device.type}), "

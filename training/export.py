@@ -202,14 +202,10 @@ def _second_weights(configuration, training, threshold):
     """Return what the card says of the second weights of the model that a run started from, and them, if any."""
     if configuration.narrow or not configuration.start_from:
         return {}, {}
-    try:
-        card, _, second = cards.load_both(configuration.start_from)
-    except ModelError as error:
-        log.warning("second weights, if there were any, are not kept: %s", error)
-        return {}, {}
-    if training.get("started_from") != f"{card.name} {card.sha256}":
+    if not _parent(configuration.start_from, training.get("started_from")):
         log.warning("second weights, if there were any, are not kept: %s is not what it was", configuration.start_from)
         return {}, {}
+    card, _, second = cards.load_both(configuration.start_from)
     if not second or not _is_network_of(configuration, card):
         return {}, {}
     return card.narrow, shifted(second, threshold, card.threshold)
@@ -218,6 +214,16 @@ def _second_weights(configuration, training, threshold):
 def _is_network_of(configuration, card):
     names = ("architecture", "channels", "scaling")
     return all(getattr(configuration, name) == getattr(card, name) for name in names)
+
+
+def _parent(start, parent):
+    """Return the card of the model that a training started from, or None if it is not what it was."""
+    try:
+        card = cards.read_card(start) if start else None
+    except ModelError:
+        # It is no longer where it was.
+        return None
+    return card if card and f"{card.name} {card.sha256}" == parent else None
 
 
 def _finished(run, blend, keep):
@@ -238,12 +244,8 @@ def _blend(network, blend, keep, configuration, training, run):
     model, tensors = cards.load(blend, configuration.narrow)
     start, wanted, parent = configuration.start_from, f"{model.name} {model.sha256}", training.get("started_from")
     while parent != wanted:
-        try:
-            card = cards.read_card(start) if start else None
-        except ModelError:
-            # It is no longer where it was.
-            card = None
-        if not card or f"{card.name} {card.sha256}" != parent:
+        card = _parent(start, parent)
+        if not card:
             raise ValueError(f"{run}: does not come from {wanted}")
         before = (configuration.narrow and card.narrow.get("training")) or card.training
         start, parent = before.get("start_from"), before.get("started_from")
