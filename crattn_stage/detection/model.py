@@ -13,6 +13,9 @@ from crattn_stage.detection.stars import measure_stars, spare_stars
 from crattn_stage.detection.tiling import even_tile, run_tiled
 from crattn_stage.models.architectures import ARCHITECTURES
 
+#: Probabilities above which a network is more and more certain.
+CERTAIN = (0.95, 0.99)
+
 
 @dataclass
 class Conditions:
@@ -35,7 +38,7 @@ class Conditions:
 
 
 def levels(probability, threshold):
-    """Return what the probability of pixels means: 2 for a cosmic ray, 1 for a suspect, 0 for nothing.
+    """Return what the probability of pixels means: 0 nothing, 1 a suspect, 2 a cosmic ray, 3 and 4 a more certain one.
 
     Parameters
     ----------
@@ -47,7 +50,8 @@ def levels(probability, threshold):
     `numpy.ndarray` of uint8
         The shape of the probability.
     """
-    return (probability > threshold).view(np.uint8) + (probability > min(threshold, SUSPECT)).view(np.uint8)
+    limits = min(threshold, SUSPECT), threshold, *(max(threshold, limit) for limit in CERTAIN)
+    return sum((probability > limit).view(np.uint8) for limit in limits)
 
 
 class CosmicRayModel:
@@ -210,19 +214,20 @@ class CosmicRayModel:
         `numpy.ndarray` of bool
         """
         conditions = Conditions() if conditions is None else conditions
-        mask, suspects = found == 2, found > 0
+        mask, suspects = found > 1, found > 0
         if conditions.narrow is None:
             conditions.narrow, conditions.sharpest = measure_stars(image, mask, bad, sections, sky)
             if conditions.narrow and self.has_second_weights:
-                mask = self._find(image, bad, sections, sky, self._narrow_engine, threshold, probability) == 2
+                found = self._find(image, bad, sections, sky, self._narrow_engine, threshold, probability)
+                mask = found > 1
         mask_spots(image, mask, suspects, bad, sections, sky, conditions.sharpest)
 
         def search(*what):
-            return self._find(*what, self._engine_for(conditions.narrow), threshold) == 2
+            return self._find(*what, self._engine_for(conditions.narrow), threshold) > 1
 
         conditions.floors = drop_noise(image, mask, bad, sections, sky, find or search, conditions.floors)
         if conditions.narrow:
-            spare_stars(image, mask, bad, sections, sky)
+            spare_stars(image, mask, bad, sections, sky, found)
         return mask
 
     def _find(self, image, bad, sections, sky, engine, threshold, probability=None):

@@ -1,7 +1,7 @@
 """The stars of a frame: how sharp they are, and those as narrow as cosmic rays, which are taken out of a mask."""
 
 import numpy as np
-from scipy.ndimage import find_objects, label, maximum_filter
+from scipy.ndimage import find_objects, label, maximum, maximum_filter
 from scipy.spatial import cKDTree
 
 from crattn_stage.detection.inputs import as_float32
@@ -23,8 +23,8 @@ RADIUS, LONGEST = 2, 9
 #: Lowest S/N of a peak of its own, and fewest pixels of its stamp that are nearer to it than to any other peak.
 FAINTEST, LEAST_OWN = 5, 13
 #: Largest difference of two stars' stamps, as a fraction of their length as vectors: by seeing, and by noise in
-#: units of the noise expected.
-TOLERANCE, NOISE = 0.1, 1.3
+#: units of the noise expected, for each of `crattn_stage.detection.model.levels`.
+TOLERANCE, NOISE = 0.1, np.array([1.3, 1.3, 1.3, 1.1, 1.0])
 #: Rims and remnants of a star are closer than this to its peak or to its spared pixels; pixels.
 RIM = 4
 
@@ -64,14 +64,15 @@ def _reference_stars(image, cosmic_rays, bad, sections, sky):
     return None if len(stars) < FEWEST or _sharpness(stars) < NARROW else (image, stars, sigma)
 
 
-def spare_stars(image, cosmic_rays, bad, sections=None, sky=None):
+def spare_stars(image, cosmic_rays, bad, sections=None, sky=None, certainty=None):
     """Take the objects that look like stars of the same frame out of a mask of cosmic rays, in place.
 
     Where stars are narrow, one alone can look like a cosmic ray to a network, which sees some 40
     pixels.  The other stars of the frame, which are not masked, tell: an object is spared if its
-    5x5 pixels are those of two of them, in any orientation, to within noise.  Of several close
-    peaks each is judged by the pixels that are nearest to it.  An object without a peak of its own
-    is spared beside a star, as its rim, and beside what was spared, as a remnant of it.
+    5x5 pixels are those of two of them, in any orientation, to within noise; the more certain the
+    network is of a hit, the less of a difference is taken for noise.  Of several close peaks each is
+    judged by the pixels that are nearest to it.  An object without a peak of its own is spared beside
+    a star, as its rim, and beside what was spared, as a remnant of it.
     Frames with wider stars, or fewer than 20 bright ones, are left as they are.
 
     Parameters
@@ -86,6 +87,8 @@ def spare_stars(image, cosmic_rays, bad, sections=None, sky=None):
         Of the amplifiers, whose sky levels may differ; the whole image if None.
     sky : list of `crattn_stage.detection.preprocessing.Sky`, optional
         Of the amplifiers; measured if None.
+    certainty : `numpy.ndarray` of uint8, optional
+        Of the network, from `crattn_stage.detection.model.levels`; nowhere high by default.
     """
     reference = _reference_stars(image, cosmic_rays, bad, sections, sky)
     if reference is None:
@@ -101,7 +104,10 @@ def spare_stars(image, cosmic_rays, bad, sections=None, sky=None):
     beside = unmasked[cKDTree(without_peak).query(unmasked)[0] < RIM]
     chosen = np.flatnonzero(short)
     places = np.concatenate([masked[chosen], beside])
-    alike = _alike(image, places, peaks, stars, sigma)
+    allowed = np.full(len(places), NOISE[0])
+    if certainty is not None and len(chosen):
+        allowed[: len(chosen)] = NOISE[maximum(certainty, parts, chosen + 1)]
+    alike = _alike(image, places, peaks, stars, sigma, allowed)
     before = cosmic_rays.copy()
     cosmic_rays[np.isin(parts, chosen[alike[: len(chosen)]] + 1)] = False
     _spare_rims(cosmic_rays, masked, places[alike])
@@ -129,8 +135,8 @@ def _parts(numbers, peaks):
     return parts
 
 
-def _alike(image, places, peaks, stars, sigma):
-    """Tell which places look like stars, by the pixels that are nearer to them than to any other peak."""
+def _alike(image, places, peaks, stars, sigma, allowed):
+    """Tell which places look like stars within an allowed noise, by the pixels nearer to them than to other peaks."""
     side = 2 * RADIUS + 1
     around = np.argwhere(np.ones((side, side))) - RADIUS
     own = cKDTree(peaks).query(places[:, None] + around)[0] > np.linalg.norm(around, axis=1) - 1e-6
@@ -152,7 +158,7 @@ def _alike(image, places, peaks, stars, sigma):
         # The second best match: a single reference source may be no star.
         cosine[some] = np.partition(best, -2)[:, -2]
     distance = np.sqrt(np.maximum(0, 2 - 2 * cosine))
-    return (distance < np.hypot(TOLERANCE, NOISE * noise)) & (own.sum(1) >= LEAST_OWN)
+    return (distance < np.hypot(TOLERANCE, allowed * noise)) & (own.sum(1) >= LEAST_OWN)
 
 
 def _stamps_of_stars(image, cosmic_rays, bad):

@@ -63,8 +63,9 @@ def test_nothing_is_computed_before_it_is_asked_for():
 def test_stars_are_spared_in_the_whole_image(monkeypatch):
     image, hit = with_track(sky_image((150, 130)))
 
-    def spare(pixels, found, bad, sections, sky):
+    def spare(pixels, found, bad, sections, sky, certainty):
         assert np.array_equal(pixels, image) and found[hit].mean() > 0.9 and bad.shape == image.shape
+        assert certainty.shape == image.shape
         assert sky[0].level == pytest.approx(300, abs=2)
         found[:, :40] = False
 

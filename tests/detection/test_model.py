@@ -12,7 +12,7 @@ from scipy.ndimage import binary_dilation
 
 from crattn_stage import load_model
 from crattn_stage.detection import preprocessing
-from crattn_stage.detection.model import CosmicRayModel
+from crattn_stage.detection.model import CosmicRayModel, levels
 from crattn_stage.models import cards
 from crattn_stage.simulation.hits import simulate_hit
 from crattn_stage.simulation.skies import expose, simulate_sky
@@ -131,6 +131,15 @@ def test_a_threshold_is_a_number(detector, threshold):
 def test_a_threshold_is_a_probability(detector, threshold):
     with pytest.raises(ValueError, match="not a probability"):
         detector.detect(sky_image(), threshold=threshold)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "expected"),
+    [(0.5, [0, 1, 1, 2, 2, 3, 4]), (0.97, [0, 1, 1, 1, 1, 1, 4]), (0.03, [0, 2, 2, 2, 2, 3, 4])],
+)
+def test_nothing_below_the_threshold_is_certain(threshold, expected):
+    probability = np.array([0.02, 0.1, 0.4, 0.6, 0.9, 0.96, 0.995], np.float32)
+    assert levels(probability, threshold).tolist() == expected
 
 
 def test_one_dead_amplifier_does_not_cost_the_other(detector):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, binary_propagation, maximum_filter
 
+from crattn_stage.detection.model import CERTAIN
 from crattn_stage.detection.preprocessing import measure_sky
 from crattn_stage.detection.stars import _parts, measure_stars, spare_stars
 from crattn_stage.simulation.hits import scatter_hits, simulate_hit
@@ -32,6 +33,22 @@ def test_where_stars_are_narrow_those_that_were_masked_are_spared(fwhm):
     assert mask[star].mean() < 0.3
     assert mask[hit].mean() > 0.97
     assert not mask[~(hit | star)].any()
+
+
+def test_of_what_the_network_is_certain_less_is_spared():
+    image, hit, star = masked_stars_and_hits(1.5)
+    image += np.random.default_rng(9).normal(0, 60, image.shape).astype(np.float32)
+    kept = []
+    for level in range(2, 3 + len(CERTAIN)):
+        mask = hit | star
+        spare_stars(image, mask, np.zeros(mask.shape, bool), certainty=np.where(mask, np.uint8(level), np.uint8(0)))
+        assert not kept or (mask >= kept[-1]).all()
+        kept.append(mask)
+    without = hit | star
+    spare_stars(image, without, np.zeros(mask.shape, bool))
+    assert np.array_equal(kept[0], without)
+    assert kept[-1][hit].sum() > kept[0][hit].sum()
+    assert kept[-1][star].mean() < 0.3
 
 
 def test_rims_of_stars_are_spared_and_faint_hits_elsewhere_are_not():
