@@ -216,8 +216,8 @@ def peers(command):
         "others",
         multiple=True,
         metavar="NAME[=PYTHON]",
-        help="Another project's method, run by that Python: deepcr-decam, cosmic-conn-ground, cosmic-conn-nres, maximask, "
-        "lacosmic or dfcosmic.",
+        help="Another project's method, run by that Python: deepcr-decam, cosmic-conn-ground, cosmic-conn-nres, "
+        "maximask, lacosmic or dfcosmic.",
     )
     @click.option("--output", type=click.Path(file_okay=False), help="Folder for the tables and figures.")
     @functools.wraps(command)
