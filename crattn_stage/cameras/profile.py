@@ -16,7 +16,7 @@ from crattn_stage.errors import CameraError
 
 SHIPPED = Path(__file__).parent / "profiles"
 #: Cards of `crattn_stage.quality.rules` for which a camera may have its own limits.
-LIMITED = ("CRFRAC", "CRSTAR", "CRGALAX", "CRRATE", "CRCMPL10", "CRNOISE", "CRPAIRS", "CRDOMAIN")
+LIMITED = ("CRFRAC", "CRSTAR", "CRGALAX", "CRRATE", "CRCMPL10", "CRCMPL5", "CRNOISE", "CRPAIRS", "CRDOMAIN")
 ROLES = ("science", "mask", "variance", "weight", "other")
 #: Ways to write a section, see `crattn_stage.cameras.sections`.
 FORMS = ("x1:x2,y1:y2", "x1,y1:x2,y2", "x1:x2,y1:y2 zero-based", "limits", "counts", "extent")

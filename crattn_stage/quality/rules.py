@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from crattn_stage.quality.domain import unlike
 from crattn_stage.quality.summary import FEWEST_STARS, binomial_interval
@@ -11,6 +11,8 @@ from crattn_stage.quality.summary import FEWEST_STARS, binomial_interval
 LEVELS = ("PASS", "WARN", "FAIL")
 #: Standard deviations of Poisson noise by which a count must be off to be significant.
 SIGNIFICANT = 5.0
+#: Side of the largest pixels, binned ones among them, cm.
+LARGEST = 60e-4
 
 RULES = []
 
@@ -87,13 +89,17 @@ def galaxy_nuclei(summary, seconds):
 
 @rule("CRRATE", warn=20.0, fail=100.0)
 def hit_rate(summary, seconds):
-    """Muons give about 1 per cm2 and minute at sea level. Judged is the least rate, by 5 sigma, of the count."""
-    rate = summary.rate(seconds)
+    """Muons give about 1 per cm2 and minute at sea level. Judged is the least rate, by 5 sigma, of the count.
+
+    Where no header says how large pixels are, they are taken to be as large as any.
+    """
+    known = summary.area is not None
+    rate = summary.rate(seconds) if known else replace(summary, area=summary.searched * LARGEST**2).rate(seconds)
     if not rate:
         return None
     # A few false hits in a short exposure prove nothing. The root of a Poisson count has a scatter of 1/2.
     least = rate * max(0.0, 1 - SIGNIFICANT / 2 / summary.hits**0.5) ** 2
-    return least, f"{rate:.0f} hits per cm2 per minute"
+    return least, f"{rate:.0f} hits per cm2 per minute{'' if known else ' or more (pixel size unknown)'}"
 
 
 @rule("CRCMPL10", warn=0.05, fail=0.50)
@@ -103,6 +109,15 @@ def missed_hits(summary, seconds):
         return None
     _, high = summary.injected.interval("bright")
     return 1 - high, f"only {summary.injected.completeness('bright'):.0%} of bright hits that were added"
+
+
+@rule("CRCMPL5", warn=0.50, fail=math.inf)
+def missed_faint_hits(summary, seconds):
+    """Most faint hits are found. Judged where no bright hits were added; the upper end of the 95% interval."""
+    if summary.injected.bright or not summary.injected.faint:
+        return None
+    _, high = summary.injected.interval("faint")
+    return 1 - high, f"only {summary.injected.completeness('faint'):.0%} of faint hits that were added"
 
 
 @rule("CRNOISE", warn=10.0, fail=1000.0)

@@ -15,6 +15,8 @@ NEAR, DIRECTIONS = 1.5, 6
 PIXEL = 0.72
 #: Width from which a source is a galaxy, in units of a star's.
 EXTENDED = 1.5
+#: FWHM of sources, pixels, below which they are hits rather than stars if most are masked.
+SHARPEST = 1.1
 #: A star is hollow if its centre is below this fraction of its peak.
 HOLLOW = 0.6
 #: Side of the middle of a detector in which the texture of the noise is measured, and how far from sources; pixels.
@@ -52,6 +54,7 @@ def star_cores(image, cosmic_rays, bad=None, sections=None, sky=None):
     noise, fainter than half of what the faintest of the four typically is: a source that
     ends so abruptly on a side is a cosmic ray, although as round and wide as a star.
     Galaxies are wider.  A star crossed by a cosmic ray is more peaked; masking it is no error.
+    Where most sources are masked and the seeing would be below 1.1 pixels, they are no stars.
 
     A star is flagged if its peak is masked, or a ring around it: pixels within 1.5 FWHM of the
     peak in six of the eight directions.  A cosmic ray that passes beside a peak is in five at most.
@@ -126,8 +129,10 @@ def judge_sources(image, cosmic_rays, bad=None, sections=None, sky=None):
     stars = (width > 0.75 * typical) & (width < 1.35 * typical)
     if (stars & reference).any():
         stars &= peaked < 1.25 * np.median(peaked[stars & reference])
-    if not is_known and stars.sum() < FEWEST_STARS:
-        # In a field of few stars, hits alone are as alike.
+    is_few = stars.sum() < FEWEST_STARS
+    look.sharp = int(not is_few and _fwhm(typical) < SHARPEST and flagged[stars].mean() > 0.5)
+    if look.sharp or (is_few and not is_known):
+        # Hits alone are as alike.
         stars[:] = False
     galaxies = np.zeros(len(stars), bool)
     if stars.any():
@@ -136,14 +141,19 @@ def judge_sources(image, cosmic_rays, bad=None, sections=None, sky=None):
         stars &= darkest > least / 2
         galaxies = (width > EXTENDED * typical) & (darkest > least) & is_known
     nuclei = int((galaxies & flagged).sum())
-    # The width of a Gaussian is 1.064 FWHM.
     flagged |= _ringed(cosmic_rays, row, column, NEAR * typical / 1.064)
     left = stars & ~flagged
     look.stars = int(left.sum())
-    look.widths = float(np.sqrt(np.maximum((width[left] / 1.064) ** 2 - PIXEL, 0)).sum())
+    look.widths = float(_fwhm(width[left]).sum())
     centre = image[np.rint(sources["y"]).astype(int), np.rint(sources["x"]).astype(int)]
     look.hollow = int((left & (centre < HOLLOW * sources["peak"])).sum())
     return Cores(int(stars.sum()), int((stars & flagged).sum()), int(galaxies.sum()), nuclei, look, symmetry)
+
+
+def _fwhm(width):
+    """Return the FWHM of stars, pixels, of which the ratio of flux to peak is a width squared."""
+    # The width of a Gaussian is 1.064 FWHM.
+    return np.sqrt(np.maximum((width / 1.064) ** 2 - PIXEL, 0))
 
 
 def _texture(image, bad, sigma):

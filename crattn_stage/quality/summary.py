@@ -142,9 +142,9 @@ class Appearance(Sums):
         Good pixels that were looked at, and those of them away from all sources.
     correlated : float
         Correlation of the noise of neighbouring pixels, times `sky`.
-    crowded, spectra, undescribed : int
-        Detectors with too many sources to look at, those masked as two-dimensional spectra, and those of whose exposure
-        the header says nothing.
+    crowded, spectra, undescribed, sharp : int
+        Detectors with too many sources to look at, those masked as two-dimensional spectra, those of whose exposure
+        the header says nothing, and those whose sources are mostly masked, and sharper than stars are.
     """
 
     stars: int = 0
@@ -156,6 +156,7 @@ class Appearance(Sums):
     crowded: int = 0
     spectra: int = 0
     undescribed: int = 0
+    sharp: int = 0
 
     @property
     def fwhm(self):

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from scipy.ndimage import shift
+from scipy.ndimage import binary_dilation, shift
 
 from crattn_stage.quality.cards import header_cards
 from crattn_stage.quality.domain import unlike
 from crattn_stage.quality.rules import verdict
 from crattn_stage.quality.star_cores import judge_sources
 from crattn_stage.quality.summary import Appearance, Summary, total
+from crattn_stage.simulation.hits import scatter_hits, simulate_hit
 from crattn_stage.simulation.skies import expose, simulate_sky
 
 
@@ -32,6 +33,19 @@ def test_ordinary_seeing_is_no_reason(fwhm):
 def test_undersampled_stars():
     (reason,) = unlike(look(field(1.1, beta=np.inf)[1]))
     assert "undersampled" in reason
+
+
+def test_hits_are_not_taken_for_stars_that_are_masked():
+    rng = np.random.default_rng(3)
+    charge, hit = scatter_hits((600, 600), [simulate_hit(rng) for _ in range(150)], rng)
+    found = judge_sources(expose(charge, 300, 6, 2, rng), binary_dilation(hit))
+    assert found.stars == found.stars_flagged == 0
+    (reason,) = unlike(found.appearance)
+    assert "as sharp as hits" in reason
+    # Stars that are a little wider are known even where all are masked.
+    scene, image = field(1.3, beta=np.inf)
+    found = judge_sources(image, binary_dilation(scene > 300))
+    assert found.stars == found.stars_flagged > 30 and not found.appearance.sharp
 
 
 def test_stars_out_of_focus():

@@ -5,7 +5,7 @@ from scipy.ndimage import label
 from crattn_stage.cameras.profile import LIMITED
 from crattn_stage.quality import rules
 from crattn_stage.quality.cards import header_cards
-from crattn_stage.quality.summary import Summary, count_hits, total
+from crattn_stage.quality.summary import Injected, Summary, count_hits, total
 
 
 def test_touching_pixels_are_one_hit():
@@ -67,6 +67,19 @@ def test_a_rate_fails_only_beyond_its_noise():
     few, many = (Summary(searched=10, hits=hits, area=0.5) for hits in (16, 400))
     assert rules.verdict(few, 60) == ("PASS", "")
     assert rules.verdict(many, 60) == ("FAIL", "masked 800 hits per cm2 per minute")
+
+
+def test_a_rate_is_judged_without_a_pixel_size_if_no_pixel_explains_it():
+    hot, hits = (Summary(searched=1_000_000, hits=hits) for hits in (5000, 300))
+    assert hot.rate(60) is None
+    assert rules.verdict(hot, 60) == ("FAIL", "masked 139 hits per cm2 per minute or more (pixel size unknown)")
+    assert rules.verdict(hits, 60) == ("PASS", "")
+
+
+def test_faint_hits_are_judged_where_no_bright_ones_were_added():
+    few, why = Injected(faint=20, faint_found=4), "masked only 20% of faint hits that were added"
+    assert rules.verdict(Summary(searched=10, injected=few)) == ("WARN", why)
+    assert rules.verdict(Summary(searched=10, injected=few + Injected(bright=9, bright_found=9)))[0] == "PASS"
 
 
 def test_cards_fit_a_header():

@@ -202,6 +202,17 @@ def radio_map(folder, rng):
     return _simple(folder, "map.fits", rng, {"BUNIT": "JY/BEAM"}, np.float32)
 
 
+def magnetogram(folder, rng):
+    """A map of the Sun's magnetic field."""
+    return _simple(folder, "magnetogram.fits", rng, {"BUNIT": "Gauss"}, np.float32)
+
+
+def dynamic_spectrum(folder, rng):
+    """A radio spectrum as it changes."""
+    cards = {"CTYPE1": "Time [UT]", "CTYPE2": "Frequency [MHz]", "BUNIT": "digits"}
+    return _simple(folder, "spectrogram.fits", rng, cards, np.uint8)
+
+
 def x_ray_counts(folder, rng):
     """Counts of an X-ray satellite."""
     return _simple(folder, "counts.fits", rng, {"TELESCOP": "ROSAT", "INSTRUME": "PSPCC", "OBS_MODE": "SURVEY"})
@@ -235,6 +246,8 @@ EXPECTED = {
     "all_sky_camera": left("generic", "all-sky camera"),
     "dss_plate": left("dss", "photographic plate"),
     "radio_map": left("generic", "a map in JY/BEAM"),
+    "magnetogram": left("generic", "values in Gauss"),
+    "dynamic_spectrum": left("generic", "an image of time and frequency"),
     "x_ray_counts": left("generic", "counts of single photons by ROSAT"),
     "orion_flat": left("generic", "flat field"),
     "merged_spectrum": left("generic", "of 2000 x 3 pixels"),
