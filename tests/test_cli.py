@@ -135,7 +135,7 @@ BAD_INPUT = {
         ).writeto(p),
         "no image in it",
     ),
-    "1-D": (lambda p: write_hdu(p, np.zeros(50)), "1-dimensional"),
+    "1-D": (lambda p: write_hdu(p, np.zeros(50)), r"no 2-D image in it \(HDU 0 .*1-dimensional\)$"),
     "3-D": (lambda p: write_hdu(p, np.zeros((3, 20, 20))), "3-dimensional"),
     "zero-sized": (lambda p: write_hdu(p, np.zeros((0, 20))), "zero-sized image"),
     "all NaN": (lambda p: write_hdu(p, np.full((40, 40), np.nan)), "no usable pixel"),

@@ -404,6 +404,8 @@ def _nothing_to_mask(images, layout):
     if not images:
         return "no image in it"
     said = ", ".join(f"{p.hdu}: {p.role}, {p.why}" for p in layout.planes[:4]) + ", ..." * (len(layout.planes) > 4)
+    if all(len(p.hdu.shape) < 2 for p in layout.planes):
+        return f"no 2-D image in it ({said})"
     return f'no science image in it ({said}); a camera profile with [[hdus]] role = "science" settles it'
 
 
