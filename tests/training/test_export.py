@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from crattn_stage.models import cards
 from crattn_stage.models.networks import build, restore
 from training import checkpoints
 from training.configuration import Configuration
-from training.export import export, export_narrow, input_ranges
+from training.export import COST, THRESHOLDS, _lowest_accurate, export, export_narrow, input_ranges
 
 
 def test_ranges_are_those_of_what_a_network_sees(monkeypatch):
@@ -24,6 +25,19 @@ def test_ranges_are_those_of_what_a_network_sees(monkeypatch):
     assert fine[0] == 0 < fine[1] and deep[0] < 0 < deep[1] and skip[0] == 0
     assert ranges["encoder3.0"] == [[0.0, 0.001]]
     assert network.training
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.5, 4), (3, 10)])
+def test_the_lowest_threshold_is_chosen_whose_masks_are_nearly_the_best(share, expected, monkeypatch):
+    truth = np.arange(20_000) < 10_000
+    # The masks of the first thresholds flag too much, and those of the next ones a little more than the best.
+    wrong = [5000] * 4 + [round(2 * share * COST * 10_000)] * 6 + [0] * (len(THRESHOLDS) - 10)
+    masks = [truth | (np.arange(20_000) >= 20_000 - n) for n in wrong]
+    scene = SimpleNamespace(truth=truth, sky=SimpleNamespace(bad=np.zeros(20_000, bool)))
+    monkeypatch.setattr("training.export.make_scenes", lambda *_, **__: [scene])
+    monkeypatch.setattr("training.export.lacking", lambda *_: False)
+    monkeypatch.setattr("training.export._masks", lambda *_: masks)
+    assert _lowest_accurate(None, None) == pytest.approx(THRESHOLDS[expected])
 
 
 def write_run(folder, network, start_from="", narrow=False, **summary):
