@@ -14,7 +14,7 @@ from crattn_stage.detection.tiling import even_tile, run_tiled
 from crattn_stage.models.architectures import ARCHITECTURES
 
 #: Probabilities above which a network is more and more certain.
-CERTAIN = (0.95, 0.99)
+CERTAIN = (0.97, 0.99)
 
 
 @dataclass
@@ -227,7 +227,8 @@ class CosmicRayModel:
 
         conditions.floors = drop_noise(image, mask, bad, sections, sky, find or search, conditions.floors)
         if conditions.narrow:
-            spare_stars(image, mask, bad, sections, sky, found)
+            # First weights mistake stars for hits with certainty.
+            spare_stars(image, mask, bad, sections, sky, found if self.has_second_weights else None)
         return mask
 
     def _find(self, image, bad, sections, sky, engine, threshold, probability=None):
