@@ -70,7 +70,7 @@ def spare_stars(image, cosmic_rays, bad, sections=None, sky=None, certainty=None
     Where stars are narrow, one alone can look like a cosmic ray to a network, which sees some 40
     pixels.  The other stars of the frame, which are not masked, tell: an object is spared if its
     5x5 pixels are those of two of them, in any orientation, to within noise; the more certain the
-    network is of a hit, the less of a difference is taken for noise.  Of several close peaks each is
+    network is of a hit, the smaller a difference is put down to noise.  Of several close peaks each is
     judged by the pixels that are nearest to it.  An object without a peak of its own is spared beside
     a star, as its rim, and beside what was spared, as a remnant of it.
     Frames with wider stars, or fewer than 20 bright ones, are left as they are.
@@ -106,7 +106,9 @@ def spare_stars(image, cosmic_rays, bad, sections=None, sky=None, certainty=None
     places = np.concatenate([masked[chosen], beside])
     allowed = np.full(len(places), NOISE[0])
     if certainty is not None and len(chosen):
-        allowed[: len(chosen)] = NOISE[maximum(certainty, parts, chosen + 1)]
+        # Of the masked pixels alone: `maximum` sorts what it is given.
+        some = parts > 0
+        allowed[: len(chosen)] = NOISE[maximum(certainty[some], parts[some], chosen + 1)]
     alike = _alike(image, places, peaks, stars, sigma, allowed)
     before = cosmic_rays.copy()
     cosmic_rays[np.isin(parts, chosen[alike[: len(chosen)]] + 1)] = False

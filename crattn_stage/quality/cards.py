@@ -187,7 +187,7 @@ CARDS = (
         "in what it is unlike known frames",
         "string",
         "In what the frame is unlike those on which the models were measured: stars too narrow or out of focus, "
-        "correlated noise, no sky, a spectrum; empty if nothing is unusual, or too little to tell.",
+        "sources as sharp as hits, correlated noise, no sky, a spectrum, too few pixels; empty if nothing is unusual.",
         lambda s, t, p: ", ".join(unlike(s.appearance)) or None,
         is_checked=False,
     ),

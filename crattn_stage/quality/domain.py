@@ -42,7 +42,7 @@ def unlike(appearance):
         kind = "undersampled" if appearance.fwhm < NARROWEST else "very wide"
         found.append(f"stars are {kind}, FWHM {appearance.fwhm:.1f} pixels")
     if appearance.sharp:
-        found.append("sources are as sharp as hits: stars cannot be told from them")
+        found.append("sources are as sharp as hits, so that stars cannot be told from them")
     if appearance.sky >= FEWEST_PIXELS and appearance.correlated > CORRELATION * appearance.sky:
         correlation = appearance.correlated / appearance.sky
         found.append(f"noise of neighbours is correlated by {correlation:.2f}, resampled or stacked")

@@ -54,7 +54,7 @@ def star_cores(image, cosmic_rays, bad=None, sections=None, sky=None):
     noise, fainter than half of what the faintest of the four typically is: a source that
     ends so abruptly on a side is a cosmic ray, although as round and wide as a star.
     Galaxies are wider.  A star crossed by a cosmic ray is more peaked; masking it is no error.
-    Where most sources are masked and the seeing would be below 1.1 pixels, they are no stars.
+    Where most of them are masked and the seeing would be below 1.1 pixels, none is taken for a star.
 
     A star is flagged if its peak is masked, or a ring around it: pixels within 1.5 FWHM of the
     peak in six of the eight directions.  A cosmic ray that passes beside a peak is in five at most.

@@ -42,6 +42,8 @@ def test_hits_are_not_taken_for_stars_that_are_masked():
     assert found.stars == found.stars_flagged == 0
     (reason,) = unlike(found.appearance)
     assert "as sharp as hits" in reason
+    # A camera whose stars are always undersampled, and says so.
+    assert verdict(Summary(searched=10, appearance=found.appearance), limits={"CRDOMAIN": [1, 9]})[0] != "PASS"
     # Stars that are a little wider are known even where all are masked.
     scene, image = field(1.3, beta=np.inf)
     found = judge_sources(image, binary_dilation(scene > 300))

@@ -247,7 +247,7 @@ EXPECTED = {
     "dss_plate": left("dss", "photographic plate"),
     "radio_map": left("generic", "a map in JY/BEAM"),
     "magnetogram": left("generic", "values in Gauss"),
-    "dynamic_spectrum": left("generic", "an image of time and frequency"),
+    "dynamic_spectrum": left("generic", "one axis is Time"),
     "x_ray_counts": left("generic", "counts of single photons by ROSAT"),
     "orion_flat": left("generic", "flat field"),
     "merged_spectrum": left("generic", "of 2000 x 3 pixels"),
