@@ -6,6 +6,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -345,6 +346,17 @@ def test_a_threshold_is_for_a_rate_or_for_the_hits_if_that_is_lower(halves, monk
     # One that is sure of them, but not sure that others are none, goes up.
     vague = Compared(before, looked(halves, lambda image: np.where(image > 450, 0.95, 0.6 * (image > 200))), 0.5)
     assert vague.threshold == pytest.approx(0.8, abs=0.11)
+
+
+def test_hits_of_the_catalogue_are_not_given_up_for_the_cameras():
+    own = SimpleNamespace(is_own=np.arange(200) < 100, hits=np.arange(200))
+    numbers = np.arange(200)
+    before = SimpleNamespace(own=own, index=lambda _: 0, false=np.array([100]), found=np.array([numbers > 4]))
+    # At the highest threshold five more of the camera's are found than before, three less of the catalogue's.
+    found = np.array([numbers > -1, numbers > -1, numbers < 197])
+    after = SimpleNamespace(own=own, thresholds=np.array([0.3, 0.5, 0.7]), found=found, false=np.array([80, 60, 30]))
+    after.masked, after.clean = np.zeros(3), 10_000
+    assert Compared([before] * 2, [after] * 2, 0.5).thresholds == [0.5, 0.5]
 
 
 def test_a_model_is_accepted_if_it_is_better_here_and_not_worse_elsewhere(halves):

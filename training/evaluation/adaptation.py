@@ -284,8 +284,9 @@ class Compared:
         for_rate = _lowest(after.thresholds, after.masked <= FALSE_POSITIVE_RATE * after.clean)
         few = _lowest(after.thresholds, after.false <= REMAINING * before.false[here] + 1)
         more = [_more(after.own, before.found[here], found) for found in after.found]
-        safe = _highest(after.thresholds, [mean >= MARGIN * error for mean, error in more])
-        bearable = _highest(after.thresholds, [mean >= -LESS_ON_CAMERA / 2 for mean, _ in more])
+        safe = _highest(after.thresholds, [mean >= MARGIN * error for mean, error, _ in more])
+        # Each kind is judged by itself later.
+        bearable = _highest(after.thresholds, [least >= -LESS_ON_CAMERA / 2 for *_, least in more])
         return float(max(min(for_rate, safe), min(few, bearable)))
 
     def found(self, looked, thresholds):
@@ -376,10 +377,14 @@ def _highest(thresholds, is_met):
 
 
 def _more(own, before, after):
-    """Return how many more hits are found, and the standard error; the camera's and the catalogue's count the same."""
+    """Return how many more hits are found, the standard error, and how many more of the kind with fewer.
+
+    The camera's and the catalogue's count the same.
+    """
     kinds = [kind for kind in (own.is_own, ~own.is_own) if kind.any()]
     some = [Difference.of(before[kind], after[kind], own.hits[kind]) for kind in kinds]
-    return np.mean([one.mean for one in some]), np.hypot.reduce([one.error for one in some]) / len(some)
+    more = [one.mean for one in some]
+    return np.mean(more), np.hypot.reduce([one.error for one in some]) / len(some), min(more)
 
 
 def _completeness(what, before, after, hits, least):
