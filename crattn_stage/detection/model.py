@@ -9,12 +9,9 @@ from crattn_stage.detection.inputs import check_image, check_sections, check_thr
 from crattn_stage.detection.noise import drop_noise
 from crattn_stage.detection.preprocessing import fill, measure_sky, scale
 from crattn_stage.detection.spots import SUSPECT, mask_spots
-from crattn_stage.detection.stars import measure_stars, spare_stars
+from crattn_stage.detection.stars import CERTAIN, measure_stars, spare_stars
 from crattn_stage.detection.tiling import even_tile, run_tiled
 from crattn_stage.models.architectures import ARCHITECTURES
-
-#: Probabilities above which a network is more and more certain.
-CERTAIN = (0.97, 0.99)
 
 
 @dataclass

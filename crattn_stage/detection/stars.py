@@ -22,6 +22,8 @@ SAMPLE = 1024
 RADIUS, LONGEST = 2, 9
 #: Lowest S/N of a peak of its own, and fewest pixels of its stamp that are nearer to it than to any other peak.
 FAINTEST, LEAST_OWN = 5, 13
+#: Probabilities above which second weights are certain of a hit, and more certain.
+CERTAIN = (0.97, 0.99)
 #: Largest difference of two stars' stamps, as a fraction of their length as vectors: by seeing, and by noise in
 #: units of the noise expected, for each of `crattn_stage.detection.model.levels`.
 TOLERANCE, NOISE = 0.1, np.array([1.3, 1.3, 1.3, 1.1, 1.0])

@@ -105,19 +105,19 @@ def hit_rate(summary, seconds):
 @rule("CRCMPL10", warn=0.05, fail=0.50)
 def missed_hits(summary, seconds):
     """Few bright hits are missed; judged by the upper end of the 95% interval of the completeness."""
-    if not summary.injected.bright:
-        return None
-    _, high = summary.injected.interval("bright")
-    return 1 - high, f"only {summary.injected.completeness('bright'):.0%} of bright hits that were added"
+    return _missed(summary.injected, "bright") if summary.injected.bright else None
 
 
 @rule("CRCMPL5", warn=0.50, fail=math.inf)
 def missed_faint_hits(summary, seconds):
     """Most faint hits are found. Judged where no bright hits were added; the upper end of the 95% interval."""
-    if summary.injected.bright or not summary.injected.faint:
-        return None
-    _, high = summary.injected.interval("faint")
-    return 1 - high, f"only {summary.injected.completeness('faint'):.0%} of faint hits that were added"
+    is_judged = summary.injected.faint and not summary.injected.bright
+    return _missed(summary.injected, "faint") if is_judged else None
+
+
+def _missed(injected, kind):
+    _, high = injected.interval(kind)
+    return 1 - high, f"only {injected.completeness(kind):.0%} of {kind} hits that were added"
 
 
 @rule("CRNOISE", warn=10.0, fail=1000.0)

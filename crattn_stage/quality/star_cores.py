@@ -11,8 +11,8 @@ from crattn_stage.quality.symmetry import count_pairs
 
 #: How many FWHM from a peak a ring may be, and how many of the eight directions from the peak it must be in.
 NEAR, DIRECTIONS = 1.5, 6
-#: Square of what sampling by pixels adds to the width of a star, pixels.
-PIXEL = 0.72
+#: Width of a Gaussian star in units of its FWHM, and square of what sampling by pixels adds to the width, pixels.
+GAUSSIAN, PIXEL = 1.064, 0.72
 #: Width from which a source is a galaxy, in units of a star's.
 EXTENDED = 1.5
 #: FWHM of sources, pixels, below which they are hits rather than stars if most are masked.
@@ -141,7 +141,7 @@ def judge_sources(image, cosmic_rays, bad=None, sections=None, sky=None):
         stars &= darkest > least / 2
         galaxies = (width > EXTENDED * typical) & (darkest > least) & is_known
     nuclei = int((galaxies & flagged).sum())
-    flagged |= _ringed(cosmic_rays, row, column, NEAR * typical / 1.064)
+    flagged |= _ringed(cosmic_rays, row, column, NEAR * typical / GAUSSIAN)
     left = stars & ~flagged
     look.stars = int(left.sum())
     look.widths = float(_fwhm(width[left]).sum())
@@ -152,8 +152,7 @@ def judge_sources(image, cosmic_rays, bad=None, sections=None, sky=None):
 
 def _fwhm(width):
     """Return the FWHM of stars, pixels, of which the ratio of flux to peak is a width squared."""
-    # The width of a Gaussian is 1.064 FWHM.
-    return np.sqrt(np.maximum((width / 1.064) ** 2 - PIXEL, 0))
+    return np.sqrt(np.maximum((width / GAUSSIAN) ** 2 - PIXEL, 0))
 
 
 def _texture(image, bad, sigma):

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, binary_propagation, maximum_filter
 
-from crattn_stage.detection.model import CERTAIN
 from crattn_stage.detection.preprocessing import measure_sky
-from crattn_stage.detection.stars import _parts, measure_stars, spare_stars
+from crattn_stage.detection.stars import CERTAIN, _parts, measure_stars, spare_stars
 from crattn_stage.simulation.hits import scatter_hits, simulate_hit
 from crattn_stage.simulation.skies import expose, simulate_sky
 

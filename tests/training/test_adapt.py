@@ -290,7 +290,7 @@ def test_each_hit_is_placed_as_often_and_known_by_its_number(halves):
 
 def test_scenes_are_masked_as_they_are_by_the_model():
     # Stars as narrow as hits in noise with heavy tails.
-    rng = np.random.default_rng(5)
+    rng = np.random.default_rng(11)
     light, _ = simulate_sky((400, 400), rng, fwhm=1.6, stars=300, faintest=3000)
     image = np.float32(300 + light + 15 * rng.standard_t(4, light.shape))
     # Along a row, and of as uneven a charge as that of a particle; a row of one level is a defect to second weights.
@@ -306,7 +306,7 @@ def test_scenes_are_masked_as_they_are_by_the_model():
         assert conditions.narrow and conditions.floors[0].any()
         (mask,) = looked.masks(threshold)
         assert own[50:350:30, 42:58].mean() > 0.5 and np.array_equal(mask, own)
-        assert (ready.predict(image) > threshold).sum() > 1.05 * own.sum()
+        assert (ready.predict(image) > threshold).sum() > 1.1 * own.sum()
 
 
 def test_placing_a_hit_often_does_not_make_many_of_it():
