@@ -27,6 +27,8 @@ CERTAIN = (0.97, 0.99)
 #: Largest difference of two stars' stamps, as a fraction of their length as vectors: by seeing, and by noise in
 #: units of the noise expected, for each of `crattn_stage.detection.model.levels`.
 TOLERANCE, NOISE = 0.1, np.array([1.3, 1.3, 1.3, 1.1, 1.0])
+#: Fraction of the reference stars, two at least, that a star looks like.
+ALIKE = 0.01
 #: Rims and remnants of a star are closer than this to its peak or to its spared pixels; pixels.
 RIM = 4
 
@@ -71,8 +73,8 @@ def spare_stars(image, cosmic_rays, bad, sections=None, sky=None, certainty=None
 
     Where stars are narrow, one alone can look like a cosmic ray to a network, which sees some 40
     pixels.  The other stars of the frame, which are not masked, tell: an object is spared if its
-    5x5 pixels are those of two of them, in any orientation, to within noise; the more certain the
-    network is of a hit, the smaller a difference is put down to noise.  Of several close peaks each is
+    5x5 pixels are those of one in a hundred of them, two at least, in any orientation, to within noise; the more
+    certain the network is of a hit, the smaller a difference is put down to noise.  Of several close peaks each is
     judged by the pixels that are nearest to it.  An object without a peak of its own is spared beside
     a star, as its rim, and beside what was spared, as a remnant of it.
     Frames with wider stars, or fewer than 20 bright ones, are left as they are.
@@ -151,6 +153,8 @@ def _alike(image, places, peaks, stars, sigma, allowed):
     length = np.linalg.norm(own_stamps, axis=1)
     noise = sigma / image[tuple(places.T)] * np.sqrt(own.sum(1)) / length
     squares = stars.reshape(-1, side, side)
+    # Some reference sources may be no stars.
+    least = max(2, int(np.ceil(ALIKE * len(stars))))
     cosine = np.empty(len(places))
     # A few at a time: there can be thousands of both.
     for some in np.array_split(np.arange(len(places)), 1 + len(places) * len(stars) // 2**22):
@@ -159,8 +163,7 @@ def _alike(image, places, peaks, stars, sigma, allowed):
             turned = np.rot90(squares[:, :: 1 - 2 * way], turns, (1, 2)).reshape(best.shape[1], -1)
             lengths = np.sqrt(own[some] @ (turned**2).T) * length[some, None]
             np.maximum(best, own_stamps[some] @ turned.T / lengths, out=best)
-        # The second best match: a single reference source may be no star.
-        cosine[some] = np.partition(best, -2)[:, -2]
+        cosine[some] = np.partition(best, -least)[:, -least]
     distance = np.sqrt(np.maximum(0, 2 - 2 * cosine))
     return (distance < np.hypot(TOLERANCE, allowed * noise)) & (own.sum(1) >= LEAST_OWN)
 

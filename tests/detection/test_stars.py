@@ -91,6 +91,21 @@ def test_one_hit_that_was_missed_does_not_save_its_like():
     assert np.array_equal(mask, before)
 
 
+def test_a_few_hits_that_were_missed_among_many_stars_do_not_save_their_like():
+    image, _, _ = masked_stars_and_hits(1.2, stars=6000)
+    rows = np.arange(30, 480, 90)
+    hits = np.zeros(image.shape, bool)
+    for row in rows:
+        image[row - 3 : row + 4, 97:104] = np.median(image)
+        # Two pixels across a corner: no star.
+        image[[row, row + 1], [100, 101]] += 2000
+        hits[[row, row + 1], [100, 101]] = True
+    mask = hits & (np.arange(len(image)) < 100)[:, None]
+    seen = mask.copy()
+    spare_stars(image, seen, np.zeros(mask.shape, bool))
+    assert np.array_equal(seen, mask)
+
+
 def test_of_two_close_stars_in_one_object_each_is_looked_at():
     rng = np.random.default_rng(2)
     stars = rng.uniform(10, 490, (600, 2))
