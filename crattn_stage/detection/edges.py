@@ -10,8 +10,9 @@ from scipy.ndimage import label, median_filter
 WIDEST, WIDEST_PIXELS = 0.12, 256
 #: A line of pixels is odd if its median is off by this many standard errors, beyond what the sky wanders.
 OFF = 12.0
-#: Or if its noise differs from the interior's by this factor.
-NOISIER = 4.0
+#: Or if its noise, from pixel to pixel, differs from the interior's by this factor.  That of the lines behind a border
+#: differs by less than the other.
+NOISIER, AS_NOISY = 4.0, 2.0
 #: Pixels of a line that are looked at, and lines of the interior.
 SAMPLES, INTERIOR = 256, 256
 #: Side of the blocks of which vignetted corners are made, pixels.
@@ -86,26 +87,25 @@ def _odd_lines(lines, bad):
     count = len(lines)
     reach = min(int(WIDEST * count), WIDEST_PIXELS)
     step = max(1, lines.shape[1] // SAMPLES)
-    # Some NaN are odd enough to warn when they are cast.
-    with np.errstate(invalid="ignore"):
-        near = lines[: reach + INTERIOR, ::step].astype(np.float64)
-    near[bad[: reach + INTERIOR, ::step]] = np.nan
+    near = _good(lines, bad, np.s_[: reach + INTERIOR, ::step])
     usable = np.isfinite(near).sum(1) > 0.5 * near.shape[1]
     if np.count_nonzero(usable[reach:]) < min(reach, INTERIOR // 2):
         return 0
+    beside = _good(lines, bad, np.s_[: reach + INTERIOR, 1::step])
+    noise = _roughness(near[:, : beside.shape[1]] - beside)
     near[~usable] = 0
     level, spread = _level_and_spread(near)
     inside = usable.copy()
     inside[:reach] = False
-    typical, noise = np.median(level[inside]), np.median(spread[inside])
+    typical, scatter, quiet = (np.median(one[inside]) for one in (level, spread, noise))
     # The scatter of the medians, and how far the sky wanders.
-    room = OFF * 1.2533 * noise / np.sqrt(near.shape[1]) + 3 * np.percentile(np.abs(level[inside] - typical), 95)
+    room = OFF * 1.2533 * scatter / np.sqrt(near.shape[1]) + 3 * np.percentile(np.abs(level[inside] - typical), 95)
     # Most of a border is unlike the sky; if only half differs, it is vignetting.
-    alike = (np.abs(near - typical) < room + 3 * noise).mean(1)
+    alike = (np.abs(near - typical) < room + 3 * scatter).mean(1)
     odd = usable & (
-        ((np.abs(level - typical) > room + 0.5 * noise) & (alike < 0.2))
-        | (spread > NOISIER * max(noise, 1e-9))
-        | (spread < noise / NOISIER)
+        ((np.abs(level - typical) > room + 0.5 * scatter) & (alike < 0.2))
+        | (noise > NOISIER * max(quiet, 1e-9))
+        | (noise < quiet / NOISIER)
     )
     width = 0
     while width < reach and (odd[width] or (width + 1 < reach and odd[width + 1] and usable[width])):
@@ -113,9 +113,32 @@ def _odd_lines(lines, bad):
     if width == 0 or width >= reach:
         return 0
     # The step is sharp: what lies behind is like the interior at once.
-    behind = level[width + 1 : width + 5]
-    sharp = np.all(np.abs(behind - typical) < room + 0.5 * noise)
+    behind = np.s_[width + 1 : width + 5]
+    sharp = (
+        np.all(np.abs(level[behind] - typical) < room + 0.5 * scatter)
+        and np.all(noise[behind] >= quiet / AS_NOISY)
+        and np.all(noise[behind] <= quiet * AS_NOISY)
+    )
     return width if sharp else 0
+
+
+def _good(lines, bad, some):
+    """Return some pixels as float64, NaN where they are bad."""
+    # Some NaN are odd enough to warn when they are cast.
+    with np.errstate(invalid="ignore"):
+        good = lines[some].astype(np.float64)
+    good[bad[some]] = np.nan
+    return good
+
+
+def _roughness(steps):
+    """Return the mean size of the smallest three quarters of the steps from pixel to pixel of each line.
+
+    It is in proportion to the noise, whatever varies more slowly, such as a galaxy.  The median of integers would jump.
+    """
+    size = np.sort(np.abs(steps))
+    kept = np.arange(size.shape[1]) < 0.75 * np.isfinite(size).sum(1, keepdims=True)
+    return np.where(kept, size, 0).sum(1) / np.maximum(kept.sum(1), 1)
 
 
 def _constant_lines(lines, bad):

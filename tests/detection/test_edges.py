@@ -51,6 +51,15 @@ def test_overscan_time_stamps_and_garbage_rows_are_found(where, level, sigma, sa
     assert np.array_equal(found, expected) and [said in note for note in notes] == [True]
 
 
+@given(seed=st.integers(0, 1000), size=st.floats(40, 90), level=st.sampled_from([1, 20, 800]))
+def test_beside_a_large_galaxy_the_border_is_sky(seed, size, level):
+    y, x = np.mgrid[:400, :500]
+    light = 100 * level * np.exp(-np.hypot(y - 200, (x - 260) / 1.3) / size)
+    image = np.random.default_rng(seed).poisson(level + light).astype(np.float32)
+    found, notes = found_in(image)
+    assert not found.any() and not notes
+
+
 def test_vignetted_corners_are_found():
     image = scene(4)
     y, x = np.mgrid[:400, :500]
