@@ -189,7 +189,10 @@ def explains(plane, exposure):
     made_from = abs(correlation(plane, exposure)) > RELATED
     spread = _scatter(exposure.piece)
     with np.errstate(invalid="ignore", divide="ignore"):
-        boxes = np.nanmedian(np.where(_boxes(plane.piece) > 0, _boxes(plane.piece), np.nan), axis=1)
+        pixels = np.where(_boxes(plane.piece) > 0, _boxes(plane.piece), np.nan)
+        usable = np.isfinite(pixels).any(1)
+        boxes = np.full(len(pixels), np.nan)
+        boxes[usable] = np.nanmedian(pixels[usable], axis=1)
         ratios = {"variance": spread**2 / boxes, "sigma": spread / boxes, "inverse variance": spread**2 * boxes}
     for what, ratio in ratios.items():
         ratio = ratio[np.isfinite(ratio)]

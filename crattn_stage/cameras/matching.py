@@ -61,7 +61,8 @@ def match(table, headers, filename="", names=(), index=None, types=()):
     table : dict
         Card -> regular expression for its whole value, ignoring case, or False where the card must be absent.
         ``EXTNAMES`` is a list of expressions, each for some EXTNAME of the file; ``FILENAME`` is searched in the
-        name of the file; ``HDU`` is an index or a list of them; ``TYPE`` is matched against each card in `types`.
+        name of the file; ``HDU`` is an index or a list of them; ``TYPE`` is matched against each card in `types`, and
+        False where all of them must be absent.
     headers : list of `astropy.io.fits.Header`
         Searched in this order for a card; the first that has it counts.
     filename : str
@@ -90,11 +91,12 @@ def match(table, headers, filename="", names=(), index=None, types=()):
             if index not in (pattern if isinstance(pattern, list) else [pattern]):
                 return None
         elif key == "TYPE":
-            values = [first_value(headers, card) for card in types]
-            value = next((v for v in values if v is not None and _compiled(pattern).fullmatch(v)), None)
-            if value is None:
+            values = [value for card in types if (value := first_value(headers, card)) is not None]
+            if pattern is not False:
+                values = [value for value in values if _compiled(pattern).fullmatch(value)]
+            if bool(values) is (pattern is False):
                 return None
-            found[key] = value
+            found[key] = values[0] if values else None
         else:
             value = first_value(headers, key)
             if pattern is False:

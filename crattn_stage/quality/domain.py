@@ -36,6 +36,8 @@ def unlike(appearance):
     found, stars = [], appearance.stars
     if appearance.spectra:
         found.append("a two-dimensional spectrum")
+    if appearance.striped:
+        found.append("lines run across it, as on a spectrum ([[spectrum]] of a profile)")
     if stars >= FEWEST_STARS and appearance.hollow > HOLLOW * stars:
         found.append("stars are hollow, out of focus")
     elif stars >= FEWEST_STARS and not NARROWEST <= appearance.fwhm <= WIDEST:

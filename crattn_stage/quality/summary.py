@@ -142,9 +142,10 @@ class Appearance(Sums):
         Good pixels that were looked at, and those of them away from all sources.
     correlated : float
         Correlation of the noise of neighbouring pixels, times `sky`.
-    crowded, spectra, undescribed, sharp : int
+    crowded, spectra, undescribed, sharp, striped : int
         Detectors with too many sources to look at, those masked as two-dimensional spectra, those of whose exposure
-        the header says nothing, and those whose sources are mostly masked, and sharper than stars are.
+        the header says nothing, those whose sources are mostly masked, and sharper than stars are, and those that
+        lines run across, though they are not known to be spectra.
     """
 
     stars: int = 0
@@ -157,6 +158,7 @@ class Appearance(Sums):
     spectra: int = 0
     undescribed: int = 0
     sharp: int = 0
+    striped: int = 0
 
     @property
     def fwhm(self):

@@ -11,6 +11,7 @@ from crattn_stage.quality.star_cores import judge_sources
 from crattn_stage.quality.summary import Appearance, Summary, total
 from crattn_stage.simulation.hits import scatter_hits, simulate_hit
 from crattn_stage.simulation.skies import expose, simulate_sky
+from crattn_stage.simulation.spectra import simulate_spectrum
 
 
 def field(fwhm, stars=1500, **psf):
@@ -64,6 +65,22 @@ def test_a_resampled_coadd(order):
     exposures = [shift(expose(scene, 1100, 7, 4, rng), rng.uniform(-0.5, 0.5, 2), order=order) for _ in range(5)]
     (reason,) = unlike(look(np.mean(exposures, 0)))
     assert "correlated" in reason
+
+
+@pytest.mark.parametrize("kind", ["long-slit", "arc"])
+@pytest.mark.parametrize("seed", [1, 2, 5, 6])
+def test_a_spectrum_that_nobody_calls_one(kind, seed):
+    rng = np.random.default_rng(seed)
+    image = expose(simulate_spectrum((400, 400), rng, kind).electrons, 300, 7, 4, rng)
+    (reason,) = (one for one in unlike(look(image)) if "lines" in one)
+    assert "[[spectrum]]" in reason
+
+
+def test_bad_columns_and_bleed_trails_are_no_lines_of_a_spectrum():
+    image = field(2.5)[1]
+    image[:, 20::60] += 500
+    image[:, [100, 101, 102, 300, 301]] += 3000
+    assert not look(image).striped
 
 
 def test_no_sky_and_too_little_to_tell():

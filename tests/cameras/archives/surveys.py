@@ -1052,5 +1052,5 @@ EXPECTED = {
     "skymapper": expect("skymapper", [1, 2], gain=0.75, night="20150505"),
     "atlas": expect("atlas-hko", [1], gain=2.0),
     "legacysurvey_coadd": left("legacysurvey-coadd", "coadd", type="image"),
-    "unwise": left("unwise", "coadd"),
+    "unwise": left("space-infrared", "coadd"),
 }
