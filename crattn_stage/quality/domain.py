@@ -43,6 +43,8 @@ def unlike(appearance):
     elif stars >= FEWEST_STARS and not NARROWEST <= appearance.fwhm <= WIDEST:
         kind = "undersampled" if appearance.fwhm < NARROWEST else "very wide"
         found.append(f"stars are {kind}, FWHM {appearance.fwhm:.1f} pixels")
+    if appearance.hot:
+        found.append("most hits are single pixels, as hot ones are (subtract a dark)")
     if appearance.sharp:
         found.append("sources are as sharp as hits, so that stars cannot be told from them")
     if appearance.sky >= FEWEST_PIXELS and appearance.correlated > CORRELATION * appearance.sky:

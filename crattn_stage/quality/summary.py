@@ -142,10 +142,11 @@ class Appearance(Sums):
         Good pixels that were looked at, and those of them away from all sources.
     correlated : float
         Correlation of the noise of neighbouring pixels, times `sky`.
-    crowded, spectra, undescribed, sharp, striped : int
+    crowded, spectra, undescribed, sharp, striped, hot : int
         Detectors with too many sources to look at, those masked as two-dimensional spectra, those of whose exposure
-        the header says nothing, those whose sources are mostly masked, and sharper than stars are, and those that
-        lines run across, though they are not known to be spectra.
+        the header says nothing, those whose sources are mostly masked, and sharper than stars are, those that
+        lines run across, though they are not known to be spectra, and those of whose masked peaks most are like hot
+        pixels.
     """
 
     stars: int = 0
@@ -159,6 +160,7 @@ class Appearance(Sums):
     undescribed: int = 0
     sharp: int = 0
     striped: int = 0
+    hot: int = 0
 
     @property
     def fwhm(self):

@@ -83,6 +83,30 @@ def test_bad_columns_and_bleed_trails_are_no_lines_of_a_spectrum():
     assert not look(image).striped
 
 
+def masked(image, truth):
+    return judge_sources(image, truth, np.zeros(image.shape, bool)).appearance
+
+
+def test_hot_pixels_are_told_from_hits():
+    rng = np.random.default_rng(4)
+    scene, image = field(2.5)
+    hot = np.zeros(image.shape, bool)
+    hot[10::40, 10::40] = True
+    image = image + np.where(hot, rng.uniform(800, 5000, image.shape), 0)
+    (reason,) = unlike(masked(image, binary_dilation(hot, np.ones((3, 3)))))
+    assert "single pixels" in reason
+    few = hot & (np.arange(len(image)) < 40)[:, None]
+    assert not masked(image, few).hot
+
+
+@pytest.mark.parametrize("thickness", [15, 100, 250])
+def test_hits_are_no_hot_pixels(thickness):
+    rng = np.random.default_rng(6)
+    scene, _ = field(2.5)
+    charge, truth = scatter_hits(scene.shape, [simulate_hit(rng, thickness=thickness) for _ in range(80)], rng)
+    assert not masked(expose(scene + charge, 1100, 7, 4, rng), truth).hot
+
+
 def test_no_sky_and_too_little_to_tell():
     assert unlike(Appearance(good=100_000, sky=5_000)) == ["sources nearly everywhere"]
     # Noise is not measured on so little, and the nucleus of a galaxy that fills the frame may be masked.
