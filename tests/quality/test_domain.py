@@ -89,7 +89,7 @@ def masked(image, truth):
 
 def test_hot_pixels_are_told_from_hits():
     rng = np.random.default_rng(4)
-    scene, image = field(2.5)
+    _, image = field(2.5)
     hot = np.zeros(image.shape, bool)
     hot[10::40, 10::40] = True
     image = image + np.where(hot, rng.uniform(800, 5000, image.shape), 0)
