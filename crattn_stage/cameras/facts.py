@@ -18,7 +18,8 @@ _NO_FILTER = re.compile(r"clear.*|open.*|air|none|empty.*|n/?a|-", re.I)
 _ARC = re.compile(
     r"(?!.*(flat|bias|dark|zero|quartz|halogen|focus|fabry)).*\b(arcs?|arc[ _-]?lamp|comps?|comparison|wave|wavecal|"
     r"wavelength|line|double|une|etalon|lfc|comb|neon|argon|helium|mercury|krypton|xenon|th-?(ar|ne)\d*|"
-    r"(he|ne|ar|kr|xe|hg|cd|zn|cu|fe)([ ,+-]?(he|ne|ar|kr|xe|hg|cd|zn|cu|fe)){1,5})(?![a-z]).*",
+    r"(he|ne|ar|kr|xe|hg|cd|zn|cu|fe)([ ,+-]?(he|ne|ar|kr|xe|hg|cd|zn|cu|fe)){1,5}|"
+    r"(he|ne|ar|kr|xe|hg|cd|zn)[ _-]*(arcs?|lamps?))(?![a-z]).*",
     re.I,
 )
 #: The zone of a local time behind it: 2017-12-19T18:33:43.317-0700.

@@ -5,6 +5,9 @@ from functools import lru_cache
 
 #: Keys of a match table that are not header cards.
 SPECIAL = ("EXTNAMES", "FILENAME", "HDU", "TYPE")
+#: Cards that say what a frame is of, whatever the camera; in FRAME some cameras write the time.
+TYPES = ("OBSTYPE", "IMAGETYP", "IMGTYPE", "EXPTYPE", "DATA-TYP", "OBS-TYPE", "FRAME")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d.*")
 
 
 @lru_cache(None)
@@ -61,8 +64,8 @@ def match(table, headers, filename="", names=(), index=None, types=()):
     table : dict
         Card -> regular expression for its whole value, ignoring case, or False where the card must be absent.
         ``EXTNAMES`` is a list of expressions, each for some EXTNAME of the file; ``FILENAME`` is searched in the
-        name of the file; ``HDU`` is an index or a list of them; ``TYPE`` is matched against each card in `types`, and
-        False where all of them must be absent.
+        name of the file; ``HDU`` is an index or a list of them; ``TYPE`` is matched against each card in `types`; it is
+        False where none of `TYPES` may say what the frame is of.
     headers : list of `astropy.io.fits.Header`
         Searched in this order for a card; the first that has it counts.
     filename : str
@@ -91,12 +94,15 @@ def match(table, headers, filename="", names=(), index=None, types=()):
             if index not in (pattern if isinstance(pattern, list) else [pattern]):
                 return None
         elif key == "TYPE":
-            values = [value for card in types if (value := first_value(headers, card)) is not None]
-            if pattern is not False:
-                values = [value for value in values if _compiled(pattern).fullmatch(value)]
-            if bool(values) is (pattern is False):
+            told = [first_value(headers, card) for card in (TYPES if pattern is False else types)]
+            if pattern is False:
+                if any(value is not None and not _TIME.fullmatch(value) for value in told):
+                    return None
+                continue
+            value = next((v for v in told if v is not None and _compiled(pattern).fullmatch(v)), None)
+            if value is None:
                 return None
-            found[key] = values[0] if values else None
+            found[key] = value
         else:
             value = first_value(headers, key)
             if pattern is False:

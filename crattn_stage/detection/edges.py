@@ -10,8 +10,8 @@ from scipy.ndimage import label, median_filter
 WIDEST, WIDEST_PIXELS = 0.12, 256
 #: A line of pixels is odd if its median is off by this many standard errors, beyond what the sky wanders.
 OFF = 12.0
-#: Or if its noise, from pixel to pixel, differs from the interior's by this factor.  That of the lines behind a border
-#: differs by less than the other.
+#: Or if its noise, from pixel to pixel, differs from the interior's by the first factor.  That of the lines behind a
+#: border differs by less than the second.
 NOISIER, AS_NOISY = 4.0, 2.0
 #: Pixels of a line that are looked at, and lines of the interior.
 SAMPLES, INTERIOR = 256, 256
@@ -113,9 +113,10 @@ def _odd_lines(lines, bad):
     if width == 0 or width >= reach:
         return 0
     # The step is sharp: what lies behind is like the interior at once.
-    behind = np.s_[width + 1 : width + 5]
+    behind = width + 1 + np.flatnonzero(usable[width + 1 : width + 5])
     sharp = (
-        np.all(np.abs(level[behind] - typical) < room + 0.5 * scatter)
+        behind.size
+        and np.all(np.abs(level[behind] - typical) < room + 0.5 * scatter)
         and np.all(noise[behind] >= quiet / AS_NOISY)
         and np.all(noise[behind] <= quiet * AS_NOISY)
     )
@@ -123,11 +124,11 @@ def _odd_lines(lines, bad):
 
 
 def _good(lines, bad, some):
-    """Return some pixels as float64, NaN where they are bad."""
+    """Return pixels, those of an index, as float64; NaN where they are bad."""
     # Some NaN are odd enough to warn when they are cast.
     with np.errstate(invalid="ignore"):
         good = lines[some].astype(np.float64)
-    good[bad[some]] = np.nan
+    good[bad[some] | ~np.isfinite(good)] = np.nan
     return good
 
 

@@ -27,7 +27,7 @@ CERTAIN = (0.97, 0.99)
 #: Largest difference of two stars' stamps, as a fraction of their length as vectors: by seeing, and by noise in
 #: units of the noise expected, for each of `crattn_stage.detection.model.levels`.
 TOLERANCE, NOISE = 0.1, np.array([1.3, 1.3, 1.3, 1.1, 1.0])
-#: Fraction of the reference stars, two at least, that a star looks like.
+#: Fraction of the reference stars, two at least, that a star looks like: some of these are no stars, but missed hits.
 ALIKE = 0.01
 #: Rims and remnants of a star are closer than this to its peak or to its spared pixels; pixels.
 RIM = 4
@@ -153,7 +153,6 @@ def _alike(image, places, peaks, stars, sigma, allowed):
     length = np.linalg.norm(own_stamps, axis=1)
     noise = sigma / image[tuple(places.T)] * np.sqrt(own.sum(1)) / length
     squares = stars.reshape(-1, side, side)
-    # Some reference sources may be no stars.
     least = max(2, int(np.ceil(ALIKE * len(stars))))
     cosine = np.empty(len(places))
     # A few at a time: there can be thousands of both.

@@ -1,5 +1,7 @@
 """Whether a frame looks like those on which the models were measured."""
 
+from crattn_stage.quality.summary import binomial_interval
+
 #: FWHM of stars on which the models were measured, pixels, and fewest stars that tell.
 NARROWEST, WIDEST, FEWEST_STARS = 1.35, 10.0, 20
 #: Largest fraction of hollow stars; larger: out of focus.
@@ -7,6 +9,8 @@ HOLLOW = 0.3
 #: Largest correlation of the noise of neighbouring pixels, and fewest pixels of sky that tell; resampling and stacking
 #: raise it.
 CORRELATION, FEWEST_PIXELS = 0.085, 20_000
+#: Fewest bright peaks of a mask that tell whether most are hot pixels.
+FEWEST_PEAKS = 20
 #: Smallest fraction of the good pixels that is sky.
 SKY = 0.2
 
@@ -37,14 +41,14 @@ def unlike(appearance):
     if appearance.spectra:
         found.append("a two-dimensional spectrum")
     if appearance.striped:
-        found.append("lines run across it, as on a spectrum ([[spectrum]] of a profile)")
+        found.append("lines run across it: a spectrum ([[spectrum]]) or readout noise")
     if stars >= FEWEST_STARS and appearance.hollow > HOLLOW * stars:
         found.append("stars are hollow, out of focus")
     elif stars >= FEWEST_STARS and not NARROWEST <= appearance.fwhm <= WIDEST:
         kind = "undersampled" if appearance.fwhm < NARROWEST else "very wide"
         found.append(f"stars are {kind}, FWHM {appearance.fwhm:.1f} pixels")
-    if appearance.hot:
-        found.append("most hits are single pixels, as hot ones are (subtract a dark)")
+    if appearance.peaks >= FEWEST_PEAKS and binomial_interval(appearance.alone, appearance.peaks)[0] > 0.5:
+        found.append("most masked peaks are single pixels, hot ones (subtract a dark)")
     if appearance.sharp:
         found.append("sources are as sharp as hits, so that stars cannot be told from them")
     if appearance.sky >= FEWEST_PIXELS and appearance.correlated > CORRELATION * appearance.sky:

@@ -6,7 +6,7 @@ import numpy as np
 
 from crattn_stage.detection.preprocessing import sky_subtracted
 from crattn_stage.detection.sources import TooCrowded, extract, inside, stamps
-from crattn_stage.quality.hot_pixels import are_most_hot
+from crattn_stage.quality.hot_pixels import count_peaks
 from crattn_stage.quality.stripes import is_striped
 from crattn_stage.quality.summary import FEWEST_STARS, Appearance, Symmetry
 from crattn_stage.quality.symmetry import count_pairs
@@ -114,7 +114,7 @@ def judge_sources(image, cosmic_rays, bad=None, sections=None, sky=None):
         return Cores(0, 0, 0, 0, Appearance(crowded=1), symmetry)
     look = _texture(image, bad | cosmic_rays, sigma)
     look.striped = int(is_striped(image, sigma))
-    look.hot = int(are_most_hot(image, cosmic_rays, sigma))
+    look.peaks, look.alone = count_peaks(image, cosmic_rays, sigma)
     row, column = sources["ypeak"], sources["xpeak"]
     bright = sources["flux"] > 20 * sigma * np.sqrt(sources["npix"])
     sources = sources[bright & inside(image.shape, row, column, 1)]

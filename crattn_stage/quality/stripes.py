@@ -1,6 +1,7 @@
-"""Lines that run across a frame from side to side, as those of a lamp, of the night sky or of an object on a spectrum.
+"""Lines that run across a frame from side to side: those of a lamp, of the night sky or of an object on a spectrum.
 
-A header need not say that a frame is a spectrum, and no image of the sky has such lines.
+A header need not say that a frame is a spectrum, and images of the sky seldom have such lines: pairs of bad columns, or
+noise of the readout.
 """
 
 import numpy as np
@@ -10,6 +11,8 @@ from scipy.ndimage import label, median_filter
 BANDS, SEEN, ROWS = 4, 3, 32
 #: Pixels within which the level beside a line is measured, and fewest pixels of an image on a side.
 LEVEL, SHORTEST = 65, 64
+#: Least height of a line, in units of the noise of a pixel and of the scatter of the pixels along it.
+HEIGHT, SCATTERS = 1.0, 0.5
 #: Fewest pixels of a line across it (a bad column has one), and fewest lines.
 NARROWEST, FEWEST = 2, 4
 
@@ -17,7 +20,8 @@ NARROWEST, FEWEST = 2, 4
 def is_striped(image, sigma):
     """Tell whether four lines or more run along the rows or the columns of an image.
 
-    A line stands out by the noise of a pixel in three of four parts of its length, as the median over each.
+    A line stands out by the noise of a pixel in three of four parts of its length, as the median over each, and by
+    half the scatter along it, which is large in a crowd of stars.
 
     Parameters
     ----------
@@ -36,7 +40,11 @@ def is_striped(image, sigma):
 
 def _lines(image, sigma):
     image = image[:: max(1, len(image) // (BANDS * ROWS))]
-    profiles = [np.median(band, axis=0) for band in np.array_split(image, BANDS)]
-    heights = [profile - median_filter(profile, LEVEL, mode="nearest") for profile in profiles]
-    groups, _ = label(np.sort(heights, axis=0)[BANDS - SEEN] > sigma)
+    excesses = []
+    for band in np.array_split(image, BANDS):
+        profile = np.median(band, axis=0)
+        height = profile - median_filter(profile, LEVEL, mode="nearest")
+        scatter = 1.4826 * np.median(np.abs(band - profile), axis=0)
+        excesses.append(height - np.maximum(HEIGHT * sigma, SCATTERS * scatter))
+    groups, _ = label(np.sort(excesses, axis=0)[BANDS - SEEN] > 0)
     return int(np.count_nonzero(np.bincount(groups)[1:] >= NARROWEST))

@@ -142,11 +142,12 @@ class Appearance(Sums):
         Good pixels that were looked at, and those of them away from all sources.
     correlated : float
         Correlation of the noise of neighbouring pixels, times `sky`.
-    crowded, spectra, undescribed, sharp, striped, hot : int
+    peaks, alone : int
+        Masked peaks above 10 sigma, and those of them that stand alone, as hot pixels do.
+    crowded, spectra, undescribed, sharp, striped : int
         Detectors with too many sources to look at, those masked as two-dimensional spectra, those of whose exposure
-        the header says nothing, those whose sources are mostly masked, and sharper than stars are, those that
-        lines run across, though they are not known to be spectra, and those of whose masked peaks most are like hot
-        pixels.
+        the header says nothing, those whose sources are mostly masked, and sharper than stars are, and those
+        that lines run across, though they are not known to be spectra.
     """
 
     stars: int = 0
@@ -155,12 +156,13 @@ class Appearance(Sums):
     good: int = 0
     sky: int = 0
     correlated: float = 0.0
+    peaks: int = 0
+    alone: int = 0
     crowded: int = 0
     spectra: int = 0
     undescribed: int = 0
     sharp: int = 0
     striped: int = 0
-    hot: int = 0
 
     @property
     def fwhm(self):

@@ -186,3 +186,42 @@ def test_when_an_exposure_began(cards, moment):
     header = fits.Header(cards)
     found = facts.read_exposure(header, profile_of(header)).observed
     assert (found and round(found.timestamp(), 3)) == (moment and moment.timestamp())
+
+
+@pytest.mark.parametrize(
+    ("cards", "name", "camera", "said"),
+    [
+        ({"OBSMODE": "IMAGING"}, "master_bias.fits", "generic", "bias, dark or flat, by its name"),
+        ({"OBJECT": "x"}, "flat1.fits", "lick-nickel", "bias, dark or flat, by its name"),
+        ({"IMAGETYP": "Light Frame"}, "flat_galaxy.fits", "decam", ""),
+        ({"FRAME": "Light"}, "flat_galaxy.fits", "generic", ""),
+        (
+            {"FRAME": "2022-09-19T19:47:40.000"},
+            "Bias_M2 19.47.45_00001.fits",
+            "andor-solis",
+            "bias, dark or flat, by its name",
+        ),
+        ({"FRAME": "2022-09-19T19:47:40.000"}, "ThAr_M2_00011.fits", "andor-solis", "arc, by its name"),
+        ({}, "arc0245.a.fits", "generic", "arc, by its name"),
+        ({}, "arc_2013_M51.fits", "generic", ""),
+        ({}, "near_earth_2024YR4_001.fits", "generic", ""),
+        ({}, "lamp_3.fits", "generic", "lamp, by its name"),
+        ({"OBJECT": "Argon lamp"}, "a.fits", "generic", "argon lamp"),
+        ({"OBJECT": "He lamp"}, "a.fits", "generic", "he lamp"),
+        ({"OBJECT": "He 2-10"}, "a.fits", "generic", ""),
+        ({"OBJECT": "Mercury"}, "a.fits", "generic", ""),
+    ],
+)
+def test_what_file_and_object_names_say(cards, name, camera, said):
+    profile = find_profile(camera)
+    found = facts.calibration_type([fits.Header({"SIMPLE": True, **cards})], profile, name)
+    assert found == said
+    assert facts.is_arc(found) == (said in ("arc, by its name", "argon lamp", "he lamp"))
+
+
+@pytest.mark.parametrize("telescope", ["Spitzer", "IRAS", "Herschel Space", "Spitzer 0.4m", "William Herschel"])
+def test_infrared_arrays_in_space_are_refused(telescope):
+    headers = [fits.Header({"SIMPLE": True, "TELESCOP": telescope, "NAXIS": 2})]
+    profile, _ = recognise(headers)
+    refused = telescope in ("Spitzer", "IRAS", "Herschel Space")
+    assert ("infrared array in space" in facts.refusal(headers, profile)) == refused

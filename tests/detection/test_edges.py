@@ -60,6 +60,14 @@ def test_beside_a_large_galaxy_the_border_is_sky(seed, size, level):
     assert not found.any() and not notes
 
 
+def test_what_is_not_finite_hides_no_border():
+    image = scene(3) - 830
+    image[:20] = np.random.default_rng(1).normal(-600, 3, (20, 500))
+    image[21], image[60], image[70, ::3] = np.nan, np.inf, -np.inf
+    found, notes = unexposed(image, ~np.isfinite(image), WHOLE)
+    assert found[:20].all() and "20 rows at the bottom" in notes[0]
+
+
 def test_vignetted_corners_are_found():
     image = scene(4)
     y, x = np.mgrid[:400, :500]

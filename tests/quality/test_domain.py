@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.ndimage import binary_dilation, shift
+from scipy.ndimage import binary_dilation, gaussian_filter, shift
 
 from crattn_stage.quality.cards import header_cards
 from crattn_stage.quality.domain import unlike
@@ -76,6 +76,16 @@ def test_a_spectrum_that_nobody_calls_one(kind, seed):
     assert "[[spectrum]]" in reason
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_dense_cluster_is_no_spectrum(seed):
+    rng = np.random.default_rng(seed)
+    places = np.rint(256 + 60 * rng.standard_t(2, (8000, 2))).astype(int)
+    light = np.zeros((512, 512))
+    inside = ((places >= 0) & (places < 512)).all(1)
+    np.add.at(light, tuple(places[inside].T), np.minimum(300 * rng.pareto(1.2, inside.sum()), 50_000) * 15)
+    assert not look(rng.poisson(200 + gaussian_filter(light, 1.7)).astype(np.float32)).striped
+
+
 def test_bad_columns_and_bleed_trails_are_no_lines_of_a_spectrum():
     image = field(2.5)[1]
     image[:, 20::60] += 500
@@ -96,7 +106,9 @@ def test_hot_pixels_are_told_from_hits():
     (reason,) = unlike(masked(image, binary_dilation(hot, np.ones((3, 3)))))
     assert "single pixels" in reason
     few = hot & (np.arange(len(image)) < 40)[:, None]
-    assert not masked(image, few).hot
+    assert masked(image, few).peaks == 10 and reason not in unlike(masked(image, few))
+    # On two detectors together there are enough.
+    assert reason in unlike(total([Summary(appearance=masked(image, few))] * 2).appearance)
 
 
 @pytest.mark.parametrize("thickness", [15, 100, 250])
@@ -104,7 +116,8 @@ def test_hits_are_no_hot_pixels(thickness):
     rng = np.random.default_rng(6)
     scene, _ = field(2.5)
     charge, truth = scatter_hits(scene.shape, [simulate_hit(rng, thickness=thickness) for _ in range(80)], rng)
-    assert not masked(expose(scene + charge, 1100, 7, 4, rng), truth).hot
+    found = masked(expose(scene + charge, 1100, 7, 4, rng), truth)
+    assert found.peaks > 60 and found.alone < 0.3 * found.peaks
 
 
 def test_no_sky_and_too_little_to_tell():
