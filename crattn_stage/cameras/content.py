@@ -135,12 +135,16 @@ def _scatter(piece):
     """Return the noise in boxes, from neighbour differences, so that gradients and broad objects do not count."""
     with np.errstate(invalid="ignore"):
         steps = np.diff(piece, axis=1, append=np.nan)
-    boxes = _boxes(steps)
-    usable = np.isfinite(boxes).sum(1) > BOX
-    spread = np.full(len(boxes), np.nan)
+    return 1.4826 * _medians(np.abs(_boxes(steps)), BOX) / np.sqrt(2)
+
+
+def _medians(boxes, fewest=0):
+    """Return the median of each box; NaN where no more than so many of its values are finite."""
+    usable = np.isfinite(boxes).sum(1) > fewest
+    medians = np.full(len(boxes), np.nan)
     if usable.any():
-        spread[usable] = 1.4826 * np.nanmedian(np.abs(boxes[usable]), axis=1) / np.sqrt(2)
-    return spread
+        medians[usable] = np.nanmedian(boxes[usable], axis=1)
+    return medians
 
 
 def correlation(one, other):
@@ -189,10 +193,7 @@ def explains(plane, exposure):
     made_from = abs(correlation(plane, exposure)) > RELATED
     spread = _scatter(exposure.piece)
     with np.errstate(invalid="ignore", divide="ignore"):
-        pixels = np.where(_boxes(plane.piece) > 0, _boxes(plane.piece), np.nan)
-        usable = np.isfinite(pixels).any(1)
-        boxes = np.full(len(pixels), np.nan)
-        boxes[usable] = np.nanmedian(pixels[usable], axis=1)
+        boxes = _medians(_boxes(np.where(plane.piece > 0, plane.piece, np.nan)))
         ratios = {"variance": spread**2 / boxes, "sigma": spread / boxes, "inverse variance": spread**2 * boxes}
     for what, ratio in ratios.items():
         ratio = ratio[np.isfinite(ratio)]

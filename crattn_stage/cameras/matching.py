@@ -64,7 +64,7 @@ def match(table, headers, filename="", names=(), index=None, types=()):
     table : dict
         Card -> regular expression for its whole value, ignoring case, or False where the card must be absent.
         ``EXTNAMES`` is a list of expressions, each for some EXTNAME of the file; ``FILENAME`` is searched in the
-        name of the file; ``HDU`` is an index or a list of them; ``TYPE`` is matched against each card in `types`; it is
+        name of the file; ``HDU`` is an index or a list of them; ``TYPE`` is matched against each card in `types`, or is
         False where none of `TYPES` may say what the frame is of.
     headers : list of `astropy.io.fits.Header`
         Searched in this order for a card; the first that has it counts.
@@ -93,13 +93,13 @@ def match(table, headers, filename="", names=(), index=None, types=()):
         elif key == "HDU":
             if index not in (pattern if isinstance(pattern, list) else [pattern]):
                 return None
+        elif key == "TYPE" and pattern is False:
+            values = [first_value(headers, card) for card in TYPES]
+            if any(value is not None and not _TIME.fullmatch(value) for value in values):
+                return None
         elif key == "TYPE":
-            told = [first_value(headers, card) for card in (TYPES if pattern is False else types)]
-            if pattern is False:
-                if any(value is not None and not _TIME.fullmatch(value) for value in told):
-                    return None
-                continue
-            value = next((v for v in told if v is not None and _compiled(pattern).fullmatch(v)), None)
+            values = [first_value(headers, card) for card in types]
+            value = next((v for v in values if v is not None and _compiled(pattern).fullmatch(v)), None)
             if value is None:
                 return None
             found[key] = value
