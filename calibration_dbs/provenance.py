@@ -183,7 +183,7 @@ def last_run(database, path):
         return session.scalar(query.options(joinedload(Run.model)))
 
 
-def known_nights(database, paths):
+def nights_of_paths(database, paths):
     """Return the nights of the frames that the database knows.
 
     Parameters

@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import Float, String, and_, bindparam, case, cast, extract, func, null, or_, select, text
 
 from calibration_dbs.database import reading
-from calibration_dbs.provenance import OPEN
+from calibration_dbs.provenance import NOT_NEEDED, OPEN
 from calibration_dbs.tables import Amplifier, Frame, Hit, Model, Run
 
 #: Upper limits of the bins of charge, in electrons, a quarter of a decade apart; the last bin has none.
@@ -46,7 +46,7 @@ def _newest(first, last):
     of_frame = (
         select(func.max(Run.id).label("id"))
         .join(Run.frame)
-        .where(Frame.night.between(first, last), Run.status != "superseded")
+        .where(Frame.night.between(first, last), Run.status.not_in(NOT_NEEDED))
         .group_by(Run.frame_id)
         .subquery()
     )

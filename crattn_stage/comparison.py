@@ -12,6 +12,7 @@ from markupsafe import Markup
 from scipy.ndimage import binary_dilation, find_objects, label, maximum
 
 from crattn_stage import __version__
+from crattn_stage.cameras.facts import calibration_frame
 from crattn_stage.detection.preprocessing import measure_sky, significance
 from crattn_stage.errors import FrameError
 from crattn_stage.fits.frame import ObservationFrame
@@ -180,7 +181,7 @@ def _compare(result, path, first, second):
     for stage in (first, second):
         with ObservationFrame(path) as frame:
             if frame.exposure.calibration_type:
-                raise FrameError(f"{frame.exposure.calibration_type} frame")
+                raise FrameError(calibration_frame(frame.exposure.calibration_type))
             detections.append(stage.do_stage(frame).detections)
     with ObservationFrame(path) as frame:
         for (extension, ccd), a, b in zip(frame.ccds(), *detections, strict=True):

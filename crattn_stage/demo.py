@@ -9,7 +9,7 @@ from scipy.ndimage import binary_dilation, label
 from crattn_stage.fits.atomic import replacing
 from crattn_stage.fits.frame import ObservationFrame
 from crattn_stage.process import process
-from crattn_stage.products.preview import display_image, side_by_side
+from crattn_stage.products.preview import display_image, drawn, write_png
 from crattn_stage.simulation.hits import scatter_hits, simulate_hit
 from crattn_stage.simulation.skies import expose, simulate_sky
 
@@ -131,5 +131,5 @@ def run_demo(folder, stage, overwrite=False):
                     ("mask", found[window], None),
                 ]
             )
-    side_by_side(folder / PICTURE, rows)
+    write_png(folder / PICTURE, drawn(rows))
     return score(np.concatenate(truths), np.concatenate(masks))

@@ -12,12 +12,13 @@ from markupsafe import Markup
 from scipy.ndimage import binary_dilation
 
 from crattn_stage import __version__
-from crattn_stage.cameras.facts import charge_unit
+from crattn_stage.cameras.facts import calibration_frame, charge_unit
 from crattn_stage.comparison import cut_stamp
 from crattn_stage.detection.saturation import pile_up, saturated_stars, surroundings
 from crattn_stage.errors import FrameError
-from crattn_stage.fits.atomic import replacing
+from crattn_stage.fits.atomic import check_targets, replacing
 from crattn_stage.fits.frame import ObservationFrame
+from crattn_stage.fits.names import split_name
 from crattn_stage.fits.wcs import sky_wcs
 from crattn_stage.products.files import footprint_table
 from crattn_stage.products.pages import templates
@@ -66,7 +67,7 @@ class Graded:
     stamps: dict = field(default_factory=lambda: {"missed": [], "false": []})
 
 
-def grade(paths, stage, labels=None, only=None):
+def grade(paths, stage, labels=None, only=None, overwrite=False):
     """Grade the masks of exposures of one field by each other.
 
     Parameters
@@ -81,6 +82,8 @@ def grade(paths, stage, labels=None, only=None):
         must differ.
     only : str, optional
         Name of the one detector to grade; all by default.
+    overwrite : bool
+        Replace existing labels.
 
     Returns
     -------
@@ -90,11 +93,13 @@ def grade(paths, stage, labels=None, only=None):
     Raises
     ------
     FrameError
-        If fewer than two different exposures of one camera and filter can be used, or two would have the same labels.
+        If fewer than two different exposures of one camera and filter can be used, two would have the same labels, or
+        labels exist.
     """
     if len(paths) < 2:
         raise FrameError("one exposure has nothing to be graded by: give two or more of one field, camera and filter")
     targets = _label_files(labels, paths) if labels else {}
+    check_targets(targets.values(), overwrite)
     results = [Graded(str(path)) for path in paths]
     _leave_out(results)
     masks, planned = _masked(results, stage, only)
@@ -118,7 +123,7 @@ def grade(paths, stage, labels=None, only=None):
         for path, planes, result in zip(paths, truths, results, strict=True):
             if not result.failure:
                 used = [r.path for r in results if r is not result and not r.failure]
-                _write_labels(targets[path], path, planes, [Path(p).name for p in used])
+                _write_labels(targets[path], path, planes, [Path(p).name for p in used], overwrite)
     return results
 
 
@@ -150,7 +155,7 @@ def _facts(frame):
     """Return what exposures of one field must have in common."""
     exposure = frame.exposure
     if exposure.calibration_type:
-        raise FrameError(f"{exposure.calibration_type} frame")
+        raise FrameError(calibration_frame(exposure.calibration_type))
     if exposure.is_spectrum:
         raise FrameError("a spectrum: only images of the sky can be graded")
     return {"camera": " ".join(filter(None, (exposure.instrument, exposure.camera))), "filter": exposure.filter}
@@ -403,8 +408,7 @@ def _label_files(folder, paths):
     """Return where the labels of each exposure go."""
     targets = {}
     for path in paths:
-        stem = re.sub(r"\.(fits|fit|fts)(\.(fz|gz|bz2|xz))?$", "", Path(path).name, flags=re.IGNORECASE)
-        target = Path(folder) / f"{stem}-labels.fits.fz"
+        target = Path(folder) / f"{split_name(Path(path).name)[0]}-labels.fits.fz"
         for other, taken in targets.items():
             if taken == target and other != path:
                 raise FrameError(f"{other} and {path} would both have the labels {target}: give them different names")
@@ -412,7 +416,7 @@ def _label_files(folder, paths):
     return targets
 
 
-def _write_labels(target, path, planes, others):
+def _write_labels(target, path, planes, others, overwrite):
     """Write the labels of an exposure."""
     from astropy.io import fits
 
@@ -433,7 +437,7 @@ def _write_labels(target, path, planes, others):
     hdus.writeto(stream, checksum=True)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing([target], overwrite=True) as (out,):
+        with replacing([target], overwrite) as (out,):
             out.write(stream.getvalue())
     except OSError as error:
         raise FrameError(f"{target}: {error.strerror}") from error

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from calibration_dbs.provenance import Record, known_digests, recorded_run
+from crattn_stage.cameras.facts import calibration_frame
 from crattn_stage.errors import FrameError, ModelError
 from crattn_stage.fits.atomic import check_targets, clear_parts, sha256
 from crattn_stage.fits.frame import ObservationFrame
@@ -107,8 +108,7 @@ def mask_file(path, target, stage, record, overwrite=False, preview=False, known
         record.frame.update({k: v for k, v in frame_columns(frame.exposure).items() if v is not None})
         if frame.exposure.calibration_type:
             record.status = "skipped"
-            kind = frame.exposure.calibration_type
-            return Outcome(f"skipped, {kind}" + ("" if kind.endswith((" frame", " by its name")) else " frame"))
+            return Outcome(f"skipped, {calibration_frame(frame.exposure.calibration_type)}")
         picture = [preview_path(target)] if preview else []
         products = product_files(frame, target, masks)
         files = [*frame.outputs(target), *(path for path, _ in products)]
@@ -122,9 +122,10 @@ def mask_file(path, target, stage, record, overwrite=False, preview=False, known
         record.run.update({key: stage.provenance[key] for key in ("engine", "version")})
         record.run["threshold"] = stage.threshold_for(frame.profile)
         if preview:
-            from crattn_stage.products.preview import write_preview
+            # Drawn before the frame is written, so that one without the other is not left behind.
+            from crattn_stage.products.preview import draw_preview, write_png
 
-            write_preview(frame, *picture)
+            drawn = draw_preview(frame)
         digests = {}
 
         def finished(written):
@@ -132,14 +133,9 @@ def mask_file(path, target, stage, record, overwrite=False, preview=False, known
             if before_rename is not None:
                 before_rename(written)
 
-        try:
-            outputs = frame.write(
-                target, overwrite, masks.mask_extension, finished, products, masks.flag_variance, known
-            )
-        except BaseException:
-            for drawn in picture:
-                drawn.unlink(missing_ok=True)
-            raise
+        outputs = frame.write(target, overwrite, masks.mask_extension, finished, products, masks.flag_variance, known)
+        if preview:
+            write_png(*picture, drawn)
         record.run.update(
             output_path=os.path.abspath(target),
             outputs={os.path.abspath(output): digest for output, digest in digests.items()},

@@ -413,14 +413,14 @@ class AttentionCRStage(Stage):
 
 def _searchable(image, bad, sections, level):
     """Return the pixels of a detector that can be searched, and notes."""
-    bad = saturated_stars(image, level) | (False if bad is None else bad)
+    bad = saturated_stars(image, level) | ~np.isfinite(image) | (False if bad is None else bad)
     borders, notes = unexposed(image, bad, sections)
     if borders is not None:
         bad |= borders
     searched = np.zeros(image.shape, bool)
     for section in sections:
         searched[section] = _alive(image[section], bad[section])
-    return searched & ~bad & np.isfinite(image), notes
+    return searched & ~bad, notes
 
 
 def _check_growth(settings, threshold):

@@ -203,11 +203,28 @@ def test_a_failed_preview_leaves_no_frame(frame_file, tmp_path, monkeypatch):
     def fail(*_):
         raise FrameError("cannot draw")
 
-    monkeypatch.setattr("crattn_stage.products.preview.side_by_side", fail)
+    monkeypatch.setattr("crattn_stage.products.preview.drawn", fail)
     out = tmp_path / "out"
     result = crattn("run", frame_file(), "--output-dir", out, "--preview", *MODEL)
     assert result.exit_code == 1 and "cannot draw" in result.stderr
     assert list(out.iterdir()) == [] and rows("select status from runs") == [("failed",)]
+
+
+def test_a_frame_that_cannot_be_masked_anew_keeps_its_preview(frame_file, tmp_path, monkeypatch):
+    path, out = frame_file(), tmp_path / "out"
+    command = ("run", path, "--output-dir", out, "--preview", "--overwrite", *MODEL)
+    assert crattn(*command).exit_code == 0
+    before = {file: file.read_bytes() for file in out.iterdir()}
+
+    def full(*_, **__):
+        raise FrameError("disk full")
+
+    monkeypatch.setattr("crattn_stage.fits.frame.ObservationFrame.write", full)
+    with fits.open(path, mode="update") as hdus:
+        hdus[-1].data[:20] += 50
+    result = crattn(*command)
+    assert result.exit_code == 1 and "disk full" in result.stderr
+    assert {file: file.read_bytes() for file in out.iterdir()} == before and len(before) == 2
 
 
 @pytest.fixture

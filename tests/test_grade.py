@@ -188,6 +188,9 @@ def test_labels_are_those_of_one_exposure_each(triple, tmp_path):
     paths[1] = paths[1].rename(paths[1].with_name("plain.fits"))
     masks["plain.fits"] = masks[paths[0].name]
     grade(paths, Known(masks), tmp_path / "labels")
+    with pytest.raises(FrameError, match=r"labels\.fits\.fz exists; overwrite=True"):
+        grade(paths, Known(masks), tmp_path / "labels")
+    grade(paths, Known(masks), tmp_path / "labels", overwrite=True)
     found = sorted((tmp_path / "labels").iterdir())
     assert len(found) == 2 and found[1].name == "plain-labels.fits.fz"
     assert fits.getval(found[0], "CRFRAME") == "odd??[2Jname.fits"

@@ -68,10 +68,12 @@ def write_mef(path, images):
     fits.HDUList(hdus).writeto(path)
 
 
-@pytest.mark.parametrize("value", [np.nan, 0, 7])
-def test_a_dead_detector_does_not_cost_the_exposure(stage, tmp_path, value):
+@pytest.mark.parametrize(("value", "odd"), [(np.nan, np.nan), (0, 0), (7, np.nan)])
+def test_a_dead_detector_does_not_cost_the_exposure(stage, tmp_path, value, odd):
     path = tmp_path / "mef.fits"
-    write_mef(path, [np.full((60, 60), value, np.float32), with_track(sky_image())[0]])
+    dead = np.full((60, 60), value, np.float32)
+    dead[8, 8] = odd
+    write_mef(path, [dead, with_track(sky_image())[0]])
     with ObservationFrame(path) as frame:
         stage.do_stage(frame)
         dead, alive = (frame.marks[e.index].cards for e in frame.extensions)

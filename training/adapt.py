@@ -112,7 +112,8 @@ def adapt(
     given = {"dark": darks, "frame": frames, "flat": flats}
     found = {kind: read_exposures(paths, kind, tell, gain) for kind, paths in given.items()}
     _set_gains([exposure for some in found.values() for exposure in some], tell)
-    files = {kind: {printable(e.path.name): e.sha256 for e in some} for kind, some in found.items()}
+    # Pairs: files of several folders may have one name.
+    files = {kind: [[printable(e.path.name), e.sha256] for e in some] for kind, some in found.items()}
     inputs = {"files": files, "model": card.sha256, "gain": gain}
     before = _interrupted(run, inputs, tell)
 
@@ -422,7 +423,7 @@ def _report(made, card, verdict, training, files, seconds):
         "accepted" if not verdict["worse"] else "rejected: " + "; ".join(verdict["worse"]),
         "",
         "made from",
-        *(f"  {kind:6} {digest[:16]}  {path}" for kind, some in files.items() for path, digest in some.items()),
+        *(f"  {kind:6} {digest[:16]}  {path}" for kind, some in files.items() for path, digest in some),
     ]
     if verdict["keep"]:
         lines.insert(1, training["blended"])

@@ -94,7 +94,7 @@ class CosmicRayDetector(Stage):
         """
         kind = facts.calibration_type([image.meta], _profile(image.meta))
         if kind and not (facts.is_arc(kind) and self._setting("CRATTN_ARCS")):
-            logger.info(f"Skipped cosmic rays: {kind} frame", image=image)
+            logger.info(f"Skipped cosmic rays: {facts.calibration_frame(kind)}", image=image)
             return image
         try:
             with self._database() as database:

@@ -218,6 +218,26 @@ def is_arc(calibration):
     return _ARC.fullmatch(calibration) is not None
 
 
+def calibration_frame(calibration):
+    """Return how messages call a calibration frame.
+
+    Parameters
+    ----------
+    calibration : str
+        From `calibration_type`.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> calibration_frame("bias"), calibration_frame("dark frame"), calibration_frame("arc, by its name")
+    ('bias frame', 'dark frame', 'arc, by its name')
+    """
+    return calibration if " " in calibration else f"{calibration} frame"
+
+
 def refusal(headers, profile, filename="", names=()):
     """Return why a frame must not be masked; "" if it may be.
 
@@ -293,7 +313,7 @@ def _day_and_hours(moment):
     if moment is None:
         return None
     seconds = moment.second + moment.microsecond / 1e6
-    return moment.strftime("%Y%m%d"), moment.hour + moment.minute / 60 + seconds / 3600
+    return _digits(moment.isoformat()), moment.hour + moment.minute / 60 + seconds / 3600
 
 
 def _moment(start):
@@ -368,7 +388,7 @@ def night(header, profile):
     if began is None or east is None:
         return None
     try:
-        return (began - timedelta(hours=12 - east / 15)).strftime("%Y%m%d")
+        return _digits((began - timedelta(hours=12 - east / 15)).isoformat())
     except OverflowError:
         return None
 
@@ -472,22 +492,3 @@ def charge_unit(header, profile):
     if re.fullmatch(r"(photo)?-?e(lectrons?|lec|-)?", text):
         return "electron"
     return "adu" if re.fullmatch(r"(adu|dn|counts?|cts?)?s?", text) else None
-
-
-def unit(header, profile):
-    """Return the unit of an image: "electron" or "adu".
-
-    Parameters
-    ----------
-    header : `astropy.io.fits.Header`
-    profile : `crattn_stage.cameras.profile.Profile`
-
-    Returns
-    -------
-    str
-        "adu" also where the unit is another or unknown: the network is insensitive to the unit.
-    """
-    said = profile.values.get("unit")
-    if said:
-        return "electron" if said == "electron" else "adu"
-    return "electron" if (first_value([header], "BUNIT") or "").lower().startswith(("e", "photoe")) else "adu"

@@ -173,7 +173,7 @@ def companion_name(profile, filename, header):
     """
     names = []
     for rule in profile.companions:
-        if rule["role"] == "mask" and rule["find"] in filename and match(rule.get("when", {}), [header]) is not None:
+        if rule["find"] in filename and match(rule.get("when", {}), [header]) is not None:
             names.append(filename.replace(rule["find"], rule["replace"]))
     return [name for name in dict.fromkeys(names) if name != filename]
 

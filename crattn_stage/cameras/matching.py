@@ -3,8 +3,6 @@
 import re
 from functools import lru_cache
 
-#: Keys of a match table that are not header cards.
-SPECIAL = ("EXTNAMES", "FILENAME", "HDU", "TYPE")
 #: Cards that say what a frame is of, whatever the camera; in FRAME some cameras write the time.
 TYPES = ("OBSTYPE", "IMAGETYP", "IMGTYPE", "EXPTYPE", "DATA-TYP", "OBS-TYPE", "FRAME")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d.*")

@@ -183,7 +183,7 @@ _FIELDS = {
     "spectrum": {"*": None},
     "hdus": {"*": None, "role": _one_of(*ROLES)},
     "companions": {
-        "role": _one_of("mask", "weight", "variance"),
+        "role": _one_of("mask"),
         "find": _STRING,
         "replace": _STRING,
         "when": _MATCH,
@@ -329,7 +329,8 @@ def _build(name, path, content, parent):
     fields = {"name": name, "path": path, "title": content.get("title", name), "priority": content.get("priority", 50)}
     fields["references"] = content.get("references", [])
     inherited = parent.family if parent and parent.name != "generic" else name
-    fields["family"] = content.get("family", inherited)
+    # The database and `--instrument` do not tell capital letters from small ones.
+    fields["family"] = content.get("family", inherited).lower()
     # What recognises a frame is each profile's own.
     fields["recognise"] = content.get("recognise", [])
     for key in ("refuse", "calibration", "hdus", "companions", "masks"):
@@ -339,6 +340,15 @@ def _build(name, path, content, parent):
     fields["tells_spectra"] = bool(parent and (modes or parent.tells_spectra))
     for key in ("amplifiers", "keywords", "values", "settings"):
         fields[key] = {**(getattr(parent, key) if parent else {}), **content.get(key, {})}
+    rules = fields["amplifiers"]
+    if rules.get("form") in ("limits", "counts", "extent"):
+        sizes = (2, 4) if rules["form"] == "counts" else (2,)
+        cards = [rules[axis] for axis in ("columns", "rows") if axis in rules]
+        if not cards or any(len(one) not in sizes for one in cards):
+            raise CameraError(
+                f'{path}: [amplifiers] form = "{rules["form"]}": give columns, rows or both, each of '
+                f"{' or '.join(map(str, sizes))} cards"
+            )
     for key in ("unmatched", "pair"):
         fields[key] = content.get(key, getattr(parent, key) if parent else None)
     return Profile(**fields)

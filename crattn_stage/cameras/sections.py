@@ -8,8 +8,8 @@ from crattn_stage.cameras.matching import match
 from crattn_stage.errors import FrameError
 
 #: ``[x1:x2,y1:y2]``, the usual form, and ``[x1,y1:x2,y2]`` of Calar Alto.
-_USUAL = re.compile(r"(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)")
-_CORNERS = re.compile(r"(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)")
+_USUAL = re.compile(r"(\d{1,9})\s*:\s*(\d{1,9})\s*,\s*(\d{1,9})\s*:\s*(\d{1,9})")
+_CORNERS = re.compile(r"(\d{1,9})\s*,\s*(\d{1,9})\s*:\s*(\d{1,9})\s*,\s*(\d{1,9})")
 #: What headers say when they have no section.
 _ABSENT = {"", "UNKNOWN", "N/A", "NONE", "NULL", "[0:0,0:0]", "[1:0,1:0]", "[0,0:0,0]"}
 #: A gain outside of these is no number of electrons per ADU but a setting of the camera, or nothing at all.
@@ -220,7 +220,7 @@ def read_binning(header, profile):
     """
     numbers = []
     for card in profile.keywords.get("binning", ()):
-        found = [int(n) for n in re.findall(r"\d+", str(header.get(card, "")))]
+        found = [int(n) for n in re.findall(r"(?<!\d)\d{1,9}(?!\d)", str(header.get(card, "")))]
         if len(found) == 2 and not numbers and min(found) > 0 and max(found) <= 64:
             return tuple(found)
         if len(found) == 1 and 0 < found[0] <= 64:
@@ -369,7 +369,7 @@ def _sections(header, shape, rules, profile, notes):
             keywords[name] = "the profile's section"
         elif rules.get("form") in ("limits", "counts", "extent"):
             section, overscan = _limits(header, rules, name, shape), None
-            keywords.setdefault(name, rules["columns"][0].replace("{name}", name))
+            keywords.setdefault(name, (rules.get("columns") or rules["rows"])[0].replace("{name}", name))
         else:
             section = parsed(rules.get("data", ()), name) or parsed(rules.get("trim", ()), name)
             try:

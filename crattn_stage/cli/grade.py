@@ -12,6 +12,7 @@ from crattn_stage.cli.options import (
     explained,
     load_stage,
     model_option,
+    overwrite_option,
     say,
     threshold_option,
     write_text,
@@ -33,7 +34,8 @@ from crattn_stage.errors import CrattnError
     metavar="DIR",
     help="Also write which pixels are hits, a FITS file for each FILE.",
 )
-def grade(files, model, threshold, engine, own_mask, json_path, html_path, labels):
+@overwrite_option
+def grade(files, model, threshold, engine, own_mask, json_path, html_path, labels, overwrite):
     """Grade the masks of FILEs, two or more exposures of one field, by each other.
 
     What one exposure has and the others have not, beyond noise and seeing, is a hit; what is masked and there in the
@@ -50,7 +52,7 @@ def grade(files, model, threshold, engine, own_mask, json_path, html_path, label
 
         stage = OwnMask() if own_mask else load_stage(model, threshold, engine, MaskSettings(injections=0))
         made_by = {"model": "own"} if own_mask else stage.provenance
-        results = grading.grade(files, stage, labels)
+        results = grading.grade(files, stage, labels, overwrite=overwrite)
         graded = [result for result in results if not result.failure]
         for result in results:
             say(f"{result.path}: " + (f"cannot be graded: {result.failure}" if result.failure else _seen(result)))

@@ -28,13 +28,7 @@ def drop_lines(image, found, bad, sections):
         Pixels that are no use.
     sections : list of tuple of `slice`
         The amplifiers.
-
-    Returns
-    -------
-    int
-        The number of pixels taken out.
     """
-    before = np.count_nonzero(found)
     for section in sections:
         piece, mask, unusable = image[section], found[section], bad[section]
         # Both are told from the mask as it was.
@@ -45,7 +39,6 @@ def drop_lines(image, found, bad, sections):
         for view, runs in lines:
             for column, start, stop in runs:
                 view[start:stop, max(0, column - 1) : column + 2] &= ~_beside(view, column, start, stop)
-    return before - np.count_nonzero(found)
 
 
 def _beside(mask, column, start, stop):

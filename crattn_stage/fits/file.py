@@ -4,9 +4,7 @@ import hashlib
 import os
 import re
 import tempfile
-import threading
-import warnings
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from crattn_stage.cameras.masks import as_integers
 from crattn_stage.errors import FrameError, one_line
 from crattn_stage.fits.header import edited, ones_complement, with_checksum
 from crattn_stage.fits.layout import BLOCK, CARD, split_cards, walk
+from crattn_stage.fits.quiet import quiet
 from crattn_stage.fits.source import (
     MOST_BYTES,
     PIECE,
@@ -209,7 +208,7 @@ class FitsFile:
         for keyword in ("BSCALE", "BZERO"):
             if isinstance(value := self.hdus[index].header.get(keyword), str):
                 raise FrameError(f"{keyword} = {value!r} of HDU {index} is text where FITS wants a number")
-        with _quiet():
+        with quiet():
             try:
                 # A new HDU each time: astropy changes an HDU when it reads it, and keeps the pixels.
                 data = _new_hdu(place, content).data
@@ -303,7 +302,7 @@ class FitsFile:
         if place.compressed:
             _check_image_size(place, index)
             hdu = _new_hdu(place, read_at(self._plain, place.start, place.data + place.size - place.start), True)
-            with _quiet():
+            with quiet():
                 try:
                     stored = np.array(hdu.data)
                 except Exception as error:
@@ -356,7 +355,7 @@ class FitsFile:
         """
         buffer = BytesIO()
         primary = isinstance(hdu, fits.PrimaryHDU)
-        with _quiet():
+        with quiet():
             try:
                 fits.HDUList([hdu] if primary else [fits.PrimaryHDU(), hdu]).writeto(buffer, output_verify="ignore")
             except Exception as error:
@@ -443,39 +442,6 @@ class _Written:
         return self._buffer.seek(min(before + size, self._size)) - before
 
 
-def read_headers(path):
-    """Read the headers of a file and nothing else.
-
-    A compressed file is decompressed on the way, within limits and not to disk.
-
-    Parameters
-    ----------
-    path : path-like
-        As for `FitsFile`.
-
-    Returns
-    -------
-    list of `astropy.io.fits.Header`
-        Of each HDU, as in `FitsFile.hdus`: of tile-compressed images, the header of the image.
-
-    Raises
-    ------
-    FrameError
-        As `FitsFile`.
-
-    Examples
-    --------
-    >>> from astropy.io import fits
-    >>> fits.PrimaryHDU([[1, 2], [3, 4]]).writeto(getfixture("tmp_path") / "b.fits")
-    >>> read_headers(getfixture("tmp_path") / "b.fits")[0]["NAXIS1"]
-    2
-    """
-    with open_regular(path) as descriptor:
-        kind = decompressor(descriptor)
-        places = walk(CompressedSource(descriptor, kind) if kind else PlainSource(descriptor))
-    return [_hdu(place, index).header for index, place in enumerate(places)]
-
-
 def shape_of(hdu):
     """Return the shape of an image HDU from its header, without reading its pixels.
 
@@ -492,7 +458,7 @@ def shape_of(hdu):
 
 def _hdu(place, index):
     """Return an HDU with its header only, and check the cards that all rely on."""
-    with _quiet():
+    with quiet():
         try:
             hdu = _new_hdu(place, place.header)
             header = hdu.header
@@ -544,33 +510,3 @@ def _check_image_size(place, index):
         size *= axis
     if size > min(max(ALWAYS_ALLOWED_IMAGE, MOST_IMAGE_RATIO * place.size), MOST_BYTES):
         raise FrameError(f"HDU {index} would decompress from {place.size / 1e6:.1f} to {size / 1e6:.0f} MB")
-
-
-class _Quiet:
-    """Suppress warnings while any thread reads.
-
-    The filters of the warnings module belong to the process, so the first thread that comes
-    sets them and the last one that leaves restores them; none waits for another.
-    """
-
-    def __init__(self):
-        self._lock, self._count, self._caught = threading.Lock(), 0, None
-
-    @contextmanager
-    def __call__(self):
-        with self._lock:
-            self._count += 1
-            if self._count == 1:
-                self._caught = warnings.catch_warnings()
-                self._caught.__enter__()
-                warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._count -= 1
-                if not self._count:
-                    self._caught.__exit__(None, None, None)
-
-
-_quiet = _Quiet()

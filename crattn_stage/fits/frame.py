@@ -5,7 +5,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from crattn_stage.errors import FrameError
 from crattn_stage.fits import writer
 from crattn_stage.fits.file import FitsFile, shape_of
 from crattn_stage.fits.header import readable
+from crattn_stage.fits.region_files import read_regions, region_mask
 
 
 @dataclass
@@ -274,7 +275,8 @@ class ObservationFrame(OpenFrame):
         if named:
             more = bad_pixels(named, extension)
             mask = more if mask is None else mask | more
-        unit = facts.unit(extension.header, self.profile)
+        # A rate or a flux density is called ADU: a CCDData must have a unit, and the network is insensitive to it.
+        unit = facts.charge_unit(extension.header, self.profile) or "adu"
         return CCDData(image, unit=unit, mask=mask, meta=extension.header, flags=flags)
 
     def mark(self, extension, marks):
@@ -416,7 +418,7 @@ class ObservationFrame(OpenFrame):
             return [target]
         names = layout.companion_name(self.profile, target.name, self.header)
         if not names:
-            finds = " or ".join(rule["find"] for rule in self.profile.companions if rule["role"] == "mask")
+            finds = " or ".join(rule["find"] for rule in self.profile.companions)
             raise FrameError(f"{target}: needs {finds} in its name, for its mask file")
         return [target, target.with_name(names[0])]
 
@@ -489,40 +491,29 @@ def bad_pixels(path, extension):
     FrameError
         If the file cannot be read or does not fit the detector.
     """
-    path = Path(path)
-    return _bad_pixels(path, path.stat().st_mtime_ns if path.exists() else None, extension.name, extension.shape)
+    path, shape = Path(path), extension.shape
+    packed = _bad_pixels(path, path.stat().st_mtime_ns if path.exists() else None, extension.name, shape)
+    return np.unpackbits(packed, count=shape[0] * shape[1]).reshape(shape).view(bool)
 
 
-@cache
+# As many detectors as a large mosaic has, or several small ones: a bit for each pixel, since a worker lives long.
+@lru_cache(128)
 def _bad_pixels(path, _, name, shape):
-    if path.suffix == ".reg":
-        return _region_mask(path, shape)
     try:
-        with FitsFile(path) as file:
-            images = [i for i, h in enumerate(file.hdus) if h.is_image and _flat(shape_of(h)) == shape]
-            own, _, version = name.partition(",")
-            named = [i for i in images if file.hdus[i].name == own]
-            if len(named) > 1:
-                named = [i for i in named if str(file.hdus[i].ver) == (version or "1")]
-            found = named if len(named) == 1 else images
-            if len(found) != 1:
-                raise FrameError(f"it has {len(found)} images of {shape[1]} x {shape[0]} for {name}")
-            return np.nan_to_num(file.read(found[0]), nan=1).reshape(shape) != 0
+        mask = region_mask(read_regions(path), shape) if path.suffix == ".reg" else _of_image(path, name, shape)
     except (FrameError, OSError) as error:
         raise FrameError(f"bad-pixel file {path}: {getattr(error, 'strerror', None) or error}") from error
+    return np.packbits(mask)
 
 
-def _region_mask(path, shape):
-    from regions import PixelRegion, Regions
-
-    try:
-        mask = np.zeros(shape, bool)
-        for region in Regions.read(path, format="ds9"):
-            if not isinstance(region, PixelRegion):
-                raise FrameError("its regions are not in image coordinates")
-            mask |= region.to_mask(mode="subpixels", subpixels=1).to_image(shape) > 0
-        return mask
-    except FrameError as error:
-        raise FrameError(f"bad-pixel file {path}: {error}") from error
-    except Exception as error:
-        raise FrameError(f"bad-pixel file {path}: no DS9 region file: {' '.join(str(error).split())}") from error
+def _of_image(path, name, shape):
+    with FitsFile(path) as file:
+        images = [i for i, h in enumerate(file.hdus) if h.is_image and _flat(shape_of(h)) == shape]
+        own, _, version = name.partition(",")
+        named = [i for i in images if file.hdus[i].name == own]
+        if len(named) > 1:
+            named = [i for i in named if str(file.hdus[i].ver) == (version or "1")]
+        found = named if len(named) == 1 else images
+        if len(found) != 1:
+            raise FrameError(f"it has {len(found)} images of {shape[1]} x {shape[0]} for {name}")
+        return np.nan_to_num(file.read(found[0]), nan=1).reshape(shape) != 0

@@ -4,13 +4,13 @@ astropy writes a header anew, and with it cards that other software wrote in
 its own way; here a card that is not ours stays byte for byte.
 """
 
-import warnings
 from contextlib import suppress
 
 import numpy as np
 from astropy.io import fits
 
 from crattn_stage.fits.layout import BLOCK, CARD, split_cards
+from crattn_stage.fits.quiet import quiet
 
 _END = b"END".ljust(CARD)
 #: How the text of our HISTORY line begins, by which an earlier one is found.
@@ -209,8 +209,7 @@ def readable(header):
     `astropy.io.fits.Header`
     """
     good = fits.Header()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         for card in header.cards:
             # A card is parsed when its value is asked for; damaged ones raise exceptions of several types.
             with suppress(Exception):

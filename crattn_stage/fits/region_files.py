@@ -31,6 +31,7 @@ def read_regions(path):
         If it cannot be read, is too large, or holds a region that cannot be understood or has no area: one left out
         would go unnoticed.
     """
+    from astropy.utils.exceptions import AstropyUserWarning
     from regions import (
         LinePixelRegion,
         LineSkyRegion,
@@ -60,8 +61,10 @@ def read_regions(path):
         except Exception as error:
             # The parser raises exceptions of many types.
             raise FrameError(f"no DS9 region file: {one_line(error)}") from error
+    # Not what other threads warn of.
+    said = [warning.message for warning in said if warning.category is AstropyUserWarning]
     if said:
-        raise FrameError(f"a region is not understood: {one_line(said[0].message)}")
+        raise FrameError(f"a region is not understood: {one_line(said[0])}")
     if len(found) > MOST_REGIONS:
         raise FrameError(f"{len(found)} regions; {MOST_REGIONS} are read at most")
     found = [region for region in found if not isinstance(region, TextPixelRegion | TextSkyRegion)]

@@ -1,9 +1,10 @@
 """The celestial coordinates of a detector's pixels."""
 
 import re
-import warnings
 
 import numpy as np
+
+from crattn_stage.fits.quiet import quiet
 
 #: Distortions that lie in HDUs of their own; without those, the rest holds to a pixel or so.
 _LOOKED_UP = ("CPDIS", "DP1", "DP2", "D2IM", "DQ1", "DQ2", "CQDIS", "CPERR", "CQERR")
@@ -33,8 +34,7 @@ def sky_wcs(header):
         # A cube of one plane, of which only the first two axes have coordinates.
         header["NAXIS"] = 2
         header.remove("NAXIS3", ignore_missing=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         try:
             wcs = WCS(header, fix=False)
             # Without a word: warnings of other threads would come in between.
@@ -93,8 +93,7 @@ def pointing(header):
     for keyword, sexagesimal, kind in (("RA", "hourangle", Angle), ("DEC", "deg", Latitude)):
         text = str(header.get(keyword, "")).strip()
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with quiet():
                 values.append(kind(text, sexagesimal if re.search(r"\d[ :h]\d", text) else "deg").rad)
         except (ValueError, TypeError):
             return None

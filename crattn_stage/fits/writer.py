@@ -100,8 +100,6 @@ def edits_of(frame, mask_extension=False, flag_variance=False, further=()):
     if extra and "NEXTEND" in primary:
         count = len(frame.file.hdus) - 1 + len(extra)
         cards[0] = {**cards[0], "NEXTEND": (count, primary.comments["NEXTEND"])}
-    if extra and primary.get("EXTEND") is False:
-        cards[0] = {**cards[0], "EXTEND": (True, primary.comments["EXTEND"])}
     return planes, {index: (c, frame.history) for index, c in cards.items() if c}, extra
 
 

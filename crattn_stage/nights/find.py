@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from calibration_dbs.provenance import known_nights
+from calibration_dbs.provenance import nights_of_paths
 from crattn_stage.errors import one_line
 from crattn_stage.fits.names import FITS_SUFFIXES, is_output
 from crattn_stage.nights.headers import read_headers
@@ -107,7 +107,7 @@ def find_frames(
     infos = tqdm(read_headers(kept), "reading headers", len(kept), unit="frame", disable=None, leave=False)
     infos = sorted(infos, key=lambda frame: frame.path)
     unknown = [str(frame.path) for frame in infos if frame.night is None]
-    known = known_nights(database, unknown) if database is not None else {}
+    known = nights_of_paths(database, unknown) if database is not None else {}
     frames, mentioned = [], []
     for frame in infos:
         by_header = pattern is not None or paths is not None

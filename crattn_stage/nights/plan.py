@@ -12,6 +12,7 @@ from tqdm import tqdm
 from calibration_dbs import provenance, registry, runs
 from calibration_dbs.tables import LONGEST_PATH, is_utf8
 from crattn_stage import __version__
+from crattn_stage.cameras.facts import calibration_frame
 from crattn_stage.errors import FrameError, ModelError, one_line
 from crattn_stage.fits.atomic import sha256
 from crattn_stage.fits.names import output_path
@@ -133,7 +134,7 @@ def plan(database, frames, model=None, threshold=None, root=None, output_root=No
         planned = PlannedRun(frame, True, "new", output_path(frame.path, folder))
         planned.error = _obstacle(planned)
         if planned.error or (frame.calibration_type and not (masks.arcs and frame.is_arc)):
-            planned.out_of_date, planned.reason = False, f"{frame.calibration_type} frame"
+            planned.out_of_date, planned.reason = False, calibration_frame(frame.calibration_type)
             return planned
         columns = frame.columns
         planned.model = model_for(columns.get("instrument"), columns.get("camera"), columns.get("night"), frame.model)

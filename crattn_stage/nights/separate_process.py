@@ -82,8 +82,10 @@ def _say(message, stream):
 
 
 def _main():
-    # What libraries print must not get among the messages.
-    answers, sys.stdout = sys.stdout, sys.stderr
+    # What libraries print, those in C among them, must not get among the messages.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
     job = json.loads(sys.stdin.readline())
     allowed = threading.Event()
     threading.Thread(target=_listen, args=(allowed,), daemon=True).start()

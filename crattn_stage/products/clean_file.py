@@ -6,17 +6,20 @@ from functools import cache, partial
 import numpy as np
 
 from crattn_stage.cameras.masks import FILL_PLANE
+from crattn_stage.cameras.matching import first_value
 from crattn_stage.errors import FrameError
 from crattn_stage.fits import writer
 from crattn_stage.products import surface
 from crattn_stage.products.clean import fill_cards, history
 from crattn_stage.products.fill import fill_holes
 
-#: Names of planes of uncertainties -> the power of the variance that they hold; the first that fits counts.
+#: What UTYPE (CCDData), HDUCLAS3 (OGIP) and EXTNAME say of a plane of uncertainties -> the power of the variance that
+#: it holds; the first that fits counts.
 POWERS = (
-    (re.compile(r"IVAR|INV|WEIGHT|WHT|WGT"), -1.0),
-    (re.compile(r"VAR"), 1.0),
-    (re.compile(r"ERR|STD|SIG|RMS|UNC"), 0.5),
+    (re.compile(r"INV_?RMSE", re.IGNORECASE), -0.5),
+    (re.compile(r"IVAR|INV|WEIGHT|WHT|WGT", re.IGNORECASE), -1.0),
+    (re.compile(r"VAR|^MSE$", re.IGNORECASE), 1.0),
+    (re.compile(r"ERR|STD|SIG|RMS|UNC", re.IGNORECASE), 0.5),
 )
 
 
@@ -39,19 +42,22 @@ def write_cleaned(frame, settings, stream):
     FrameError
         If pixels cannot be read, are integers to be filled with NaN, or there is no good one.
     """
-    planes, cards, extra = writer.edits_of(frame, settings.mask_extension, settings.flag_variance, [FILL_PLANE])
+    # Uncertainties of filled pixels are known, whatever they are in the masked file.
+    planes, cards, extra = writer.edits_of(frame, settings.mask_extension, further=[FILL_PLANE])
     marked = [extension for extension in frame.extensions if extension.index in frame.marks]
     counts = {extension.index: len(frame.marks[extension.index].pixels) for extension in marked}
     # Of the whole frame in the primary, unless that is an image itself.
     for index, count in {0: sum(counts.values()), **counts}.items():
         changes = {**cards.get(index, ({},))[0], **fill_cards(settings.clean, count)}
+        if "CRFLVAR" in changes:
+            changes["CRFLVAR"] = None, changes["CRFLVAR"][1]
         cards[index] = changes, history(settings.clean, count)
     for extension in marked:
         if counts[extension.index]:
             filled = cache(partial(_filled, frame, extension, settings.clean))
             planes[extension.index] = partial(_science, frame, extension, filled, cards.pop(extension.index))
-            for index, _ in extension.uncertainties:
-                planes[index] = partial(_uncertainty, frame, extension, index, filled)
+            for index, role in extension.uncertainties:
+                planes[index] = partial(_uncertainty, frame, extension, index, role, filled)
     frame.file.copy(stream, planes, cards, extra)
 
 
@@ -69,10 +75,9 @@ def _science(frame, extension, filled, changes):
     return frame.file.replaced(extension.index, frame.cosmic_rays(extension), filled().values, *changes)
 
 
-def _uncertainty(frame, extension, index, filled):
+def _uncertainty(frame, extension, index, role, filled):
     """Return an HDU of uncertainties as bytes: in holes, those around them times what the fill adds."""
-    hdu, holes = frame.file.hdus[index], frame.cosmic_rays(extension)
-    power = next((power for name, power in POWERS if name.search(hdu.name)), 1.0)
+    holes, power = frame.cosmic_rays(extension), _power(frame.file.hdus[index], role)
     plane = frame.file.read(index).reshape(extension.shape)
     good = np.isfinite(plane) & ~holes & (plane > 0)
     around = np.concatenate([_median(near) for _, near in surface.neighbours(plane, holes, good)])
@@ -81,6 +86,16 @@ def _uncertainty(frame, extension, index, filled):
     if plane.dtype.kind != "f":
         values = np.nan_to_num(values, posinf=np.iinfo(plane.dtype).max)
     return frame.file.replaced(index, holes, values, {})
+
+
+def _power(hdu, role):
+    """Return the power of the variance that a plane of uncertainties holds."""
+    said = [first_value([hdu.header], card) or "" for card in ("UTYPE", "HDUCLAS3")]
+    powers = (power for text in (*said, hdu.name) for pattern, power in POWERS if pattern.search(text))
+    if role == "weight":
+        # Whatever its name, such as CONF or WT.
+        return next((power for power in powers if power < 0), -1.0)
+    return next(powers, 1.0)
 
 
 def _median(near):

@@ -8,9 +8,6 @@ from crattn_stage.cameras import facts, masks
 from crattn_stage.errors import FrameError
 from crattn_stage.fits.frame import OpenFrame
 
-#: Pixels that differ by a flag are counted in planes up to this size.
-MOST_COUNTED = 70_000_000
-
 
 def describe(path, target=None):
     """Say what is understood of a frame, without masking it.
@@ -80,7 +77,7 @@ def _detector(frame, extension):
     return {
         "index": extension.index,
         "name": extension.name,
-        "unit": facts.unit(header, profile),
+        "unit": facts.charge_unit(header, profile) or "other",
         "saturation": facts.saturation(header, profile, names),
         "pixel area": facts.pixel_area(header, profile),
         "amplifiers": [

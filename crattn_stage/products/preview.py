@@ -89,14 +89,14 @@ def layers(image, mask, panel=PANEL):
     return tuple(pictures)
 
 
-def side_by_side(path, rows):
-    """Write rows of panels, all on the same scale, as a PNG.
+def write_png(path, picture):
+    """Write a picture, in place of one that is there.
 
     Parameters
     ----------
     path : path-like
-    rows
-        As for `drawn`.
+    picture : bytes
+        From `drawn` or `draw_preview`.
 
     Returns
     -------
@@ -107,7 +107,7 @@ def side_by_side(path, rows):
     FrameError
         If it cannot be written.
     """
-    path, picture = Path(path), drawn(rows)
+    path = Path(path)
     try:
         with replacing([path], overwrite=True) as (stream,):
             stream.write(picture)
@@ -146,23 +146,23 @@ def display_image(ccd, amplifiers):
     return sky_subtracted(ccd.data, sections)[window], window
 
 
-def write_preview(frame, path):
-    """Write a PNG of a masked frame: each detector, its mask laid over it, and the mask.
+def draw_preview(frame):
+    """Draw a masked frame: each detector, its mask laid over it, and the mask.
 
     Parameters
     ----------
     frame : `crattn_stage.fits.frame.ObservationFrame`
         With its marks.  The first `MOST_DETECTORS` are drawn.
-    path : path-like
 
     Returns
     -------
-    `pathlib.Path`
+    bytes
+        A PNG.
 
     Raises
     ------
     FrameError
-        If a detector cannot be read or the PNG cannot be written.
+        If a detector cannot be read.
     KeyError
         If a detector has no marks.
     """
@@ -171,4 +171,4 @@ def write_preview(frame, path):
         image, window = display_image(ccd, frame.amplifiers(extension))
         image, found = _shrunk(image), _shrunk(frame.cosmic_rays(extension)[window])
         rows.append([(extension.name, image, None), ("masked", image, found), ("mask", found, None)])
-    return side_by_side(path, rows)
+    return drawn(rows)

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from crattn_stage import __version__
+from crattn_stage.cameras.facts import calibration_frame
 from crattn_stage.detection.model import enclosing
 from crattn_stage.detection.preprocessing import measure_sky, significance
 from crattn_stage.errors import FrameError, printable
@@ -59,7 +60,9 @@ def write_view(frame, stage, target, extensions=(), overwrite=False):
     """
     check_targets([target], overwrite)
     if frame.exposure.calibration_type:
-        raise FrameError(f"a {frame.exposure.calibration_type} frame is not masked, so there is nothing to look at")
+        raise FrameError(
+            f"{calibration_frame(frame.exposure.calibration_type)}: it is not masked, so there is nothing to look at"
+        )
     chosen = _chosen(frame.extensions, extensions)
     left_out = [e.name for e in frame.extensions if e not in chosen]
     frame.extensions = chosen

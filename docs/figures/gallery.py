@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from crattn_stage import load_model
-from crattn_stage.products.preview import side_by_side
+from crattn_stage.products.preview import drawn, write_png
 from crattn_stage.simulation.hits import scatter_hits, simulate_hit
 from crattn_stage.simulation.skies import expose, simulate_sky
 
@@ -70,7 +70,7 @@ def main(path):
         rows.append(
             [(title, image, None), ("cosmic rays added", truth, None), ("mask", model.detect(image, bad), None)]
         )
-    print(side_by_side(path, rows))
+    print(write_png(path, drawn(rows)))
 
 
 if __name__ == "__main__":

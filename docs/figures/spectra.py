@@ -10,7 +10,7 @@ import numpy as np
 from crattn_stage import load_model
 from crattn_stage.detection import spectra
 from crattn_stage.detection.preprocessing import measure_sky
-from crattn_stage.products.preview import side_by_side
+from crattn_stage.products.preview import drawn, write_png
 from crattn_stage.simulation.hits import scatter_hits, simulate_hit
 from crattn_stage.simulation.skies import expose
 from crattn_stage.simulation.spectra import simulate_spectrum
@@ -26,4 +26,4 @@ if __name__ == "__main__":
         twice = spectra.probability(model, image, bad, whole, measure_sky(image, bad, whole)) > model.card.threshold
         panels = (kind, image, None), ("hits", image, truth), ("one look", image, model.detect(image))
         rows.append([*panels, ("two looks", image, twice)])
-    side_by_side(Path(__file__).with_name("spectra.png"), rows)
+    write_png(Path(__file__).with_name("spectra.png"), drawn(rows))

@@ -25,7 +25,6 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 
 from archives import large, lco, others, small  # noqa: E402
 
-from crattn_stage.cameras.matching import SPECIAL  # noqa: E402
 from crattn_stage.cameras.profile import profiles  # noqa: E402
 from crattn_stage.errors import CrattnError  # noqa: E402
 from crattn_stage.fits.frame import OpenFrame  # noqa: E402
@@ -73,7 +72,8 @@ def keywords():
         for text in texts:
             card = text.partition(" [")[0].replace("{name}", "")
             found.update((card, card + "1", card + "A") if "{name}" in text else (card,))
-    cards = {key for key in found if re.fullmatch(r"[A-Z0-9][A-Z0-9_ -]*", key)} - set(SPECIAL)
+    found -= {"EXTNAMES", "FILENAME", "HDU", "TYPE"}
+    cards = {key for key in found if re.fullmatch(r"[A-Z0-9][A-Z0-9_ -]*", key)}
     return sorted(key for key in cards if not re.match("NAXIS|BITPIX|SIMPLE|XTENSION", key))
 
 

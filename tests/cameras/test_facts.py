@@ -116,10 +116,10 @@ def test_raw_lco_frames_have_overscan_and_reduced_ones_do_not():
     raw = fits.Header({"ORIGIN": "LCOGT", "INSTRUME": "fa05", "DATASEC": "[1:512,1:512]", "RLEVEL": 0})
     reduced = fits.Header({**raw, "RLEVEL": 91, "BUNIT": "electron"})
     (amplifier,), _ = read_amplifiers(raw, (522, 544), profile_of(raw))
-    assert amplifier.section == (slice(0, 512), slice(0, 512)) and facts.unit(raw, profile_of(raw)) == "adu"
+    assert amplifier.section == (slice(0, 512), slice(0, 512)) and facts.charge_unit(raw, profile_of(raw)) == "adu"
     (amplifier,), _ = read_amplifiers(reduced, (522, 544), profile_of(reduced))
     assert amplifier.section == (slice(0, 522), slice(0, 544))
-    assert facts.unit(reduced, profile_of(reduced)) == "electron"
+    assert facts.charge_unit(reduced, profile_of(reduced)) == "electron"
 
 
 def test_the_lowest_saturation_counts():

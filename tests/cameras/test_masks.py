@@ -50,6 +50,12 @@ def test_marking_sets_clears_and_keeps(convention, data, found, earlier):
     assert np.array_equal(convention.bad_pixels(once), convention.bad_pixels(plane))
 
 
+def test_flags_that_a_plane_is_too_narrow_for_are_not_set_in_it():
+    wide = masks.MaskConvention("MASK", "int16", 512, None)
+    assert np.array_equal(wide.bad_pixels(np.array([0, 1, 255], np.uint8)), [False, True, True])
+    assert np.array_equal(wide.bad_pixels(np.array([0, 512, -1], np.int16)), [False, False, True])
+
+
 def test_cosmic_rays_of_the_past_are_not_bad_pixels():
     assert not BANZAI.bad_pixels(np.array([8], np.uint8)).any()
     assert not DECAM_CODES.bad_pixels(np.array([5, 0], np.int16)).any()

@@ -162,6 +162,30 @@ def test_bad_pixels_from_a_region_file(camera, tmp_path):
     assert ccd.mask[:, 17].all() and ccd.mask[30, 50] and not ccd.mask[:, 16].any() and not ccd.mask[30, 55]
 
 
+@pytest.mark.parametrize(
+    ("region", "bad", "good", "problem"),
+    [
+        ("circle(900,900,3)\n", None, (30, 50), None),
+        ("circle(51,31,10)\n-circle(51,31,3)\n", (30, 56), (30, 50), None),
+        ("square(51,31,3)\n", None, None, "bad-pixel file .*bpm.reg: .* not understood"),
+        ("point(51,31)\n", None, None, "bad-pixel file .*bpm.reg: a point or a line has no area"),
+    ],
+)
+def test_regions_of_bad_pixels_mean_what_ds9_draws_or_are_refused(camera, tmp_path, region, bad, good, problem):
+    folder = camera(GOOD.replace("bpm.fits", "bpm.reg"))
+    (folder / "bpm.reg").write_text(f"image\n{region}")
+    hdu = fits.PrimaryHDU(sky_image())
+    hdu.header.update(INSTRUME="MyCam", EXPTIME=30.0)
+    hdu.writeto(tmp_path / "frame.fits")
+    with ObservationFrame(tmp_path / "frame.fits") as frame:
+        if problem:
+            with pytest.raises(FrameError, match=problem):
+                list(frame.ccds())
+            return
+        ((_, ccd),) = frame.ccds()
+    assert ccd.mask.any() == bool(bad) and not ccd.mask[good] and (not bad or ccd.mask[bad])
+
+
 def test_short_exposures_are_skipped_where_the_camera_says_so(camera, tmp_path):
     camera()
     hdu = fits.PrimaryHDU(sky_image())

@@ -32,7 +32,7 @@ import numpy as np
 from astropy.io import fits
 
 from crattn_stage.errors import FrameError
-from crattn_stage.fits.file import FitsFile, read_headers
+from crattn_stage.fits.file import FitsFile
 from crattn_stage.fits.layout import split_cards, walk
 from crattn_stage.fits.source import CompressedSource, PlainSource, decompressor, open_regular
 
@@ -250,9 +250,7 @@ def read_and_copy(path, target):
     """Read every image of a file and its companion, and copy both with new masks and cards."""
     companion = path.with_name(path.name.replace("_ooi_", "_ood_"))
     for source in {path, companion}:
-        headers = read_headers(source)
         with FitsFile(source) as file, open(target.with_name(source.name), "w+b") as stream:
-            assert len(headers) == len(file.hdus)
             planes = {}
             for index, hdu in enumerate(file.hdus):
                 if not hdu.is_image or not file.places[index].size or 0 in file.places[index].shape:

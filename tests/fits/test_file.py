@@ -4,7 +4,6 @@ import lzma
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 import warnings
 from io import BytesIO
@@ -18,7 +17,7 @@ from crattn_stage.errors import FrameError
 from crattn_stage.fits import file as file_module
 from crattn_stage.fits import source
 from crattn_stage.fits.atomic import sha256
-from crattn_stage.fits.file import FitsFile, read_headers
+from crattn_stage.fits.file import FitsFile
 
 PACKERS = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
 
@@ -160,10 +159,9 @@ def test_a_damaged_header_is_one_clean_error(tmp_path, keyword, text, hdu, messa
     if keyword == "EXTVER":
         fits.setval(path, "EXTVER", value=2, ext=hdu)
     set_card(path, keyword, text, hdu)
-    for read in (FitsFile, read_headers):
-        with pytest.raises(FrameError, match=message) as caught:
-            read(path)
-        assert str(caught.value).isprintable()
+    with pytest.raises(FrameError, match=message) as caught:
+        FitsFile(path)
+    assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize(("keyword", "text"), [("ZCMPTYPE", "'ZIP'"), ("TFORM1", "'1XYZ'"), ("ZVAL1", "'32'")])
@@ -213,12 +211,11 @@ def test_damaged_compression_is_one_clean_error(tmp_path, packing):
     half = len(packed) // 2
     for damaged in (packed[:half], packed[:half] + b"\xff" * 40 + packed[half + 40 :], packed[:30] + packed[60:]):
         path.write_bytes(damaged)
-        for read in (FitsFile, read_headers):
-            with pytest.raises(FrameError, match="truncated or damaged"):
-                read(path)
+        with pytest.raises(FrameError, match="truncated or damaged"):
+            FitsFile(path)
 
 
-@pytest.mark.parametrize("read", [FitsFile, read_headers, sha256])
+@pytest.mark.parametrize("read", [FitsFile, sha256])
 def test_what_is_no_regular_file_is_refused_at_once(tmp_path, read):
     os.mkfifo(tmp_path / "pipe.fits")
     with pytest.raises(FrameError, match="not a regular file"):
@@ -233,18 +230,17 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path, read):
 
 def test_a_link_to_a_file_is_read(tmp_path):
     (tmp_path / "link.fits").symlink_to(exposure(tmp_path / "frame.fits"))
-    assert len(read_headers(tmp_path / "link.fits")) == 5
+    with FitsFile(tmp_path / "link.fits") as file:
+        assert len(file.hdus) == 5
 
 
 def test_decompression_is_bounded(tmp_path, monkeypatch):
     path, plain = tmp_path / "bomb.fits.gz", BytesIO()
     fits.PrimaryHDU(np.zeros((2000, 1000), np.int16)).writeto(plain)
     path.write_bytes(gzip.compress(plain.getvalue()))
-    assert len(read_headers(path)) == 1
     monkeypatch.setattr(source, "ALWAYS_ALLOWED", 1_000_000)
-    for read in (FitsFile, read_headers):
-        with pytest.raises(FrameError, match=r"more than 1 MB.*CRATTN_MAX_UNPACKED sets another limit"):
-            read(path)
+    with pytest.raises(FrameError, match=r"more than 1 MB.*CRATTN_MAX_UNPACKED sets another limit"):
+        FitsFile(path)
     monkeypatch.setenv("CRATTN_MAX_UNPACKED", "5000000")
     with FitsFile(path) as file:
         assert not file.read(0).any()
@@ -255,28 +251,23 @@ def test_decompression_is_bounded(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("packing", PACKERS)
 @pytest.mark.parametrize("compressed", [False, True])
-def test_headers_alone_are_those_of_the_file(tmp_path, monkeypatch, compressed, packing):
+def test_headers_are_read_without_pixels(tmp_path, monkeypatch, compressed, packing):
     path = tmp_path / "frame.fits"
     path.write_bytes(PACKERS[packing](exposure(tmp_path / "plain.fits", compressed).read_bytes()))
-    with FitsFile(path) as file, fits.open(tmp_path / "plain.fits") as hdus:
-        expected = [hdu.header.tostring() for hdu in hdus]
-        assert [hdu.header.tostring() for hdu in file.hdus] == expected
-        assert [(hdu.name, hdu.ver, hdu.is_image) for hdu in file.hdus] == [(h.name, h.ver, h.is_image) for h in hdus]
-        headers = sum(len(place.header) for place in file.places)
-    read = []
-    pread = os.pread
+    read, pread = [], os.pread
     monkeypatch.setattr(os, "pread", lambda *arguments: read.append(arguments[1]) or pread(*arguments))
-    monkeypatch.setattr(tempfile, "TemporaryFile", None)
-    assert [header.tostring() for header in read_headers(path)] == expected
+    with FitsFile(path) as file, fits.open(tmp_path / "plain.fits") as hdus:
+        assert [hdu.header.tostring() for hdu in file.hdus] == [hdu.header.tostring() for hdu in hdus]
+        assert [(hdu.name, hdu.ver, hdu.is_image) for hdu in file.hdus] == [(h.name, h.ver, h.is_image) for h in hdus]
     if not packing:
-        assert sum(read) <= headers + 2 * 2880
+        assert sum(read) <= sum(len(place.header) for place in file.places) + 2 * 2880
 
 
 def test_reading_headers_imports_no_engine(tmp_path):
     path = exposure(tmp_path / "frame.fits")
     code = (
-        "import sys; from crattn_stage.fits.file import read_headers; read_headers(sys.argv[1]);"
-        "print({'torch', 'openvino', 'matplotlib', 'scipy', 'sep'} & set(sys.modules))"
+        "import sys; from crattn_stage.fits.file import FitsFile\n"
+        "with FitsFile(sys.argv[1]): print({'torch', 'openvino', 'matplotlib', 'scipy', 'sep'} & set(sys.modules))"
     )
     found = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"

@@ -91,6 +91,36 @@ def test_uncertainties_of_filled_pixels_are_those_around_them_inflated(tmp_path,
     assert np.allclose(1 / inflation["IVAR"], inflation["VAR"], rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("name", "cards", "value", "power"),
+    [
+        ("UNCERT", {"UTYPE": "InverseVariance"}, 1 / 64, -1),
+        ("UNCERT", {"UTYPE": "VarianceUncertainty"}, 64.0, 1),
+        ("UNCERT", {"UTYPE": "StdDevUncertainty"}, 8.0, 0.5),
+        ("CONF", {}, 1 / 64, -1),
+        ("STAT", {"HDUCLAS2": "ERROR", "HDUCLAS3": "RMSE"}, 8.0, 0.5),
+        ("STAT", {"HDUCLAS2": "ERROR", "HDUCLAS3": "INVMSE"}, 1 / 64, -1),
+    ],
+)
+def test_what_a_plane_of_uncertainties_holds_is_told_by_cards_before_names(
+    name, cards, value, power, tmp_path, stage_with
+):
+    path = tmp_path / "a.fits"
+    plane = fits.ImageHDU(np.full(IMAGE.shape, value, np.float32), name=name)
+    plane.header.update(cards)
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(IMAGE, name="SCI"), plane]).writeto(path)
+    target, cleaned = clean(path, stage_with(clean="none", flag_variance=True))
+    with fits.open(target) as marked, fits.open(cleaned) as found:
+        filled = found["CRFILL"].data > 0
+        assert marked[0].header["CRFLVAR"] == "inf" and not found[0].header["CRFLVAR"]
+        assert (found[name].data[filled] == (0 if power < 0 else np.inf)).all()
+    path.rename(tmp_path / "b.fits")
+    _, cleaned = clean(tmp_path / "b.fits", stage_with(clean="surface"))
+    with fits.open(cleaned) as found:
+        inflation = found[name].data[filled] / np.float32(value)
+    assert ((inflation > 1) == (power > 0)).all() and np.ptp(inflation ** (1 / power)) < 0.5
+
+
 def test_a_simple_file_without_extensions_gets_its_planes(tmp_path, stage_with):
     path = tmp_path / "a.fits"
     hdu = fits.PrimaryHDU(IMAGE)

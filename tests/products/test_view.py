@@ -94,7 +94,7 @@ def test_detectors_are_chosen_and_what_cannot_be_shown_is_an_error(tmp_path):
     with pytest.raises(FrameError, match="no detector CCD9; known: 1 CCD1, 2 CCD2, 3 CCD3"):
         page_of(tmp_path / "m.fits", tmp_path / "n.html", extensions=["CCD9"])
     fits.writeto(tmp_path / "bias.fits", sky_image(), fits.Header({"IMAGETYP": "bias"}))
-    with pytest.raises(FrameError, match="bias frame is not masked"):
+    with pytest.raises(FrameError, match="bias frame: it is not masked"):
         page_of(tmp_path / "bias.fits", tmp_path / "n.html")
     assert not (tmp_path / "n.html").exists()
 

@@ -85,6 +85,8 @@ def test_a_night_adds_up_as_its_frames_do(database):
     record(database, "/5.fits", "20130105", hits=9999)
     record(database, "/5.fits", "20130105", hits=100, input_sha256="ee" * 32)
     record(database, "/copy/5.fits", "20130105", hits=100, input_sha256="ee" * 32)
+    # Runs that found nothing to do say nothing of the masks.
+    record(database, "/2.fits", "20130105", status="already done", exposure_time=120.0)
     record(database, "/6.fits", "20130105", filter="gp", exposure_time=None)
     green, red = judge_period(database, "20130101", "20130131").rows
     assert (red["frames"], red["warnings"], red["failures"], red["filter"]) == (4, 1, 1, "rp")

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from crattn_stage.detection.preprocessing import fill, scale
-from crattn_stage.products.preview import side_by_side
+from crattn_stage.products.preview import drawn, write_png
 from training.evaluation.measure import CHARGES, LENGTHS
 from training.evaluation.tables import bins
 
@@ -98,7 +98,7 @@ def masks(path, scene, results, size=200):
     window = np.s_[row : row + size, column : column + size]
     panels = [("image", scene.image[window], None), ("truth", scene.truth[window], None)]
     panels += [(result.peer, result.masks[0][window], None) for result in results]
-    side_by_side(path, [panels[i : i + 4] for i in range(0, len(panels), 4)])
+    write_png(path, drawn([panels[i : i + 4] for i in range(0, len(panels), 4)]))
 
 
 def features(path, card, network, scene, size=256):
