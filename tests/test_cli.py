@@ -321,7 +321,7 @@ def test_two_inputs_of_one_name_do_not_overwrite_each_other(frame_file, tmp_path
     [
         (lambda w: w.write_bytes(w.read_bytes()[:-9]), "its card says"),
         (lambda w: w.write_bytes(pickle.dumps({"a": 1})), "its card says"),
-        (lambda w: w.with_suffix(".json").unlink(), "no valid model card"),
+        (lambda w: w.with_suffix(".json").unlink(), "not a valid model card"),
         (lambda w: w.unlink(), "unknown model"),
     ],
 )

@@ -367,7 +367,7 @@ def folders():
     named = [Path(folder) for folder in os.environ.get("CRATTN_CAMERAS", "").split(os.pathsep) if folder]
     for folder in named:
         if not folder.is_dir():
-            raise CameraError(f"{folder}: no folder of camera profiles (CRATTN_CAMERAS)")
+            raise CameraError(f"{folder}: not a folder of camera profiles (CRATTN_CAMERAS)")
     return [*named, user_config_path("crattn-stage") / "cameras"]
 
 

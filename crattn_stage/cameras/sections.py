@@ -267,7 +267,7 @@ def read_amplifiers(header, shape, profile):
             gain = profile.values.get("gain")
             wrong, card = number(header, profile.keywords.get("gain", ()), name)
             if wrong is not None:
-                notes.append(f"{card} = {wrong:g} is no gain in electrons per ADU; not used")
+                notes.append(f"{card} = {wrong:g} is not a gain in electrons per ADU; not used")
         read_noise, _ = number(header, profile.keywords.get("read_noise", ()), name, high=1e4)
         amplifiers.append(Amplifier(name, section, gain, read_noise or profile.values.get("read_noise")))
     return amplifiers, list(dict.fromkeys(notes))

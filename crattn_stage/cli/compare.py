@@ -61,7 +61,7 @@ def compare(first, second, files, night, injections, json_path, html_path, engin
     for name, limit in limits.items():
         # Nothing is worse by more than that.
         if math.isnan(limit):
-            raise click.UsageError(f"--{name} nan is no limit")
+            raise click.UsageError(f"--{name} nan is not a limit")
     with explained():
         from crattn_stage import comparison
 

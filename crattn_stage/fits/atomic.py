@@ -113,7 +113,7 @@ def check_targets(targets, overwrite=False, known=()):
     for target in map(str, targets):
         # Renaming a file over a device, /dev/null say, would take it from everyone.
         if os.path.exists(target) and not os.path.isfile(target):
-            raise FrameError(f"{target} is no regular file, and is not replaced")
+            raise FrameError(f"{target} is not a regular file, and is not replaced")
         if overwrite or not os.path.lexists(target):
             continue
         if target not in paths:

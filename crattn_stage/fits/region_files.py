@@ -51,7 +51,7 @@ def read_regions(path):
     except OSError as error:
         raise FrameError(error.strerror) from error
     except UnicodeDecodeError as error:
-        raise FrameError("no DS9 region file: it is not text") from error
+        raise FrameError("not a DS9 region file: it is not text") from error
     if "||" in text:
         raise FrameError("composite regions (||) are not understood; write one per line")
     with warnings.catch_warnings(record=True) as said:
@@ -60,7 +60,7 @@ def read_regions(path):
             found = list(Regions.parse(text, format="ds9"))
         except Exception as error:
             # The parser raises exceptions of many types.
-            raise FrameError(f"no DS9 region file: {one_line(error)}") from error
+            raise FrameError(f"not a DS9 region file: {one_line(error)}") from error
     # Not what other threads warn of.
     said = [warning.message for warning in said if warning.category is AstropyUserWarning]
     if said:

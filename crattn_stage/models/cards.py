@@ -158,13 +158,13 @@ def read_card(model=None):
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ModelError(f"{path}: no valid model card: {error.strerror}") from error
+        raise ModelError(f"{path}: not a valid model card: {error.strerror}") from error
     except ValueError as error:
-        raise ModelError(f"{path}: no valid model card: not JSON: {error}") from error
+        raise ModelError(f"{path}: not a valid model card: not JSON: {error}") from error
     try:
         return _checked_card(content)
     except ValueError as error:
-        raise ModelError(f"{path}: no valid model card: {error}") from error
+        raise ModelError(f"{path}: not a valid model card: {error}") from error
 
 
 def _baseline_card(name):
@@ -268,7 +268,7 @@ def _check_ranges(ranges, described):
     finite = _number(-math.inf, math.inf)[0]
     for name, limits in ranges.items():
         if name not in inputs:
-            raise ValueError(f"input_ranges: {_shown(name)} is no convolution of the network")
+            raise ValueError(f"input_ranges: {_shown(name)} is not a convolution of the network")
         if not isinstance(limits, list) or len(limits) != inputs[name]:
             raise ValueError(f"input_ranges: {name}: not a list of {inputs[name]} ranges")
         for pair in limits:

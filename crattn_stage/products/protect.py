@@ -96,7 +96,7 @@ def _read_catalogue(path, kind):
             table = Table.read(path, format=kind)
         except Exception as error:
             # Readers raise exceptions of many types.
-            raise FrameError(f"no catalogue: {one_line(error)}") from error
+            raise FrameError(f"not a catalogue: {one_line(error)}") from error
     if len(table) > MOST_ROWS:
         raise FrameError(f"{len(table)} rows; {MOST_ROWS} are read at most")
     ra = _angle(*_column(table, RIGHT_ASCENSION, "right ascension"), "hourangle")
@@ -140,7 +140,7 @@ def _angle(name, column, sexagesimal, unit=None):
         else:
             values = (np.ma.filled(np.ma.asarray(column).astype(float), np.nan) * units.Unit(unit)).to_value("deg")
     except Exception as error:
-        raise FrameError(f"column {name} is no angle: {one_line(error)}") from error
+        raise FrameError(f"column {name} is not an angle: {one_line(error)}") from error
     return np.atleast_1d(values)
 
 

@@ -97,7 +97,7 @@ def test_what_a_card_says_of_second_weights_is_checked(tmp_path, narrow):
     card, tensors = cards.load("fast")
     content = {field: getattr(card, field) for field in card.__dataclass_fields__ if field != "sha256"}
     cards.save(tensors, content | {"name": "two", "narrow": narrow}, tmp_path, tensors)
-    with pytest.raises(ModelError, match=r"two\.json: no valid model card: (narrow|input_ranges)"):
+    with pytest.raises(ModelError, match=r"two\.json: not a valid model card: (narrow|input_ranges)"):
         load_model(tmp_path / "two.safetensors")
 
 

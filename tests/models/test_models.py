@@ -97,7 +97,7 @@ def test_weights_of_another_architecture_are_refused(model):
 )
 def test_a_broken_card_is_named(model, text, cause):
     model.with_suffix(".json").write_text(text)
-    with pytest.raises(ModelError, match=f"mine.json: no valid model card: {cause}"):
+    with pytest.raises(ModelError, match=f"mine.json: not a valid model card: {cause}"):
         models.load(model)
 
 
@@ -121,9 +121,9 @@ def test_a_broken_card_is_named(model, text, cause):
 )
 def test_each_field_of_a_card_is_checked(model, key, value):
     set_card(model, **{key: value})
-    with pytest.raises(ModelError, match=r"mine\.json: no valid model card: ") as caught:
+    with pytest.raises(ModelError, match=r"mine\.json: not a valid model card: ") as caught:
         models.read_card(model)
-    cause = str(caught.value).split("no valid model card: ")[1]
+    cause = str(caught.value).split("not a valid model card: ")[1]
     assert cause.startswith("halo: " if key == "receptive_radius" and value == 25 else f"{key}: ")
     assert cause.isprintable()
 
@@ -153,7 +153,7 @@ def test_a_halo_under_the_receptive_radius_is_refused_with_a_sentence(model, hal
 )
 def test_a_card_with_impossible_ranges_is_refused(model, ranges):
     set_card(model, input_ranges=ranges)
-    with pytest.raises(ModelError, match="no valid model card: input_ranges: ") as caught:
+    with pytest.raises(ModelError, match="not a valid model card: input_ranges: ") as caught:
         models.load(model)
     assert str(caught.value).isprintable()
 

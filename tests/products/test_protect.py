@@ -91,7 +91,7 @@ def test_formats(tmp_path, kind):
         ("a.reg", "physical\ncircle(3,4,5)\n", "not understood"),
         ("a.reg", "circle(3,4,5)\n", "not understood"),
         ("a.reg", "image\npanda(1,1,2,3,4,5,6,7)\n", "not understood"),
-        ("a.reg", "image\ncircle(3,4,-5)\n", "no DS9 region file"),
+        ("a.reg", "image\ncircle(3,4,-5)\n", "not a DS9 region file"),
         ("a.reg", "image\ncircle(3,4,5) || box(1,1,2,2)\n", "composite"),
     ],
 )
