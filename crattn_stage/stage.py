@@ -229,9 +229,7 @@ class AttentionCRStage(Stage):
         self._mask_detectors(frame, threshold, settings, provenance)
         summary = total(d.summary for d in frame.detections)
         if not summary.searched:
-            raise FrameError(
-                "no usable pixel: every pixel is masked, saturated, or of one value; see `crattn-stage inspect`"
-            )
+            raise FrameError(f"no usable pixel: {_unusable(frame)}; see `crattn-stage inspect`")
         blind = [d.name for d in frame.detections if not d.summary.searched]
         if blind:
             frame.notes.append(f"no usable pixel in {', '.join(blind)}")
@@ -429,6 +427,22 @@ def _check_growth(settings, threshold):
             f"masks cannot grow down to a probability of {settings.grow_threshold:g}: the threshold, {threshold:.4g}, "
             "is not above it; give a lower --grow-threshold"
         )
+
+
+def _unusable(frame):
+    """Say why no pixel of a frame can be searched, by its first detector."""
+    _, ccd = next(iter(frame.ccds()))
+    good = np.isfinite(ccd.data)
+    if not good.any():
+        return "none is a number"
+    if ccd.mask is not None:
+        good &= ~ccd.mask
+    if not good.any():
+        return "all are masked as bad"
+    values = ccd.data[good]
+    if values.min() == values.max():
+        return f"all are {values[0]:g}"
+    return "all are saturated, or those of each amplifier are of one value"
 
 
 def _alive(image, bad):

@@ -57,7 +57,7 @@ def test_run_masks_flags_and_records(frame_file, tmp_path):
         header = hdus[0].header
         assert np.array_equal(hdus[0].data, fits.getdata(path))
     card = models.read_card("att-deepcr")
-    assert header["CRMODSHA"] == card.sha256[:16] and header["CRTHRESH"] == card.threshold
+    assert header["CRMODSHA"] == card.sha256[:16] and header["CRPMIN"] == card.threshold
     assert header["CRNPIX"] == found.sum() and len(header["HISTORY"]) == 1
     ((status, sha, night, pixels, hits),) = rows(
         "select status, sha256, night, pixels, hits from runs join models on models.id = model_id "

@@ -17,8 +17,11 @@ MOST_VALUES = 64
 #: Planes are the same exposure, one made from the other, above this correlation of their neighbour differences.
 RELATED = 0.3
 #: Contrast of a checkerboard, in units of the noise, above which pixels see different colours, and the least number of
-#: standard deviations by which it must be certain.  No camera without colour filters reaches a tenth.
+#: standard deviations by which it must be certain.
 CHECKERED, CERTAIN = 0.25, 20.0
+#: Sensors without filters have such a pattern, too, with a contrast of up to 1, but both pairs of opposite pixels are
+#: alike in it.  Behind filters only the green ones are: blue differs from red by more than this fraction of it.
+PATTERN, COLOURED = 1.5, 0.1
 #: Noise over level below which a plane is a map: an exposure would need a hundred million electrons a pixel.
 SMOOTH = 1e-4
 
@@ -120,8 +123,13 @@ def is_mosaic(content):
     if not spread:
         return False
     # Of whole numbers a median is too coarse.  A resampled image has less noise in `steps` than in its pixels.
-    contrast = abs(steps[np.abs(steps - middle) < 3 * spread].mean()) / max(spread, content.noise)
-    return bool(contrast > CHECKERED and contrast * np.sqrt(steps.size) > CERTAIN)
+    step = abs(steps[np.abs(steps - middle) < 3 * spread].mean())
+    contrast = step / max(spread, content.noise)
+    if contrast < CHECKERED or contrast * np.sqrt(steps.size) < CERTAIN:
+        return False
+    opposite = [cells[::2, ::2] - cells[1::2, 1::2], cells[::2, 1::2] - cells[1::2, ::2]]
+    one, other = (abs(np.nanmean(np.where(np.abs(d) < 5 * content.noise, d, np.nan))) for d in opposite)
+    return bool(contrast > PATTERN or abs(one - other) > COLOURED * step)
 
 
 def _boxes(piece):

@@ -343,9 +343,11 @@ def _by_content(layout, pixels):
             return ""
         seen = ", ".join(f"{p.hdu}: {_kind(looked.get(p.hdu.index))}" for p in flat[:4]) + ", ..." * (len(flat) > 4)
         which = f'EXTNAME = "{flat[0].hdu.name}"' if "EXTNAME" in flat[0].hdu.header else f"HDU = {flat[0].hdu.index}"
+        # Most often there is none: planes of flags, maps and simulated light.
+        sure = any(look.kind == "exposure" for look in looked.values())
         return (
-            f"{undecided} ({seen}); a camera profile with [[recognise]] INSTRUME = ..., "
-            f'[[hdus]] role = "science", {which} settles it'
+            f"{undecided} ({seen}); {'' if sure else 'if one is an exposure all the same, '}a camera profile with "
+            f'[[recognise]] INSTRUME = ..., [[hdus]] role = "science", {which} settles it'
         )
     for plane in flat:
         plane.role, plane.why = roles[plane.hdu.index]

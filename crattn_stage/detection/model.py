@@ -216,8 +216,11 @@ class CosmicRayModel:
             conditions.narrow, conditions.sharpest = measure_stars(image, mask, bad, sections, sky)
             if conditions.narrow and self.has_second_weights:
                 found = self._find(image, bad, sections, sky, self._narrow_engine, threshold, probability)
-                mask = found > 1
-        mask_spots(image, mask, suspects, bad, sections, sky, conditions.sharpest)
+                mask, suspects = found > 1, found > 0
+                # By more stars: first weights mask some of them.
+                _, conditions.sharpest = measure_stars(image, mask, bad, sections, sky)
+        if self.has_second_weights or not conditions.narrow:
+            mask_spots(image, mask, suspects, bad, sections, sky, conditions.sharpest)
 
         def search(*what):
             return self._find(*what, self._engine_for(conditions.narrow), threshold) > 1

@@ -12,9 +12,11 @@ from crattn_stage.detection.sources import inside, stamps
 
 #: Probability above which a network suspects a hit.
 SUSPECT = 0.05
-#: Least height of a spot's peak, and that of its pixels, in units of the noise; and how many there are at least: a hot
-#: pixel is sharp, too.
-BRIGHT, CLEAR, FEWEST = 10.0, 3.0, 3
+#: Least height of a spot's peak, and that of its pixels, in units of the noise.
+BRIGHT, CLEAR = 10.0, 3.0
+#: Spots of fewer pixels may be hot pixels, which are sharp, too.  They are if there are more than so many for each
+#: larger hit, those that are masked already counted in.
+FEWEST, SINGLES = 3, 2.0
 #: Half side of the square that holds a spot; around it nothing is higher than this fraction of the peak, or `RIM`
 #: times the noise: a bad column is no spot.
 RADIUS, FAINT, RIM = 2, 0.2, 4.0
@@ -45,6 +47,7 @@ def mask_spots(image, cosmic_rays, suspects, bad, sections, sky, sharpest):
     """
     if not np.isfinite(sharpest):
         return
+    small = []
     for section, own in zip(sections, sky, strict=True):
         if own is None:
             continue
@@ -65,16 +68,29 @@ def mask_spots(image, cosmic_rays, suspects, bad, sections, sky, sharpest):
             spot = parts == parts[RADIUS, RADIUS]
             if np.count_nonzero(spot) >= FEWEST:
                 mask[window] |= spot
+            else:
+                small.append((mask[window], spot))
+    if small and len(small) <= _most_small(cosmic_rays):
+        for window, spot in small:
+            window |= spot
+
+
+def _most_small(cosmic_rays):
+    """Return how many small spots may be added to a mask before they are taken for hot pixels."""
+    sizes = np.bincount(label(cosmic_rays, np.ones((3, 3)))[0].ravel())[1:]
+    larger = np.count_nonzero(sizes >= FEWEST)
+    return SINGLES * larger - (len(sizes) - larger)
 
 
 def _are_sharp(height, sharpest):
     """Tell which squares hold a spot alone, sharper than a star; heights in units of the noise, one row a square."""
     side = 2 * RADIUS + 3
-    square = height.reshape(-1, side, side)
-    inner = square[:, 1:-1, 1:-1]
-    peak, total = height[:, side**2 // 2], inner.sum((1, 2))
-    rim = np.where(np.pad(np.zeros((side - 2, side - 2)), 1, constant_values=1), square, -np.inf).max((1, 2))
-    alone = (peak == inner.max((1, 2), initial=-np.inf)) & (rim < np.maximum(FAINT * peak, RIM)) & (total > 0)
-    total = np.where(alone, total, 1)
-    error = peak / total * np.hypot(1 / peak, (side - 2) / total)
-    return alone & (peak / total - SURE * error > sharpest)
+    inside = np.pad(np.ones((side - 2, side - 2), bool), 1).ravel()
+    rim, inner = height[:, ~inside], height[:, inside]
+    # Where the sky is lower than elsewhere, stars would look sharp.
+    dip = np.minimum(np.median(rim, axis=1), 0)
+    peak, total = height[:, side**2 // 2] - dip, inner.sum(1) - (side - 2) ** 2 * dip
+    alone = (peak == inner.max(1, initial=-np.inf) - dip) & (rim.max(1) - dip < np.maximum(FAINT * peak, RIM))
+    # A star of this peak would have at least so much light, as far as noise allows to say.
+    least = peak / sharpest - SURE * np.hypot(1 / sharpest, side - 2)
+    return alone & (total < least)

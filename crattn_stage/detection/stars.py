@@ -47,8 +47,8 @@ def measure_stars(image, cosmic_rays, bad, sections=None, sky=None):
         Of an FWHM below about 2 pixels.  False with fewer than 20 bright stars, or fewer than one for four masked
         objects.
     sharpest : float
-        Fraction of the light of 5 by 5 pixels in the peak that no star exceeds.  Infinite where stars are narrow, or
-        fewer than 10 are bright.
+        Fraction of the light of 5 by 5 pixels in the peak that no star exceeds.  Infinite where fewer than 10 are
+        bright.
     """
     middle = tuple(slice(max(0, (n - SAMPLE) // 2), (n + SAMPLE) // 2) for n in image.shape)
     _, stars, _ = _stamps_of_stars(as_float32(image[middle]), cosmic_rays[middle], bad[middle])
@@ -58,7 +58,9 @@ def measure_stars(image, cosmic_rays, bad, sections=None, sky=None):
     if reference is None:
         return False, np.inf
     # Where hits outnumber stars, those that are not masked are taken for stars.
-    return len(reference[1]) >= min(MOST, SHARE * label(cosmic_rays, np.ones((3, 3)))[1]), np.inf
+    if len(reference[1]) < min(MOST, SHARE * label(cosmic_rays, np.ones((3, 3)))[1]):
+        return False, np.inf
+    return True, _sharpest(reference[1])
 
 
 def _reference_stars(image, cosmic_rays, bad, sections, sky):

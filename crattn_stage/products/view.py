@@ -110,7 +110,7 @@ def _chosen(extensions, names):
 
 def _own_threshold(frame):
     """Return the threshold at which a run of ours masked a frame, or None."""
-    value = frame.header.get("CRTHRESH")
+    value = frame.header.get("CRPMIN")
     known = isinstance(value, float | int) and not isinstance(value, bool) and 0 <= value <= 1
     return float(value) if known and frame.header.get("L1STATCR") == 1 else None
 

@@ -73,7 +73,7 @@ CARDS = (
         lambda s, t, p: p["sha256"][:16],
     ),
     HeaderCard(
-        "CRTHRESH",
+        "CRPMIN",
         "probability above which a pixel is masked",
         "probability",
         "Pixels above it are masked, but for stars and noise; spots are masked at any.",

@@ -10,7 +10,7 @@ HOLLOW = 0.3
 #: raise it.
 CORRELATION, FEWEST_PIXELS = 0.085, 20_000
 #: Fewest bright peaks of a mask that tell whether most are hot pixels.
-FEWEST_PEAKS = 20
+FEWEST_PEAKS = 8
 #: Smallest fraction of the good pixels that is sky.
 SKY = 0.2
 
@@ -49,7 +49,7 @@ def unlike(appearance):
         found.append(f"stars are {kind}, FWHM {appearance.fwhm:.1f} pixels")
     if appearance.peaks >= FEWEST_PEAKS and binomial_interval(appearance.alone, appearance.peaks)[0] > 0.5:
         found.append("most masked peaks are single pixels, hot ones (subtract a dark)")
-    if appearance.sharp:
+    elif appearance.sharp:
         found.append("sources are as sharp as hits, so that stars cannot be told from them")
     if appearance.sky >= FEWEST_PIXELS and appearance.correlated > CORRELATION * appearance.sky:
         correlation = appearance.correlated / appearance.sky

@@ -50,8 +50,8 @@ def measure(model, image, searched, found, sections, sky, gains, threshold=None,
     sky : list of `crattn_stage.detection.preprocessing.Sky` or None
         Of the amplifiers; None for a dead one.
     gains : list of float or None
-        Of the amplifiers, electrons per unit of the image.  Without one, real charges are not known: all hits are
-        scaled, and noise of sources is taken for that of the sky.
+        Of the amplifiers, electrons per unit of the image.  Without one, real charges are not known: the other half
+        of the hits is scaled, too, to 10 to 20 times the noise, and noise of sources is taken for that of the sky.
     threshold : float, optional
         As for the mask; the card's if None.
     count : int, optional
@@ -147,7 +147,10 @@ class _Cut:
         hits = []
         for top, left in ((MARGIN + QUARTER * i, MARGIN + QUARTER * j) for i in (0, 1) for j in (0, 1)):
             stamp = turned(catalogue()[rng.integers(len(catalogue()))], rng)
-            scaled, peak = rng.random() < 0.5 or not self.gain, rng.uniform(FAINT, BRIGHT)
+            faint, peak = rng.random() < 0.5, rng.uniform(FAINT, BRIGHT)
+            scaled = faint or not self.gain
+            if scaled and not faint:
+                peak *= BRIGHT / FAINT
             row, column = (start + rng.integers(QUARTER - n) for start, n in zip((top, left), stamp.shape, strict=True))
             where = slice(row, row + stamp.shape[0]), slice(column, column + stamp.shape[1])
             if (self.bad | self.found)[where][stamp > 0].any():

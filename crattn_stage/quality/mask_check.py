@@ -98,6 +98,6 @@ def _disagreements(flags, makers):
         yield f"the database says it was masked by {model.name} {model.sha256[:16]}"
     elif model.is_bad:
         yield f"masked by {model.name} {model.sha256[:8]}, which was retired as bad"
-    threshold = flags.get("CRTHRESH")
+    threshold = flags.get("CRPMIN")
     if not isinstance(threshold, float | int) or not np.isclose(run.threshold, threshold, rtol=1e-6):
         yield f"the database says its threshold was {run.threshold:.6g}"

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from scipy.special import gammaincinv, ndtr
+
 from crattn_stage.quality.domain import unlike
 from crattn_stage.quality.summary import FEWEST_STARS, binomial_interval
 
@@ -97,8 +99,8 @@ def hit_rate(summary, seconds):
     rate = summary.rate(seconds) if known else replace(summary, area=summary.searched * LARGEST**2).rate(seconds)
     if not rate:
         return None
-    # A few false hits in a short exposure prove nothing. The root of a Poisson count has a scatter of 1/2.
-    least = rate * max(0.0, 1 - SIGNIFICANT / 2 / summary.hits**0.5) ** 2
+    # A few false hits in a short exposure prove nothing. A Poisson count of at least so many is as unlikely as 5 sigma.
+    least = rate * float(gammaincinv(summary.hits, ndtr(-SIGNIFICANT))) / summary.hits
     return least, f"{rate:.0f} hits per cm2 per minute" if known else f"{rate:.0f} or more hits per cm2 per minute"
 
 

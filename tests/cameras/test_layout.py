@@ -10,6 +10,7 @@ from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crattn_stage.cameras import content
 from crattn_stage.errors import FrameError
 from crattn_stage.fits.frame import OpenFrame
 
@@ -163,6 +164,19 @@ def test_a_colour_filter_mosaic_is_known_by_its_pixels(green, mosaic, tmp_path):
     image = (2048 + rng.poisson(light) + rng.normal(0, 5, light.shape)).astype(np.uint16)
     said = refusal(tmp_path / "frame.fits", image, EXPTIME=30.0)
     assert ("a colour-filter mosaic by its pixels" in said) == mosaic, said
+
+
+def test_a_pattern_of_a_sensor_without_filters_is_no_mosaic(tmp_path):
+    rng = np.random.default_rng(3)
+    light = np.full((300, 300), 900.0)
+    add_stars(light, rng, 30, peak=(500, 20_000))
+    # As of a QHY163M: each second pixel along a row and a column is 3% more sensitive, and even rows are 1% brighter.
+    light[::2, ::2] *= 1.03
+    light[1::2, 1::2] *= 1.03
+    light[::2] *= 1.01
+    image = (500 + rng.poisson(light) + rng.normal(0, 5, light.shape)).astype(np.uint16)
+    assert content.is_mosaic(content.look(image.astype(np.float32))) is False
+    assert "mosaic" not in refusal(tmp_path / "frame.fits", image, EXPTIME=30.0)
 
 
 @pytest.mark.parametrize("lines", [np.s_[::2, :], np.s_[:, ::2]])

@@ -218,5 +218,5 @@ def test_threshold_and_growth_of_a_camera(camera, tmp_path, stage):
         with ObservationFrame(tmp_path / "frame.fits") as frame:
             stage.do_stage(frame)
             pixels.append(frame.cards["CRNPIX"][0])
-            threshold = frame.cards["CRTHRESH"][0]
+            threshold = frame.cards["CRPMIN"][0]
     assert pixels[1] > 2 * pixels[0] and threshold == 0.25

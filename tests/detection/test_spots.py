@@ -71,11 +71,10 @@ def test_only_spots_that_the_network_suspects_are_masked():
     assert not masked(image, 0.15, np.zeros(SHAPE, bool)).any()
 
 
-def test_where_stars_are_narrow_few_or_as_wide_as_spots_none_is_masked():
+def test_where_stars_are_few_or_as_wide_as_spots_none_is_masked():
     assert not masked(field(2.6, width=2.4)[0], sharpest_star(2.6)).any()
     nothing = np.zeros(SHAPE, bool)
     empty = np.random.default_rng(0).normal(300, NOISE, SHAPE).astype(np.float32)
-    assert measure_stars(field(1.5)[0], nothing, nothing) == (True, np.inf)
     assert measure_stars(empty, nothing, nothing) == (False, np.inf)
     assert not masked(field(4.0)[0], np.inf).any()
 
@@ -92,6 +91,10 @@ def test_hot_pixels_columns_and_what_is_beside_bad_pixels_are_left():
     image[:] = np.random.default_rng(1).normal(300, NOISE, SHAPE)
     hot, columns, others = np.split(spots, 3)
     image[tuple(hot.T)] += 100 * NOISE
+    rng = np.random.default_rng(2)
+    more = rng.integers(8, np.array(SHAPE) - 8, (40, 2))
+    more = more[~near(maximum_filter(image > 350, 9), more)]
+    image[tuple(more.T)] += 100 * NOISE
     for row, column in columns:
         image[row - 9 : row + 10, column] += 40 * NOISE
     bad = np.zeros(SHAPE, bool)
@@ -100,6 +103,30 @@ def test_hot_pixels_columns_and_what_is_beside_bad_pixels_are_left():
         bad[row, column + 3] = True
     assert not masked(image, 0.15, bad=bad).any()
     assert np.array_equal(near(masked(image, 0.15), spots), np.arange(len(spots)) >= len(spots) - len(others))
+    # As many as there are other hits, they are hits.
+    image[tuple(more.T)] -= 100 * NOISE
+    assert np.array_equal(near(masked(image, 0.15), spots), np.repeat([True, False, True], len(others)))
+
+
+@pytest.mark.parametrize("fwhm", [1.2, 1.5, 2.0])
+def test_among_narrow_stars_single_pixels_are_hits_and_no_star_is(fwhm):
+    image, spots = field(fwhm, width=0.5)
+    nothing = np.zeros(SHAPE, bool)
+    sharpest = sharpest_star(fwhm)
+    longer = nothing.copy()
+    longer[2:6:2, 5:-5:8] = longer[2:6:2, 6:-5:8] = longer[2:6:2, 7:-5:8] = True
+    found = longer.copy()
+    mask_spots(image, found, ~nothing, nothing, [np.s_[:, :]], measure_sky(image, nothing, [np.s_[:, :]]), sharpest)
+    there = nothing.copy()
+    there[tuple(spots.T)] = True
+    assert near(found, spots).mean() > (0.5 if fwhm < 1.5 else 0.9)
+    assert not (found & ~longer & ~maximum_filter(there, 5)).any()
+    # On its side of a dip, a star is not sharper than elsewhere.
+    ramp = np.where(np.arange(SHAPE[1]) < 200, -6 * NOISE, 0).astype(np.float32)
+    found = longer.copy()
+    stars = field(fwhm, spots=())[0] + ramp
+    mask_spots(stars, found, ~nothing, nothing, [np.s_[:, :]], measure_sky(image, nothing, [np.s_[:, :]]), sharpest)
+    assert np.array_equal(found, longer)
 
 
 def test_each_amplifier_has_its_own_sky_and_a_dead_one_none():

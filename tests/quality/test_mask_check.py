@@ -13,7 +13,7 @@ def masked(tmp_path):
     """A masked frame."""
     mask = np.zeros((60, 60), np.uint8)
     mask[10, 10:13] = 8
-    values = {"L1STATCR": 1, "CRNPIX": 3, "CRTHRESH": 0.5, "CRQC": "PASS", "L1IDCR": "m"}
+    values = {"L1STATCR": 1, "CRNPIX": 3, "CRPMIN": 0.5, "CRQC": "PASS", "L1IDCR": "m"}
     hdus = fits.HDUList(
         [
             fits.PrimaryHDU(np.random.default_rng(1).normal(100, 5, mask.shape).astype(np.float32)),
