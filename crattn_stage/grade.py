@@ -1,37 +1,30 @@
 """Exposures of one field grade each other's masks: what only one of them has is a hit, what all have is none."""
 
 import base64
-import io
-import re
 from dataclasses import asdict, dataclass, field
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
-from scipy.ndimage import binary_dilation
 
 from crattn_stage import __version__
 from crattn_stage.cameras.facts import calibration_frame, charge_unit
 from crattn_stage.comparison import cut_stamp
 from crattn_stage.detection.saturation import pile_up, saturated_stars, surroundings
 from crattn_stage.errors import FrameError
-from crattn_stage.fits.atomic import check_targets, replacing
+from crattn_stage.fits.atomic import check_targets
 from crattn_stage.fits.frame import ObservationFrame
-from crattn_stage.fits.names import split_name
 from crattn_stage.fits.wcs import sky_wcs
-from crattn_stage.products.files import footprint_table
 from crattn_stage.products.pages import templates
 from crattn_stage.products.preview import drawn
 from crattn_stage.quality import repeats
+from crattn_stage.quality.labels import label_files, label_plane, write_labels
 from crattn_stage.quality.registration import aperture_fluxes, find_stars, overlap, register, seeing
 
 #: Most other exposures that one is compared with: those in which most of it lies.
 MOST_OTHERS = 6
 #: Most stamps of a kind.
 MOST_STAMPS = 6
-#: Values of the planes of labels.
-LABELS = {"not a hit": 0, "hit": 1, "unknown": 2}
 #: Less of an exposure than this in all others is no overlap.
 LEAST_OVERLAP = 0.01
 #: A mask that has no more than this fraction of the bright hits is taken for one of another sky.
@@ -98,7 +91,7 @@ def grade(paths, stage, labels=None, only=None, overwrite=False):
     """
     if len(paths) < 2:
         raise FrameError("one exposure has nothing to be graded by: give two or more of one field, camera and filter")
-    targets = _label_files(labels, paths) if labels else {}
+    targets = label_files(labels, paths) if labels else {}
     check_targets(targets.values(), overwrite)
     results = [Graded(str(path)) for path in paths]
     _leave_out(results)
@@ -123,7 +116,7 @@ def grade(paths, stage, labels=None, only=None, overwrite=False):
         for path, planes, result in zip(paths, truths, results, strict=True):
             if not result.failure:
                 used = [r.path for r in results if r is not result and not r.failure]
-                _write_labels(targets[path], path, planes, [Path(p).name for p in used], overwrite)
+                write_labels(targets[path], path, planes, [Path(p).name for p in used], overwrite)
     return results
 
 
@@ -262,7 +255,7 @@ def _grade_detector(name, numbers, masks, results, truths, reasons):
             if not has_gain[own]:
                 _note(results[i].notes, "its gain is not known: its hits are labelled, but no examples for training")
             stamps = repeats.footprints(exposures[own], truth) if has_gain[own] else None
-            truths[i][name] = _labels(exposures[own], truth), stamps
+            truths[i][name] = label_plane(exposures[own], truth), stamps
 
 
 def _said(failures):
@@ -385,67 +378,12 @@ def _scale(own, other, registration, mine, theirs):
 
 def _keep_stamps(result, name, own, truth, mask, marked):
     """Keep stamps of the worst of each kind."""
+    planes = own.image / own.noise, mask, truth.others / own.noise
     for kind, found in (("missed", marked.missed), ("false", marked.false)):
         for peak, row, column in sorted(found, reverse=True)[:MOST_STAMPS]:
             title = f"{kind}: {own.name} {name} x {column + 1}, y {row + 1}, S/N {peak:.0f}"
-            planes = own.image / own.noise, mask, truth.others / own.noise
             result.stamps[kind].append((peak, title, *(cut_stamp(plane, row, column) for plane in planes)))
         result.stamps[kind] = sorted(result.stamps[kind], key=lambda stamp: -stamp[0])[:MOST_STAMPS]
-
-
-def _labels(own, truth):
-    plane = np.full(own.image.shape, LABELS["unknown"], np.uint8)
-    plane[truth.judged] = LABELS["not a hit"]
-    # Beside a hit, and under a source, it is not known where the hit ends.
-    hits = truth.objects > 0
-    plane[binary_dilation(hits, np.ones((3, 3))) & (truth.excess > truth.noise)] = LABELS["unknown"]
-    plane[truth.allowed > repeats.TOO_BRIGHT * truth.noise] = LABELS["unknown"]
-    plane[hits] = LABELS["hit"]
-    return plane
-
-
-def _label_files(folder, paths):
-    """Return where the labels of each exposure go."""
-    targets = {}
-    for path in paths:
-        target = Path(folder) / f"{split_name(Path(path).name)[0]}-labels.fits.fz"
-        for other, taken in targets.items():
-            if taken == target and other != path:
-                raise FrameError(f"{other} and {path} would both have the labels {target}: give them different names")
-        targets[path] = target
-    return targets
-
-
-def _write_labels(target, path, planes, others, overwrite):
-    """Write the labels of an exposure."""
-    from astropy.io import fits
-
-    hdus = fits.HDUList([fits.PrimaryHDU()])
-    header = hdus[0].header
-    header["ORIGIN"] = (f"crattn-stage {__version__}"[:68], "what made this file")
-    header["CRFRAME"] = (_fits_text(Path(path).name[:60]), "exposure")
-    for value, number in LABELS.items():
-        header[f"CRLAB{number}"] = (value, f"meaning of the value {number}")
-    for other in others:
-        header.add_history(_fits_text(f"graded by {other}"))
-    for name, (plane, _) in planes.items():
-        hdus.append(fits.CompImageHDU(plane, name=_fits_text(name), compression_type="RICE_1"))
-    known = [stamps for _, stamps in planes.values() if stamps is not None]
-    if known:
-        hdus.append(footprint_table(list(chain.from_iterable(known))))
-    stream = io.BytesIO()
-    hdus.writeto(stream, checksum=True)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing([target], overwrite) as (out,):
-            out.write(stream.getvalue())
-    except OSError as error:
-        raise FrameError(f"{target}: {error.strerror}") from error
-
-
-def _fits_text(text):
-    """Return a text as a header may hold it."""
-    return re.sub(r"[^ -~]", "?", text)
 
 
 def total(results):

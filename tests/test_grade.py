@@ -11,8 +11,9 @@ from conftest import sky_image
 from benchmarks.grade import FIELDS, GAIN, exposure, measured
 from crattn_stage.cli import main
 from crattn_stage.errors import FrameError
-from crattn_stage.grade import LABELS, grade, page, total
+from crattn_stage.grade import grade, page, total
 from crattn_stage.products.settings import MaskSettings
+from crattn_stage.quality.labels import LABELS
 from crattn_stage.quality.registration import Stars, register
 from crattn_stage.quality.summary import Detection, Summary
 from crattn_stage.stage import AttentionCRStage, RuntimeContext

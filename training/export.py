@@ -34,8 +34,9 @@ log = logging.getLogger(__name__)
 FALSE_POSITIVE_RATE = 1e-4
 #: Scenes by which second weights are set and measured.
 NARROW_SETS = ("stars:1.2", "stars:1.5", "stars:1.8", "thin:1.6")
-#: Thresholds that are tried for them, and how much of the greatest F1 the lowest may cost: it finds more hits.
-THRESHOLDS, COST = np.arange(0.1, 0.9, 0.04), 0.003
+#: Thresholds that are tried for them, how much of the greatest F1 the lowest may cost, since it finds more hits, and
+#: the largest fraction of clean pixels that it may mask.
+THRESHOLDS, COST, MOST_FALSE = np.arange(0.1, 0.9, 0.04), 0.003, 2.5e-4
 #: Validation patches of which the ranges of a network's features are taken.
 RANGE_PATCHES = 60
 
@@ -156,16 +157,21 @@ def export_narrow(run, model, folder, sources=None, count=4, blend=None, keep=0.
 
 
 def _lowest_accurate(model, skies):
-    """Return the lowest threshold at which the F1 of a model's masks, a mean of `NARROW_SETS`, is nearly greatest."""
-    scores = []
+    """Return the lowest threshold at which a model masks few clean pixels, and its F1, a mean of `NARROW_SETS`, is
+    nearly as great as it is at any such threshold.
+    """
+    scores, rates = [], []
     for name in NARROW_SETS:
         if lacking(skies, name):
             continue
         scenes = make_scenes(skies, name, 2, seed=1)
         truth = np.concatenate([s.truth[~s.sky.bad] for s in scenes])
         at = zip(*(_masks(model, scene) for scene in scenes), strict=True)
-        scores.append([at_setting(np.concatenate(masks), truth)["f1"] for masks in at])
-    scores = np.mean(scores, 0)
+        settings = [at_setting(np.concatenate(masks), truth) for masks in at]
+        scores.append([setting["f1"] for setting in settings])
+        rates.append([setting["fpr"] for setting in settings])
+    few = np.mean(rates, 0) <= MOST_FALSE
+    scores = np.where(few, np.mean(scores, 0), 0) if few.any() else np.mean(scores, 0)
     return float(THRESHOLDS[np.argmax(scores > scores.max() - COST)])
 
 
