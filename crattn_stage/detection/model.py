@@ -145,8 +145,8 @@ class CosmicRayModel:
 
         Objects that are noise are left out (`crattn_stage.detection.noise.drop_noise`), and, where stars are as
         narrow as cosmic rays, those that look like the other stars of the frame
-        (`crattn_stage.detection.stars.spare_stars`); where they are wider, spots that are sharper than stars are
-        added (`crattn_stage.detection.spots.mask_spots`).
+        (`crattn_stage.detection.stars.spare_stars`).  Spots that are sharper than stars are added
+        (`crattn_stage.detection.spots.mask_spots`).
 
         Saturated stars, unexposed borders and bad columns are not excluded here as they are
         by ``crattn-stage run``; pass them in `mask`.

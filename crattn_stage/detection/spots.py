@@ -1,4 +1,4 @@
-"""Round hits that are sharper than the stars of their frame.
+"""Hits that are sharper than the stars of their frame: spots, and single pixels unless they are hot.
 
 A network sees some 40 pixels, and cannot tell whether a lone round hit is a narrow star.  The other stars of the frame
 tell: nothing that came through the same optics is sharper than they are.
