@@ -219,7 +219,7 @@ class CosmicRayModel:
                 mask, suspects = found > 1, found > 0
                 # By more stars: first weights mask some of them.
                 _, conditions.sharpest = measure_stars(image, mask, bad, sections, sky)
-        if self.has_second_weights or not conditions.narrow:
+        if not conditions.narrow or self.has_second_weights:
             mask_spots(image, mask, suspects, bad, sections, sky, conditions.sharpest)
 
         def search(*what):

@@ -142,7 +142,7 @@ def test_a_setting_of_the_camera_is_no_gain():
     (amplifier,), _ = read_amplifiers(header, (8, 8), find_profile("generic"))
     assert amplifier.gain == 1.3
     (amplifier,), notes = read_amplifiers(fits.Header({"GAIN": 120}), (8, 8), find_profile("generic"))
-    assert amplifier.gain is None and "GAIN = 120 is no gain" in notes[0]
+    assert amplifier.gain is None and "GAIN = 120 is not a gain" in notes[0]
 
 
 @pytest.mark.parametrize(("name", "skipped"), [("x-crmask.fits", False), ("x.fits", False), ("x_mask.fits", True)])

@@ -211,6 +211,6 @@ def test_devices_and_pipes_are_not_replaced(tmp_path, through_a_link):
         target = tmp_path / "link"
         target.symlink_to(pipe)
     for overwrite in (False, True):
-        with pytest.raises(FrameError, match="no regular file"), replacing([target], overwrite):
+        with pytest.raises(FrameError, match="not a regular file"), replacing([target], overwrite):
             pass
     assert pipe.is_fifo() and target.is_symlink() == through_a_link

@@ -27,12 +27,15 @@ def test_ranges_are_those_of_what_a_network_sees(monkeypatch):
     assert network.training
 
 
-@pytest.mark.parametrize(("share", "expected"), [(0.5, 4), (3, 10)])
-def test_the_lowest_threshold_is_chosen_whose_masks_are_nearly_the_best(share, expected, monkeypatch):
+@pytest.mark.parametrize(("share", "false", "expected"), [(0.5, 0, 4), (3, 0, 10), (0.5, 2, 7)])
+def test_the_lowest_threshold_is_chosen_whose_masks_are_nearly_the_best(share, false, expected, monkeypatch):
     truth = np.arange(20_000) < 10_000
-    # The masks of the first thresholds flag too much, and those of the next ones a little more than the best.
-    wrong = [5000] * 4 + [round(2 * share * COST * 10_000)] * 6 + [0] * (len(THRESHOLDS) - 10)
-    masks = [truth | (np.arange(20_000) >= 20_000 - n) for n in wrong]
+    # The masks of the first thresholds flag too much, those of the next ones lack some pixels that the best have, and
+    # some of these flag more clean pixels than allowed.
+    wrong = [5000] * 4 + [false] * 3 + [0] * (len(THRESHOLDS) - 7)
+    lacked = [0] * 4 + [round(2 * share * COST * 10_000)] * 6 + [0] * (len(THRESHOLDS) - 10)
+    places = np.arange(20_000)
+    masks = [(truth & (places >= n)) | (places >= 20_000 - m) for n, m in zip(lacked, wrong, strict=True)]
     scene = SimpleNamespace(truth=truth, sky=SimpleNamespace(bad=np.zeros(20_000, bool)))
     monkeypatch.setattr("training.export.make_scenes", lambda *_, **__: [scene])
     monkeypatch.setattr("training.export.lacking", lambda *_: False)

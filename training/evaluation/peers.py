@@ -104,10 +104,8 @@ def masker(model, scene, narrow=None):
     plane, mirrored = model.predict(image, bad, sections, sky, narrow), []
 
     def mask(threshold):
-        conditions = Conditions(narrow)
-        if not narrow:
-            is_narrow, conditions.sharpest = measure_stars(image, plane > threshold, bad, sections, sky)
-            conditions.narrow = is_narrow if narrow is None else narrow
+        is_narrow, sharpest = measure_stars(image, plane > threshold, bad, sections, sky)
+        conditions = Conditions(is_narrow if narrow is None else narrow, sharpest)
 
         def find(*what):
             if not mirrored:
