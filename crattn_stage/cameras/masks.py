@@ -69,15 +69,13 @@ class MaskConvention:
         `numpy.ndarray` of bool
             The shape of the plane.
         """
-        unsigned = f"u{plane.itemsize}"
-        # A bit that the plane is too narrow for is not set in it.
-        widest = 2 ** (8 * plane.itemsize) - 1
-        if self.bad is None and self.bits:
-            return (plane & ~np.array(self.cosmic_ray & widest, unsigned).astype(plane.dtype)) != 0
+        if self.bits:
+            bits = ~self.cosmic_ray if self.bad is None else sum(set(self.bad))
+            # A bit that the plane is too narrow for is not set in it.
+            bits &= 2 ** (8 * plane.itemsize) - 1
+            return (plane & np.array(bits, f"u{plane.itemsize}").astype(plane.dtype)) != 0
         if self.bad is None:
             return (plane != 0) & (plane != self.cosmic_ray)
-        if self.bits:
-            return (plane & np.array(sum(set(self.bad)) & widest, unsigned).astype(plane.dtype)) != 0
         return np.isin(plane, self.bad)
 
     def cosmic_rays(self, plane):

@@ -1,7 +1,6 @@
 """Areas in which nothing may be flagged: DS9 regions, or a catalogue of positions and radii."""
 
 import os
-import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from crattn_stage.errors import FrameError, one_line
+from crattn_stage.fits.quiet import quiet
 from crattn_stage.fits.region_files import field_of_view, read_regions, region_mask
 from crattn_stage.fits.wcs import sky_wcs
 
@@ -90,8 +90,7 @@ def _read_areas(path, _, size):
 def _read_catalogue(path, kind):
     from astropy.table import Table
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         try:
             table = Table.read(path, format=kind)
         except Exception as error:

@@ -149,7 +149,7 @@ class _Cut:
             stamp = turned(catalogue()[rng.integers(len(catalogue()))], rng)
             faint, peak = rng.random() < 0.5, rng.uniform(FAINT, BRIGHT)
             scaled = faint or not self.gain
-            if scaled and not faint:
+            if not faint:
                 peak *= BRIGHT / FAINT
             row, column = (start + rng.integers(QUARTER - n) for start, n in zip((top, left), stamp.shape, strict=True))
             where = slice(row, row + stamp.shape[0]), slice(column, column + stamp.shape[1])
