@@ -18,8 +18,10 @@ from crattn_stage.fits.wcs import sky_wcs
 from crattn_stage.products.pages import templates
 from crattn_stage.products.preview import drawn
 from crattn_stage.quality import repeats
+from crattn_stage.quality.grading import Grade, grade_mask
 from crattn_stage.quality.labels import label_files, label_plane, write_labels
 from crattn_stage.quality.registration import aperture_fluxes, find_stars, overlap, register, seeing
+from crattn_stage.quality.truth import BRIGHT, DITHERED, find_hits, footprints, single_pixels
 
 #: Most other exposures that one is compared with: those in which most of it lies.
 MOST_OTHERS = 6
@@ -29,6 +31,13 @@ MOST_STAMPS = 6
 LEAST_OVERLAP = 0.01
 #: A mask that has no more than this fraction of the bright hits is taken for one of another sky.
 HARDLY = 0.1
+#: The stars of two exposures are said to differ above this fraction of their light.
+DIFFER = 0.4
+#: A set that did not move is not graded if more of its bright hits are single pixels, of which there are at least so
+#: many, and more than this fraction flickers, or none can be seen to.
+SINGLE, SINGLES, FLICKERING = 0.5, 10, 0.05
+#: Fewest stars in common for a mask with as many objects.
+STARS = 20
 
 
 @dataclass
@@ -38,7 +47,7 @@ class Graded:
     Attributes
     ----------
     path : str
-    grade : `crattn_stage.quality.repeats.Grade`
+    grade : `crattn_stage.quality.grading.Grade`
     failure : str
         Why it has none; "" if it has.
     notes : list of str
@@ -52,7 +61,7 @@ class Graded:
     """
 
     path: str
-    grade: repeats.Grade = field(default_factory=repeats.Grade)
+    grade: Grade = field(default_factory=Grade)
     failure: str = ""
     notes: list = field(default_factory=list)
     warnings: list = field(default_factory=list)
@@ -246,7 +255,7 @@ def _grade_detector(name, numbers, masks, results, truths, reasons):
         if doubt:
             reasons[i].append(f"{name}: {doubt}" if name else doubt)
             continue
-        marked = repeats.grade_mask(exposures[own], truth, mask)
+        marked = grade_mask(exposures[own], truth, mask)
         _warn_of_sources(results[i], name, truth, marked.grade, registrations)
         results[i].grade += marked.grade
         results[i].fwhm = exposures[own].fwhm
@@ -254,7 +263,7 @@ def _grade_detector(name, numbers, masks, results, truths, reasons):
         if truths is not None:
             if not has_gain[own]:
                 _note(results[i].notes, "its gain is not known: its hits are labelled, but no examples for training")
-            stamps = repeats.footprints(exposures[own], truth) if has_gain[own] else None
+            stamps = footprints(exposures[own], truth) if has_gain[own] else None
             truths[i][name] = label_plane(exposures[own], truth), stamps
 
 
@@ -298,29 +307,29 @@ def _truth(own, usable, exposures, seconds, pairs, result):
         plane = repeats.resample(other, registration.mapping, mine.image.shape, blur if blur > 0.3 else 0.0)
         planes.append(plane * np.float32(scale))
         differ = repeats.star_difference(mine, planes[-1], mine.stars.places[registration.first], fwhm)
-        if differ is not None and differ > repeats.DIFFER:
+        if differ is not None and differ > DIFFER:
             text = f"with {other.name}: the stars differ by {differ:.0%} of their light (seeing, tracking or clouds)"
             _note(result.warnings, text)
         noises.append(float(np.median(other.noise)) * scale)
         back = pairs[number, own]
         neighbours.append((other, registration.mapping, None if isinstance(back, FrameError) else back.mapping))
     shifts = [_shift(mapping) for _, mapping, _ in neighbours]
-    if max(shifts) < repeats.DITHERED:
+    if max(shifts) < DITHERED:
         _note(result.notes, "not dithered: bad pixels of the detector look like sources of the sky")
     others, count = repeats.combine(planes, noises)
-    return repeats.find_hits(mine, others, count, fwhm, neighbours)
+    return find_hits(mine, others, count, fwhm, neighbours)
 
 
 def _bad_pixels_registered(truth, mask, registrations):
     """Return why it cannot be told whether stars or bad pixels were registered; "" if it can."""
-    if any(r.how != "stars" or _shift(r.mapping) >= repeats.DITHERED for r in registrations):
+    if any(r.how != "stars" or _shift(r.mapping) >= DITHERED for r in registrations):
         return ""
-    bright = np.flatnonzero(np.asarray(truth.peaks) > repeats.BRIGHT) + 1
+    bright = np.flatnonzero(np.asarray(truth.peaks) > BRIGHT) + 1
     common = max(len(r.first) for r in registrations)
     if len(bright) <= common or np.isin(bright, truth.objects[mask]).mean() > HARDLY:
         return ""
     return (
-        f"nothing of it has moved, {len(bright)} places differ by more than S/N {repeats.BRIGHT:g} where {common} "
+        f"nothing of it has moved, {len(bright)} places differ by more than S/N {BRIGHT:g} where {common} "
         "agree, and the mask has hardly any of them: those that agree may be bad pixels instead of stars; a WCS that "
         "holds settles it"
     )
@@ -328,13 +337,13 @@ def _bad_pixels_registered(truth, mask, registrations):
 
 def _single_pixels(truth, registrations, has_mask):
     """Return why hits cannot be told from hot and flickering pixels; "" if they can."""
-    if has_mask or any(_shift(r.mapping) >= repeats.DITHERED for r in registrations):
+    if has_mask or any(_shift(r.mapping) >= DITHERED for r in registrations):
         return ""
-    single, bright, flickering = repeats.single_pixels(truth)
-    if single < max(repeats.SINGLES, repeats.SINGLE * bright):
+    single, bright, flickering = single_pixels(truth)
+    if single < max(SINGLES, SINGLE * bright):
         return ""
     # With one other exposure, a pixel that flickers is bright in one of the two.
-    if len(registrations) > 1 and flickering <= repeats.FLICKERING * single:
+    if len(registrations) > 1 and flickering <= FLICKERING * single:
         return ""
     return (
         f"nothing of it has moved, and {single} of {bright} bright differences are single pixels: hits cannot be told "
@@ -353,7 +362,7 @@ def _warn_of_sources(result, name, truth, grade, registrations):
         )
         _note(result.warnings, text)
     stars = max(len(r.first) for r in registrations)
-    if stars < repeats.STARS <= grade.objects:
+    if stars < STARS <= grade.objects:
         text = f"{where}{grade.objects} objects are masked, but with no more than {stars} stars in common to compare"
         _note(result.warnings, text)
 
@@ -395,9 +404,9 @@ def total(results):
 
     Returns
     -------
-    `crattn_stage.quality.repeats.Grade`
+    `crattn_stage.quality.grading.Grade`
     """
-    return sum((result.grade for result in results), repeats.Grade())
+    return sum((result.grade for result in results), Grade())
 
 
 def figures(grade):
@@ -405,7 +414,7 @@ def figures(grade):
 
     Parameters
     ----------
-    grade : `crattn_stage.quality.repeats.Grade`
+    grade : `crattn_stage.quality.grading.Grade`
 
     Returns
     -------

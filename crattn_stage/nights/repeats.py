@@ -10,8 +10,8 @@ from crattn_stage.fits.frame import ObservationFrame
 from crattn_stage.fits.wcs import pixel_side, pointing, sky_wcs
 from crattn_stage.grade import as_json, grade
 from crattn_stage.quality.night_report import Repeats
-from crattn_stage.quality.repeats import DITHERED
 from crattn_stage.quality.rules import LEVELS, RULES
+from crattn_stage.quality.truth import DITHERED
 
 #: Exposures of a field that are compared: with three, what lies under a hit of one of them is known, too.
 COMPARED = 3

@@ -14,7 +14,7 @@ from crattn_stage.errors import FrameError
 from crattn_stage.fits.atomic import replacing
 from crattn_stage.fits.names import split_name
 from crattn_stage.products.files import footprint_table
-from crattn_stage.quality import repeats
+from crattn_stage.quality.grading import TOO_BRIGHT
 
 #: Values of the planes of labels.
 LABELS = {"not a hit": 0, "hit": 1, "unknown": 2}
@@ -26,8 +26,8 @@ def label_plane(own, truth):
     Parameters
     ----------
     own : `crattn_stage.quality.repeats.Repeat`
-    truth : `crattn_stage.quality.repeats.Truth`
-        From `crattn_stage.quality.repeats.find_hits`.
+    truth : `crattn_stage.quality.truth.Truth`
+        From `crattn_stage.quality.truth.find_hits`.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def label_plane(own, truth):
     # Beside a hit, and under a source, it is not known where the hit ends.
     hits = truth.objects > 0
     plane[binary_dilation(hits, np.ones((3, 3))) & (truth.excess > truth.noise)] = LABELS["unknown"]
-    plane[truth.allowed > repeats.TOO_BRIGHT * truth.noise] = LABELS["unknown"]
+    plane[truth.allowed > TOO_BRIGHT * truth.noise] = LABELS["unknown"]
     plane[hits] = LABELS["hit"]
     return plane
 
@@ -83,7 +83,7 @@ def write_labels(target, path, planes, others, overwrite):
     path : path-like
         Of the exposure.
     planes : dict
-        Name of the detector -> its labels, and stamps of hits from `crattn_stage.quality.repeats.footprints` or None.
+        Name of the detector -> its labels, and stamps of hits from `crattn_stage.quality.truth.footprints` or None.
     others : list of str
         Names of the exposures by which it was graded.
     overwrite : bool
