@@ -7,7 +7,8 @@ import math
 import re
 import shlex
 import time
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,9 @@ from crattn_stage.models import cards
 from crattn_stage.models.architectures import ARCHITECTURES
 from crattn_stage.models.networks import restore, tensors_of
 from training import checkpoints
-from training.configuration import SHAPES, read_configuration
+from training.configuration import SHAPES, Configuration, read_configuration
 from training.data.bad_pixels import bad_pixels, write_bad_pixels
-from training.data.camera import measure, name_of, read_exposures
+from training.data.camera import Camera, measure, name_of, read_exposures
 from training.data.camera_skies import CameraSkies
 from training.data.hits import write_footprints
 from training.data.library import Skies
@@ -46,8 +47,8 @@ KEEPS = (0.0, 0.3, 0.5)
 LEAST_TRAINING = 0.4
 #: Time of measuring a new model, in units of that of the old one, and seconds for figure and files.
 MEASURING, WRITING = 1.2, 15.0
-#: File in the folder of the run that says what it is made from, and names of a model.
-INPUTS, NAME = "inputs.json", re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,50}")
+#: Folder of the training, the file in it that says what it is made from, and names of a model.
+RUN, INPUTS, NAME = "run", "inputs.json", re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,50}")
 
 
 class Rejected(CrattnError):
@@ -105,21 +106,104 @@ def adapt(
     """
     began = time.monotonic()
     folder = _folder(name, folder, overwrite)
-    run = folder / "run"
     if not darks and not frames:
         raise ValueError("neither darks nor frames are given; there is nothing to adapt to")
+    task = _prepared(name, folder, start, {"dark": darks, "frame": frames, "flat": flats}, gain, tell)
+    looking = time.monotonic()
+    before = _before(task)
+    measuring = MEASURING * (time.monotonic() - looking)
+    network, end = _trained(task, began, minutes, measuring)
+    verdict = _verdict(task, network, before, measuring, end)
+    made, written = _write(task, verdict, began)
+    if verdict["worse"]:
+        raise Rejected(f"{name} is rejected, and kept as {written}: {verdict['worse'][0]}")
+    if task.known_hot:
+        tell(
+            "first:                set bad_pixels in the camera's profile, as above; the model was judged without "
+            f"them (crattn-stage inspect FRAME --write-profile {name}.toml writes a profile)"
+        )
+    tell(_how_to_use(written, start, name_of([e for some in task.found.values() for e in some]), task.found["frame"]))
+    return made
+
+
+@dataclass
+class _Task:
+    """What is adapted to what.
+
+    Attributes
+    ----------
+    name : str
+    folder : `pathlib.Path`
+        Of the model.
+    tell : callable
+    card : `crattn_stage.models.cards.ModelCard`
+        Of the model to start from.
+    weights : list
+        Its first and its second ones, or None.
+    configuration : `training.configuration.Configuration`
+    device : `torch.device`
+    found : dict
+        Kind of exposure -> `training.data.camera.Exposure` of each.
+    files : dict
+        Kind -> name and sha256 of each.
+    camera : `training.data.camera.Camera`
+    known_hot : bool
+        Whether there is a file of bad pixels, with hot ones.
+    interrupted : bool
+        Whether a run that was interrupted goes on.
+    """
+
+    name: str
+    folder: Path
+    tell: Callable
+    card: cards.ModelCard
+    weights: list
+    configuration: Configuration
+    device: torch.device
+    found: dict
+    files: dict
+    camera: Camera
+    known_hot: bool
+    interrupted: bool
+
+    @property
+    def run(self):
+        """The folder of the training."""
+        return self.folder / RUN
+
+    @property
+    def narrow(self):
+        """Whether the stars are as narrow as hits: second weights are trained."""
+        return bool(self.camera.narrow)
+
+    def skies(self, split, **other):
+        """Return the skies of a split."""
+        pixel = next((e.pixel for some in self.found.values() for e in some if e.pixel), None)
+        return CameraSkies(self.camera, split, **{"pixel": pixel, "known_hot": self.known_hot} | other)
+
+    def halves(self, **other):
+        """Return the scenes of both halves of what is held out."""
+        splits = enumerate(("validation", "test"), 1)
+        return [OwnScenes.of(self.skies(split, generic=0, **other), number) for number, split in splits]
+
+    def without_file(self, model, threshold):
+        """Return what a model makes of the held-out scenes if their hot pixels are not known, in words."""
+        looked = [Looked(model, half, threshold, ()) for half in self.halves(known_hot=False)]
+        return _found_and_false(looked, threshold)
+
+
+def _prepared(name, folder, start, given, gain, tell):
+    """Read and measure a camera; write its hits and bad pixels."""
+    run = folder / RUN
     card, *weights = cards.load_both(start)
-    given = {"dark": darks, "frame": frames, "flat": flats}
     found = {kind: read_exposures(paths, kind, tell, gain) for kind, paths in given.items()}
     _set_gains([exposure for some in found.values() for exposure in some], tell)
     # Pairs: files of several folders may have one name.
     files = {kind: [[printable(e.path.name), e.sha256] for e in some] for kind, some in found.items()}
     inputs = {"files": files, "model": card.sha256, "gain": gain}
     before = _interrupted(run, inputs, tell)
-
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    old = _model(card, *weights, device)
-    camera = measure(found["dark"], found["frame"], found["flat"], old, tell)
+    camera = measure(found["dark"], found["frame"], found["flat"], _model(card, *weights, device), tell)
     # Nothing is written before all has been read.
     run.mkdir(parents=True, exist_ok=True)
     known_hot = _write_bad_pixels(folder / f"{name}-bad.fits", camera, found, tell)
@@ -131,78 +215,61 @@ def adapt(
         write_footprints(folder / f"{name}-hits.fits", camera.hits)
     else:
         tell("no hits of this camera: those of the shipped catalogue, and simulated ones, take their place")
-    narrow = bool(camera.narrow)
-    if narrow:
+    if camera.narrow:
         tell("the stars of this camera are as narrow as hits: the weights for frames of such stars alone are trained")
-    configuration = _configuration(card, start, narrow)
-    own = {"pixel": next((e.pixel for some in found.values() for e in some if e.pixel), None), "known_hot": known_hot}
-    skies = CameraSkies(camera, "train", size=configuration.patch, **own)
-    skies.prepare()
+    configuration = _configuration(card, start, bool(camera.narrow))
+    return _Task(
+        name, folder, tell, card, weights, configuration, device, found, files, camera, known_hot, bool(before)
+    )
 
-    looking = time.monotonic()
-    elsewhere = Elsewhere(Skies("test"), camera.fwhm, narrow)
-    looked = [Looked(old, half, card.threshold) for half in _halves(camera, own)]
+
+def _before(task):
+    """Return what the model to start from makes of the held-out scenes and of others, and the others."""
+    card, old = task.card, _model(task.card, *task.weights, task.device)
+    elsewhere = Elsewhere(Skies("test"), task.camera.fwhm, task.narrow)
+    looked = [Looked(old, half, card.threshold) for half in task.halves()]
     figures = elsewhere.figures(old, card.threshold)
-    looking = time.monotonic() - looking
-    tell(f"{card.name} on held-out skies of this camera: {_found_and_false(looked, card.threshold)}")
-    if known_hot:
-        tell(f"{card.name} there without that file: {_without_file(old, camera, own, card.threshold)}")
+    task.tell(f"{card.name} on held-out skies of this camera: {_found_and_false(looked, card.threshold)}")
+    if task.known_hot:
+        task.tell(f"{card.name} there without that file: {task.without_file(old, card.threshold)}")
+    return looked, elsewhere, figures
 
+
+def _trained(task, began, minutes, measuring):
+    """Train within a time limit; return the network, and when measuring has to end."""
+    skies = task.skies("train", size=task.configuration.patch)
+    skies.prepare()
     # Where hot pixels are known, the new model is also measured with them.
-    measuring, end = MEASURING * looking, began + 60 * minutes - WRITING
-    end -= known_hot * measuring
+    end = began + 60 * minutes - WRITING - task.known_hot * measuring
     last = end - len(KEEPS) * measuring
     training_minutes = max(last - time.monotonic(), 60 * LEAST_TRAINING * minutes) / 60
-    training_minutes = _remembered(run, training_minutes)
-    configuration = replace(configuration, minutes=training_minutes)
-    _estimate(configuration, skies, device, [(count + known_hot) * measuring for count in (1, len(KEEPS))], tell)
+    training_minutes = _remembered(task.run, training_minutes)
+    configuration = replace(task.configuration, minutes=training_minutes)
+    times = [(count + task.known_hot) * measuring for count in (1, len(KEEPS))]
+    _estimate(configuration, skies, task.device, times, task.tell)
     over = training_minutes - (last - time.monotonic()) / 60
-    if not before and over > 0.5:
-        tell(f"that is about {over:.0f} minutes longer than --minutes allows; more files, or larger ones, take longer")
-    mean = train(configuration, run, skies=skies).cpu()
+    if not task.interrupted and over > 0.5:
+        task.tell(
+            f"that is about {over:.0f} minutes longer than --minutes allows; more files, or larger ones, take longer"
+        )
+    return train(configuration, task.run, skies=skies).cpu(), end
 
-    own_skies = CameraSkies(camera, "validation", size=configuration.patch, **own)
+
+def _verdict(task, mean, before, measuring, end):
+    """Compare a network with the one to start from; while it is worse, try means with the old weights."""
     verdict = None
     for keep in KEEPS:
         network = copy.deepcopy(mean)
         if keep:
             if time.monotonic() + measuring > end:
-                tell("no time is left to try means with the old weights")
+                task.tell("no time is left to try means with the old weights")
                 break
-            tell(f"worse: {verdict['worse'][0]}; trying a mean in which the old weights weigh {keep:g}")
-            follow(network, restore(card, (narrow and weights[1]) or weights[0]), 1 - keep)
-        verdict = _judged(network.eval(), card, weights, narrow, device, (looked, elsewhere, figures))
-        verdict |= {"keep": keep, "network": network}
+            task.tell(f"worse: {verdict['worse'][0]}; trying a mean in which the old weights weigh {keep:g}")
+            follow(network, restore(task.card, (task.narrow and task.weights[1]) or task.weights[0]), 1 - keep)
+        verdict = _judged(task, network.eval(), before) | {"keep": keep, "network": network}
         if not verdict["worse"]:
             break
-    accepted = not verdict["worse"]
-    verdict["ranges"] = {}
-    if card.scaling != "none":
-        verdict["ranges"] = input_ranges(verdict["network"], skies=own_skies, size=configuration.patch)
-    made, training = _write(
-        name if accepted else f"{name}-rejected",
-        folder,
-        verdict,
-        (card, json.loads((run / SUMMARY).read_text()), files, camera),
-    )
-    written = folder / f"{made.name}.safetensors"
-    draw(folder / f"{made.name}.png", verdict["compared"], (card.name, made.name))
-    report = _report(made, card, verdict, training, files, time.monotonic() - began)
-    if known_hot:
-        new = _model(made, *verdict["weights"], device)
-        report += f"\n\n{made.name} without {name}-bad.fits {_without_file(new, camera, own, made.threshold)}"
-    with replacing([folder / f"{made.name}.txt"], overwrite=True) as (stream,):
-        stream.write(f"{report}\n".encode())
-    tell(report)
-    if not accepted:
-        raise Rejected(f"{name} is rejected, and kept as {written}: {verdict['worse'][0]}")
-    if known_hot:
-        tell(
-            "first:                set bad_pixels in the camera's profile, as above; the model was judged without "
-            f"them (crattn-stage inspect FRAME --write-profile {name}.toml writes a profile)"
-        )
-    tell(_how_to_use(written, start, name_of([e for some in found.values() for e in some]), found["frame"]))
-    return made
+    return verdict
 
 
 def _folder(name, folder, overwrite):
@@ -286,20 +353,6 @@ def _found_and_false(looked, threshold):
     )
 
 
-def _halves(camera, own, **other):
-    """Return the scenes of both halves of what is held out."""
-    return [
-        OwnScenes.of(CameraSkies(camera, split, generic=0, **own | other), number)
-        for number, split in enumerate(("validation", "test"), 1)
-    ]
-
-
-def _without_file(model, camera, own, threshold):
-    """Return what a model makes of the held-out scenes if their hot pixels are not known."""
-    looked = [Looked(model, half, threshold, ()) for half in _halves(camera, own, known_hot=False)]
-    return _found_and_false(looked, threshold)
-
-
 def _model(card, first, second, device):
     """Return a model that is compared, in the arithmetic that networks are trained in."""
     engine = "cuda" if device.type == "cuda" else "torch"
@@ -338,14 +391,14 @@ def _estimate(configuration, skies, device, measuring, tell):
     )
 
 
-def _judged(network, card, weights, narrow, device, known):
+def _judged(task, network, before):
     """Set the threshold of a network, and compare it with the model that it was adapted from."""
-    looked, elsewhere, figures = known
-    new, (first, second) = tensors_of(network), weights
-    model = _model(card, *((first, new) if narrow else (new, second)), device)
+    looked, elsewhere, figures = before
+    card, device, new, (first, second) = task.card, task.device, tensors_of(network), task.weights
+    model = _model(card, *((first, new) if task.narrow else (new, second)), device)
     compared = Compared(looked, [Looked(model, one.own) for one in looked], card.threshold)
     # A model has one threshold: the weights that stay keep to it.
-    if narrow:
+    if task.narrow:
         threshold, made = card.threshold, (first, shifted(new, card.threshold, compared.threshold))
     else:
         threshold, made = compared.threshold, (new, second and shifted(second, compared.threshold, card.threshold))
@@ -360,20 +413,39 @@ def _judged(network, card, weights, narrow, device, known):
     }
 
 
-def _write(name, folder, verdict, made_of):
-    """Write a model; return its card, and what the card says of this training."""
-    card, training, files, camera = made_of
+def _write(task, verdict, began):
+    """Write a model with card, picture and report; return the card and the path of its weights."""
+    name = f"{task.name}-rejected" if verdict["worse"] else task.name
+    made, training = _save(task, name, verdict)
+    draw(task.folder / f"{name}.png", verdict["compared"], (task.card.name, name))
+    report = _report(task, made, verdict, training, time.monotonic() - began)
+    if task.known_hot:
+        new = _model(made, *verdict["weights"], task.device)
+        report += f"\n\n{name} without {task.name}-bad.fits {task.without_file(new, made.threshold)}"
+    with replacing([task.folder / f"{name}.txt"], overwrite=True) as (stream,):
+        stream.write(f"{report}\n".encode())
+    task.tell(report)
+    return made, task.folder / f"{name}.safetensors"
+
+
+def _save(task, name, verdict):
+    """Write weights and card; return the card, and what it says of this training."""
+    card, camera, ranges = task.card, task.camera, {}
+    if card.scaling != "none":
+        size = task.configuration.patch
+        ranges = input_ranges(verdict["network"], skies=task.skies("validation", size=size), size=size)
     own = f"{len(camera.hits)} hits of its darks" if camera.hits else "the shipped catalogue of hits"
     seen = "frames" if not camera.of_darks else "darks"
+    training = json.loads((task.run / SUMMARY).read_text())
     training.pop("trained_on", None)
     training |= {
-        "files": files,
+        "files": task.files,
         "adapted_from": {"name": card.name, "sha256": card.sha256, "trained_on": card.trained_on},
     }
     if verdict["keep"]:
         training["blended"] = f"mean of the weights with those that it started from, which weigh {verdict['keep']:g}"
     adapted = {
-        "input_ranges": verdict["ranges"],
+        "input_ranges": ranges,
         "training": training,
         "metrics": {
             "command": "crattn-stage adapt",
@@ -394,16 +466,16 @@ def _write(name, folder, verdict, made_of):
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
     del content["sha256"]
-    if camera.narrow:
+    if task.narrow:
         content |= {"narrow": adapted, "trained_on": f"{card.trained_on}; second weights {trained_on}"}
     else:
         content |= {**adapted, "trained_on": trained_on, "false_positive_rate": verdict["rate"]}
     first, second = verdict["weights"]
-    return cards.save(first, content, folder, second), training
+    return cards.save(first, content, task.folder, second), training
 
 
-def _report(made, card, verdict, training, files, seconds):
-    compared = verdict["compared"]
+def _report(task, made, verdict, training, seconds):
+    card, compared = task.card, verdict["compared"]
     one, two = compared.thresholds
     lines = [
         f"{made.name}, adapted from {card.name} ({card.sha256[:16]}) in {seconds / 60:.1f} minutes, "
@@ -423,7 +495,7 @@ def _report(made, card, verdict, training, files, seconds):
         "accepted" if not verdict["worse"] else "rejected: " + "; ".join(verdict["worse"]),
         "",
         "made from",
-        *(f"  {kind:6} {digest[:16]}  {path}" for kind, some in files.items() for path, digest in some),
+        *(f"  {kind:6} {digest[:16]}  {path}" for kind, some in task.files.items() for path, digest in some),
     ]
     if verdict["keep"]:
         lines.insert(1, training["blended"])
