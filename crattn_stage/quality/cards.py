@@ -187,8 +187,8 @@ CARDS = (
         "in what it is unlike known frames",
         "string",
         "In what the frame is unlike those on which the models were measured: stars too narrow or out of focus, "
-        "sources as sharp as hits, hot pixels, correlated noise, no sky, a spectrum or lines as on one, too few "
-        "pixels; empty if nothing is unusual.",
+        "sources as sharp as hits, hot pixels, correlated noise, no sky, no star, a spectrum or lines as on one, too "
+        "few pixels; empty if nothing is unusual.",
         lambda s, t, p: ", ".join(unlike(s.appearance)) or None,
         is_checked=False,
     ),

@@ -11,6 +11,8 @@ HOLLOW = 0.3
 CORRELATION, FEWEST_PIXELS = 0.085, 20_000
 #: Fewest bright peaks of a mask that tell whether most are hot pixels.
 FEWEST_PEAKS = 8
+#: Good pixels among which stars are expected.
+STARS_EXPECTED = 500_000
 #: Smallest fraction of the good pixels that is sky.
 SKY = 0.2
 
@@ -37,11 +39,15 @@ def unlike(appearance):
     >>> unlike(Appearance(stars=100, widths=105.0))
     ['stars are undersampled, FWHM 1.1 pixels']
     """
-    found, stars = [], appearance.stars
+    found, stars, is_small = [], appearance.stars, 0 < appearance.good < FEWEST_PIXELS
     if appearance.spectra:
         found.append("a two-dimensional spectrum")
     if appearance.striped:
         found.append("lines run across it: a spectrum ([[spectrum]]) or readout noise")
+    elif appearance.starless and not is_small:
+        found.append("uneven light and no star, as in twilight, flats and spectra ([[spectrum]])")
+    elif not (stars or appearance.sharp) and appearance.good >= STARS_EXPECTED:
+        found.append("no star is in it")
     if stars >= FEWEST_STARS and appearance.hollow > HOLLOW * stars:
         found.append("stars are hollow, out of focus")
     elif stars >= FEWEST_STARS and not NARROWEST <= appearance.fwhm <= WIDEST:
@@ -54,7 +60,7 @@ def unlike(appearance):
     if appearance.sky >= FEWEST_PIXELS and appearance.correlated > CORRELATION * appearance.sky:
         correlation = appearance.correlated / appearance.sky
         found.append(f"noise of neighbours is correlated by {correlation:.2f}, resampled or stacked")
-    if 0 < appearance.good < FEWEST_PIXELS:
+    if is_small:
         found.append(f"too small to measure, {appearance.good} good pixels")
     elif appearance.crowded or appearance.sky < SKY * appearance.good:
         found.append("sources nearly everywhere")

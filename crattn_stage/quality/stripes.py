@@ -17,8 +17,8 @@ HEIGHT, SCATTERS = 1.0, 0.5
 NARROWEST, FEWEST = 2, 4
 
 
-def is_striped(image, sigma):
-    """Tell whether four lines or more run along the rows or the columns of an image.
+def count_lines(image, sigma):
+    """Count the lines that run along the rows or along the columns of an image; `FEWEST` are a spectrum.
 
     A line stands out by the noise of a pixel in three of four parts of its length, as the median over each, and by
     half the scatter along it, which is large in a crowd of stars.
@@ -32,10 +32,10 @@ def is_striped(image, sigma):
 
     Returns
     -------
-    bool
-        False for an image of less than 64 pixels on a side.
+    int
+        Of the direction with more; 0 for an image of less than 64 pixels on a side.
     """
-    return min(image.shape) >= SHORTEST and any(_lines(one, sigma) >= FEWEST for one in (image, image.T))
+    return max(_lines(one, sigma) for one in (image, image.T)) if min(image.shape) >= SHORTEST else 0
 
 
 def _lines(image, sigma):

@@ -144,10 +144,10 @@ class Appearance(Sums):
         Correlation of the noise of neighbouring pixels, times `sky`.
     peaks, alone : int
         Masked peaks above 10 sigma, and those of them that stand alone, as hot pixels do.
-    crowded, spectra, undescribed, sharp, striped : int
+    crowded, spectra, undescribed, sharp, striped, starless : int
         Detectors with too many sources to look at, those masked as two-dimensional spectra, those of whose exposure
-        the header says nothing, those whose sources are mostly masked, and sharper than stars are, and those
-        that lines run across, though they are not known to be spectra.
+        the header says nothing, those whose sources are mostly masked, and sharper than stars are, those
+        that lines run across, though they are not known to be spectra, and those with uneven light but without a star.
     """
 
     stars: int = 0
@@ -163,6 +163,7 @@ class Appearance(Sums):
     undescribed: int = 0
     sharp: int = 0
     striped: int = 0
+    starless: int = 0
 
     @property
     def fwhm(self):

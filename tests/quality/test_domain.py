@@ -76,6 +76,43 @@ def test_a_spectrum_that_nobody_calls_one(kind, seed):
     assert "[[spectrum]]" in reason
 
 
+ROW, COLUMN = np.mgrid[:800, :800]
+
+
+@pytest.mark.parametrize(
+    "light",
+    [
+        5.0 * ROW,
+        8000 * np.exp(-(np.hypot(ROW - 400, COLUMN - 400) ** 2) / 2 / 500**2),
+        3000 * np.exp(-((ROW - 200) ** 2) / 2 / 8**2),
+        100 * np.exp(-((COLUMN - 500) ** 2) / 2 / 4**2),
+        np.zeros((800, 800)),
+    ],
+    ids=["twilight", "flat", "one trace", "a faint trace", "dark sky"],
+)
+def test_light_without_a_star_is_no_pass(light):
+    found = look(expose(light, 300, 7, 4, np.random.default_rng(2)))
+    (reason,) = unlike(found)
+    assert reason == (
+        "uneven light and no star, as in twilight, flats and spectra ([[spectrum]])"
+        if light.any()
+        else "no star is in it"
+    )
+    assert verdict(Summary(searched=10, appearance=found))[0] == "WARN"
+
+
+def test_few_pixels_of_flat_sky_need_no_star():
+    assert unlike(look(expose(np.zeros((400, 400)), 300, 7, 4, np.random.default_rng(2)))) == []
+
+
+@pytest.mark.parametrize("slope", [2, 10])
+def test_stars_on_uneven_light(slope):
+    rng = np.random.default_rng(5)
+    scene, _ = simulate_sky(ROW.shape, rng, fwhm=3, stars=400, galaxies=100, faintest=4000)
+    found = look(expose(scene + slope * ROW, 300, 7, 4, rng))
+    assert found.stars > 20 and unlike(found) == []
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_dense_cluster_is_no_spectrum(seed):
     rng = np.random.default_rng(seed)
