@@ -16,6 +16,7 @@ from crattn_stage.detection.lines import drop_lines
 from crattn_stage.detection.model import Conditions
 from crattn_stage.detection.preprocessing import measure_sky
 from crattn_stage.detection.saturation import saturated_stars
+from crattn_stage.detection.uneven import even_out
 from crattn_stage.errors import FrameError
 from crattn_stage.fits.frame import Marks
 from crattn_stage.fits.wcs import sky_wcs
@@ -61,6 +62,9 @@ class SearchedDetector:
     name : str
     image : `numpy.ndarray`
         2-D, ADU or electron.
+    even : `numpy.ndarray` or None
+        What is searched: the image, or a copy with an even sky from `crattn_stage.detection.uneven.even_out`; None
+        until it was searched.
     amplifiers : list of `crattn_stage.cameras.sections.Amplifier`
     searched, found : `numpy.ndarray` of bool
         Pixels that could be searched, and cosmic rays; None until it was searched.
@@ -87,6 +91,7 @@ class SearchedDetector:
     name: str
     image: np.ndarray
     amplifiers: list
+    even: np.ndarray | None = None
     searched: np.ndarray | None = None
     found: np.ndarray | None = None
     sky: list | None = None
@@ -295,7 +300,7 @@ class AttentionCRStage(Stage):
         if settings.injections != 0 and not detector.is_spectrum:
             detection.summary.injected = measure(
                 self.model,
-                detector.image,
+                detector.even,
                 detector.searched,
                 detector.found,
                 detector.sections,
@@ -375,10 +380,10 @@ class AttentionCRStage(Stage):
         searched, _ = _searchable(image, bad, sections, level)
         if not searched.any():
             return np.zeros(image.shape, np.float32), searched
-        sky = measure_sky(image, ~searched, sections)
         if spectrum:
+            sky = measure_sky(image, ~searched, sections)
             return spectra.probability(self.model, image, ~searched, sections, sky), searched
-        return self.model.predict(image, ~searched, sections, sky), searched
+        return self.model.predict(image, ~searched, sections), searched
 
     def _seek(self, detector, bad, level, threshold, settings, keep_probability=False):
         """Search a detector: set what was searched and found on it, and its sky; return notes."""
@@ -386,7 +391,10 @@ class AttentionCRStage(Stage):
         searched, notes = _searchable(image, bad, sections, level)
         # A dead detector must not stop the others of the exposure.
         found = np.zeros(image.shape, bool)
-        sky = measure_sky(image, ~searched, sections)
+        even = image if detector.is_spectrum else even_out(image, ~searched, sections)
+        if even is not image:
+            notes.append("uneven sky: what varies slowly is left out of the search")
+        sky = measure_sky(even, ~searched, sections)
         probability = np.zeros(image.shape, np.float32) if keep_probability or settings.grow_threshold else None
         if searched.any():
             if detector.is_spectrum:
@@ -395,17 +403,18 @@ class AttentionCRStage(Stage):
                 if probability is not None:
                     probability[:] = plane
             else:
-                found = self.model.detect(image, ~searched, threshold, sections, sky, probability, detector.conditions)
+                found = self.model.detect(even, ~searched, threshold, sections, sky, probability, detector.conditions)
                 if detector.conditions.narrow and self.model.has_second_weights:
                     notes.append("narrow stars: masked with the second weights")
-            drop_lines(image, found, ~searched, sections)
+            drop_lines(even, found, ~searched, sections)
             if settings.grow_threshold:
                 # What was above the threshold and is not masked was taken for a star or a line.
                 faint = searched & ((probability <= threshold) | found)
                 found = grow(found, 0, probability, settings.grow_threshold, faint)
             if settings.grow:
                 found = grow(found, settings.grow, allowed=searched)
-        detector.searched, detector.found, detector.sky, detector.probability = searched, found, sky, probability
+        detector.even, detector.searched, detector.found = even, searched, found
+        detector.sky, detector.probability = sky, probability
         return notes
 
 
@@ -460,7 +469,7 @@ def _add_hits(detection, detector):
     from crattn_stage.products.hits import footprints, measure_hits
 
     detection.hits = measure_hits(
-        detector.image,
+        detector.even,
         detector.found,
         ~detector.searched,
         detector.probability,
@@ -470,7 +479,7 @@ def _add_hits(detection, detector):
         detector.sky,
         detector.name,
     )
-    detection.footprints = footprints(detector.image, detector.found, detection.hits)
+    detection.footprints = footprints(detector.even, detector.found, detection.hits)
 
 
 def judge(detector):

@@ -29,7 +29,7 @@ OWN = "own"
 @click.argument("second", metavar="B")
 @click.argument("files", nargs=-1, metavar="[FILE]...")
 @click.option("--night", type=Night(), help="Compare the frames of a night in the database instead of FILEs.")
-@click.option("--injections", type=click.IntRange(1, 10_000), help="Hits added to each detector, as for `run`.")
+@click.option("--injections", type=click.IntRange(1, 10_000), help="Hits added to each detector (default: 128).")
 @click.option("--bright", default=0.02, show_default=True, help="Largest allowed drop in completeness above S/N 10.")
 @click.option("--faint", default=0.05, show_default=True, help="Largest allowed drop in completeness at S/N 5 to 10.")
 @click.option("--stars", default=0.01, show_default=True, help="Largest allowed rise in star or galaxy cores masked.")
@@ -90,6 +90,7 @@ def _side(text, engine, injections):
     """Return what makes the masks of A or B."""
     from crattn_stage.comparison import OwnMask
     from crattn_stage.products.settings import MaskSettings
+    from crattn_stage.quality.injection import INJECTIONS
 
     if text == OWN:
         return OwnMask()
@@ -100,7 +101,7 @@ def _side(text, engine, injections):
         model, threshold = text, None
     if threshold is not None and not 0 <= threshold <= 1:
         raise CrattnError(f"{text}: the threshold is a probability, from 0 to 1")
-    return load_stage(model, threshold, engine, MaskSettings(injections=injections))
+    return load_stage(model, threshold, engine, MaskSettings(injections=injections or INJECTIONS))
 
 
 def _paths_of_night(url, night):

@@ -72,7 +72,7 @@ def mask_options(command):
         "--injections",
         type=click.IntRange(0, 10_000),
         help="Hits added to a copy of parts of each detector to measure the fraction found (default: at most 128, for "
-        "a tenth of the masking time).",
+        "a tenth of the masking time if all bright ones are found).",
     )
     @click.option("--no-injection", "injections", flag_value=0, help="Add no hits: --injections 0.")
     @click.option("--arcs", is_flag=True, help="Mask arcs, too, as spectra; without it they are skipped.")

@@ -9,6 +9,7 @@ from scipy.ndimage import binary_dilation
 
 from crattn_stage.detection.inputs import check_image, check_sections, check_threshold
 from crattn_stage.detection.preprocessing import measure_sky
+from crattn_stage.detection.uneven import even_out
 
 
 class AstroScrappyModel:
@@ -88,7 +89,9 @@ class AstroScrappyModel:
             _use_one_thread()
         image, bad = check_image(image, mask)
         sections = check_sections(amplifiers, image.shape)
-        sky = measure_sky(image, bad, sections) if sky is None else sky
+        if sky is None:
+            image = even_out(image, bad, sections)
+            sky = measure_sky(image, bad, sections)
         if not any(sky):
             raise ValueError("no good pixel")
         found = np.zeros(image.shape, bool)

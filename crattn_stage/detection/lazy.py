@@ -1,8 +1,8 @@
 """Masks of dask arrays, block by block, and the same as those of numpy arrays.
 
 Nothing is read or calculated before the mask is computed.  The sky is one number for the whole image, from the same
-pixels as in memory; blocks overlap by what the network sees; spots are added, and noise and stars taken out, in a last
-step that looks at the whole image, as its 6 bytes a pixel.
+pixels as in memory; blocks overlap by what the network sees.  Uneven light is left out in a first step, and spots are
+added, and noise and stars taken out, in a last one; these look at the whole image, at 6 bytes a pixel.
 """
 
 import sys
@@ -12,6 +12,7 @@ import numpy as np
 from crattn_stage.detection.inputs import as_float32, check_sections, check_threshold
 from crattn_stage.detection.model import levels
 from crattn_stage.detection.preprocessing import FILL_BOXES, SAMPLE, Sky, sky_statistics
+from crattn_stage.detection.uneven import even_out
 from crattn_stage.models.architectures import ARCHITECTURES, STRIDE
 
 _NOTHING = np.zeros((0, 0), bool)
@@ -81,6 +82,9 @@ def detect_lazily(model, image, masks=(), threshold=None):
     if not tiled:
         found = da.map_blocks(model.detect, pixels, bad, threshold=threshold, dtype=bool)
         return found.rechunk(chunks)
+    whole = [array.rechunk(image.shape) for array in (pixels, bad)]
+    even = da.map_blocks(even_out, *whole, dtype=np.float32, meta=_NOTHING.astype(np.float32), sections=[np.s_[:, :]])
+    pixels = even.rechunk(blocks)
     sky = _sky(pixels, bad)
     found = da.map_overlap(
         _found, pixels, bad, depth=tuple(depth * (len(sizes) > 1) for sizes in blocks), boundary="none",

@@ -11,6 +11,7 @@ from crattn_stage.detection.preprocessing import fill, measure_sky, scale
 from crattn_stage.detection.spots import SUSPECT, mask_spots
 from crattn_stage.detection.stars import CERTAIN, measure_stars, spare_stars
 from crattn_stage.detection.tiling import even_tile, run_tiled
+from crattn_stage.detection.uneven import even_out
 from crattn_stage.models.architectures import ARCHITECTURES
 
 
@@ -107,7 +108,8 @@ class CosmicRayModel:
             Rows and columns that each amplifier reads; its sky is measured on its own.
             The whole image is one amplifier if None.
         sky : list of `crattn_stage.detection.preprocessing.Sky`, optional
-            Of the amplifiers, where it is known; measured if None.
+            Of the amplifiers, where it is known, and even; made even by
+            `crattn_stage.detection.uneven.even_out`, and measured, if None.
         narrow : bool, optional
             Whether stars are as narrow as hits; measured if None.
 
@@ -128,7 +130,7 @@ class CosmicRayModel:
         """
         image, bad = check_image(image, mask)
         sections = check_sections(amplifiers, image.shape)
-        sky = measure_sky(image, bad, sections) if sky is None else sky
+        image, sky = _with_sky(image, bad, sections, sky)
         plane = np.zeros(image.shape, np.float32)
         self._search(image, bad, sections, sky, self._engine_for(narrow), None, plane)
         unknown = self.has_second_weights and narrow is None
@@ -179,7 +181,7 @@ class CosmicRayModel:
         threshold = check_threshold(self.card.threshold if threshold is None else threshold)
         image, bad = check_image(image, mask)
         sections = check_sections(amplifiers, image.shape)
-        sky = measure_sky(image, bad, sections) if sky is None else sky
+        image, sky = _with_sky(image, bad, sections, sky)
         conditions = Conditions() if conditions is None else conditions
         found = self._find(image, bad, sections, sky, self._engine_for(conditions.narrow), threshold, probability)
         return self.sift(image, found, bad, sections, sky, threshold, probability, conditions)
@@ -329,6 +331,14 @@ def adjoining(amplifiers):
     if sum(map(area, amplifiers)) == area(enclosing(amplifiers)):
         return [amplifiers]
     return [[amplifier] for amplifier in amplifiers]
+
+
+def _with_sky(image, bad, sections, sky):
+    """Return an image and the sky of its amplifiers; where that is not known, the image is made even first."""
+    if sky is None:
+        image = even_out(image, bad, sections)
+        sky = measure_sky(image, bad, sections)
+    return image, sky
 
 
 def _relative(section, window):

@@ -6,6 +6,7 @@ import numpy as np
 
 from crattn_stage.detection.preprocessing import sky_subtracted
 from crattn_stage.detection.sources import TooCrowded, extract, inside, stamps
+from crattn_stage.detection.uneven import even_out, variation
 from crattn_stage.quality.hot_pixels import count_peaks
 from crattn_stage.quality.stripes import FEWEST, count_lines
 from crattn_stage.quality.summary import FEWEST_STARS, Appearance, Symmetry
@@ -23,8 +24,8 @@ SHARPEST = 1.1
 HOLLOW = 0.6
 #: Side of the middle of a detector in which the texture of the noise is measured, and how far from sources; pixels.
 SAMPLE, APART = 1024, 4
-#: Side of the boxes in which smooth light is measured, pixels, and by how many times the noise it has to vary.
-BOX, UNEVEN = 64, 10.0
+#: By how many times the noise light varies that is not that of the night sky.
+UNEVEN = 10.0
 
 
 class Cores(NamedTuple):
@@ -110,7 +111,8 @@ def judge_sources(image, cosmic_rays, bad=None, sections=None, sky=None):
     symmetry = count_pairs(image, cosmic_rays)
     bad |= blank
     image[bad] = 0
-    variation = _variation(image)
+    uneven = variation(image, ~bad)
+    image = even_out(image, bad, [np.s_[:, :]])
     try:
         sigma, sources = extract(image, bad, 5)
     except TooCrowded:
@@ -118,7 +120,7 @@ def judge_sources(image, cosmic_rays, bad=None, sections=None, sky=None):
     look = _texture(image, bad | cosmic_rays, sigma)
     lines = count_lines(image, sigma)
     look.striped = int(lines >= FEWEST)
-    look.starless = int(not look.striped and (lines > 0 or variation > UNEVEN * sigma))
+    look.starless = int(not look.striped and (lines > 0 or uneven > UNEVEN))
     look.peaks, look.alone = count_peaks(image, cosmic_rays, sigma)
     row, column = sources["ypeak"], sources["xpeak"]
     bright = sources["flux"] > 20 * sigma * np.sqrt(sources["npix"])
@@ -158,16 +160,6 @@ def judge_sources(image, cosmic_rays, bad=None, sections=None, sky=None):
     centre = image[np.rint(sources["y"]).astype(int), np.rint(sources["x"]).astype(int)]
     look.hollow = int((left & (centre < HOLLOW * sources["peak"])).sum())
     return Cores(int(stars.sum()), int((stars & flagged).sum()), int(galaxies.sum()), nuclei, look, symmetry)
-
-
-def _variation(image):
-    """Return by how much light varies from box to box, of those between the 2nd and the 98th percentile."""
-    height, width = (n // BOX for n in image.shape)
-    if height * width < 4:
-        return 0.0
-    # Every fourth pixel is enough.
-    boxes = image[: height * BOX, : width * BOX].reshape(height, BOX, width, BOX)[:, ::2, :, ::2]
-    return float(np.ptp(np.percentile(np.median(boxes, axis=(1, 3)), [2, 98])))
 
 
 def _fwhm(width):

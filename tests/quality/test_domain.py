@@ -93,11 +93,7 @@ ROW, COLUMN = np.mgrid[:800, :800]
 def test_light_without_a_star_is_no_pass(light):
     found = look(expose(light, 300, 7, 4, np.random.default_rng(2)))
     (reason,) = unlike(found)
-    assert reason == (
-        "uneven light and no star, as in twilight, flats and spectra ([[spectrum]])"
-        if light.any()
-        else "no star is in it"
-    )
+    assert "spectr" in reason if light.any() else reason == "no star is in it"
     assert verdict(Summary(searched=10, appearance=found))[0] == "WARN"
 
 

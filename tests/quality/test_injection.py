@@ -94,3 +94,13 @@ def test_interval():
     assert 0.78 < low < 0.81 and 0.95 < high < 0.97
     assert Injected().interval("faint") == (0, 1)
     assert Injected(bright=50, bright_found=50).interval("bright")[1] == pytest.approx(1)
+
+
+def test_more_hits_are_added_where_few_say_that_some_are_missed():
+    image = sky_image(SHAPE, sigma=SIGMA)
+    few, missed, noisy = (measured(Cut(level), image, count=None) for level in (4.5, 25.0, 3.5))
+    assert few.faint + few.bright <= 32 and few.bright_found == few.bright
+    assert missed.faint + missed.bright > 50 and missed.bright_found < missed.bright
+    assert noisy.faint + noisy.bright > 50 and noisy.mirrored_objects
+    # The first are the same.
+    assert measured(Cut(4.5), image, count=32) == few
