@@ -14,7 +14,7 @@ from crattn_stage.detection import spectra
 from crattn_stage.detection.edges import unexposed
 from crattn_stage.detection.lines import drop_lines
 from crattn_stage.detection.model import Conditions
-from crattn_stage.detection.preprocessing import measure_sky
+from crattn_stage.detection.preprocessing import SMALLEST, measure_sky
 from crattn_stage.detection.saturation import saturated_stars
 from crattn_stage.detection.uneven import even_out
 from crattn_stage.errors import FrameError
@@ -395,6 +395,10 @@ class AttentionCRStage(Stage):
         if even is not image:
             notes.append("uneven sky: what varies slowly is left out of the search")
         sky = measure_sky(even, ~searched, sections)
+        if any(own and own.sigma <= SMALLEST for own in sky):
+            raise FrameError(
+                f"the noise is below {SMALLEST:g} in the unit of the image; multiply the image by a factor"
+            )
         probability = np.zeros(image.shape, np.float32) if keep_probability or settings.grow_threshold else None
         if searched.any():
             if detector.is_spectrum:

@@ -11,7 +11,7 @@ from astropy.io import fits
 
 from crattn_stage.cameras import content, facts, masks
 from crattn_stage.cameras.dispersion import dispersion
-from crattn_stage.cameras.matching import match
+from crattn_stage.cameras.matching import first_value, match
 from crattn_stage.cameras.profile import Profile, recognise
 from crattn_stage.cameras.sections import read_amplifiers
 from crattn_stage.errors import FrameError
@@ -253,6 +253,8 @@ def understand(hdus, filename="", companion=None, pixels=None, identified=None, 
     layout.planes = [_by_profile(h, profile) for h in images]
     calibration = facts.calibration_type(headers, profile, filename, names)
     layout.refusal = facts.refusal(headers, profile, filename, names)
+    if calibration and not layout.refusal:
+        layout.refusal = _of_kinds(images, profile)
     calibration = "" if calibrations or (arcs and facts.is_arc(calibration)) else calibration
     if not calibration and not layout.refusal:
         layout.refusal = _by_content(layout, pixels)
@@ -278,6 +280,21 @@ def understand(hdus, filename="", companion=None, pixels=None, identified=None, 
     detectors = [h for h in detectors if len(h.shape) == 2 and 0 not in h.shape]
     _describe(layout, detectors, hdus, companion, pixels)
     return layout
+
+
+def _of_kinds(images, profile):
+    """Return why a file of calibrations and exposures of the sky is refused; "" if its images are of one kind."""
+    cards = profile.keywords.get("type", ())
+    typed = [h for h in images if any(first_value([h.header], card) for card in cards)]
+    kinds = [facts.calibration_type([h.header], profile) for h in typed]
+    sky = next((h for h, kind in zip(typed, kinds, strict=True) if not kind), None)
+    other = next(((h, kind) for h, kind in zip(typed, kinds, strict=True) if kind), None)
+    if sky is None or other is None:
+        return ""
+    return (
+        f"it holds exposures of several kinds: HDU {other[0].index} is a {facts.calibration_frame(other[1])}, HDU "
+        f"{sky.index} is not; write each to a file of its own"
+    )
 
 
 def _by_profile(hdu, profile):

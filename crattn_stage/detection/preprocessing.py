@@ -11,6 +11,8 @@ from crattn_stage.models.architectures import SCALINGS
 
 #: Pixels sampled for sky statistics: the level is known to half a percent of the noise.
 SAMPLE = 100_000
+#: Least noise: the square of less is not kept in float32.
+SMALLEST = 1e-18
 #: Limit of `bounded_heights`: damaged files hold values that overflow.
 HIGHEST = np.float32(1e6)
 #: Counts that differ by no more than this may be one step of a coarse converter.
@@ -79,7 +81,7 @@ def sky_statistics(image, good=None):
         if sigma == 0 or kept.size == sample.size:
             break
         sample = kept
-    return float(level), float(max(sigma, 1e-6 * abs(level), 1e-6))
+    return float(level), float(max(sigma, 1e-6 * abs(level), SMALLEST))
 
 
 class Sky(NamedTuple):

@@ -4,6 +4,8 @@ from crattn_stage.quality.summary import binomial_interval
 
 #: FWHM of stars on which the models were measured, pixels, and fewest stars that tell.
 NARROWEST, WIDEST, FEWEST_STARS = 1.35, 10.0, 20
+#: FWHM of sources, pixels, up to which they are as sharp as single pixels.
+SINGLE = 0.9
 #: Largest fraction of hollow stars; larger: out of focus.
 HOLLOW = 0.3
 #: Largest correlation of the noise of neighbouring pixels, and fewest pixels of sky that tell; resampling and stacking
@@ -52,7 +54,8 @@ def unlike(appearance):
         found.append("stars are hollow, out of focus")
     elif stars >= FEWEST_STARS and not NARROWEST <= appearance.fwhm <= WIDEST:
         kind = "undersampled" if appearance.fwhm < NARROWEST else "very wide"
-        found.append(f"stars are {kind}, FWHM {appearance.fwhm:.1f} pixels")
+        what = "stars are" if appearance.fwhm > SINGLE else "stars, or hot pixels (subtract a dark), are"
+        found.append(f"{what} {kind}, FWHM {appearance.fwhm:.1f} pixels")
     if appearance.peaks >= FEWEST_PEAKS and binomial_interval(appearance.alone, appearance.peaks)[0] > 0.5:
         found.append("most masked peaks are single pixels, hot ones (subtract a dark)")
     elif appearance.sharp:

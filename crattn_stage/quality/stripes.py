@@ -5,7 +5,7 @@ noise of the readout.
 """
 
 import numpy as np
-from scipy.ndimage import label, median_filter
+from scipy.ndimage import label, maximum_filter1d, median_filter, minimum_filter1d
 
 #: Bands across the lines, fewest of them that a line is seen in, and rows of each that are looked at.
 BANDS, SEEN, ROWS = 4, 3, 32
@@ -15,6 +15,8 @@ LEVEL, SHORTEST = 65, 64
 HEIGHT, SCATTERS = 1.0, 0.5
 #: Fewest pixels of a line across it (a bad column has one), and fewest lines.
 NARROWEST, FEWEST = 2, 4
+#: Pixels within which a line may lie at different places in its parts.
+SLANT = 5
 
 
 def count_lines(image, sigma):
@@ -45,6 +47,7 @@ def _lines(image, sigma):
         profile = np.median(band, axis=0)
         height = profile - median_filter(profile, LEVEL, mode="nearest")
         scatter = 1.4826 * np.median(np.abs(band - profile), axis=0)
-        excesses.append(height - np.maximum(HEIGHT * sigma, SCATTERS * scatter))
-    groups, _ = label(np.sort(excesses, axis=0)[BANDS - SEEN] > 0)
-    return int(np.count_nonzero(np.bincount(groups)[1:] >= NARROWEST))
+        excess = minimum_filter1d(height - np.maximum(HEIGHT * sigma, SCATTERS * scatter), NARROWEST)
+        # Lines may slant.
+        excesses.append(maximum_filter1d(excess, SLANT))
+    return label(np.sort(excesses, axis=0)[BANDS - SEEN] > 0)[1]

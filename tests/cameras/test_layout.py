@@ -184,3 +184,17 @@ def test_a_readout_by_odd_and_even_lines_is_no_mosaic(lines, tmp_path):
     image = np.random.default_rng(3).normal(1000, 10, (300, 300))
     image[lines] += 40
     assert refusal(tmp_path / "frame.fits", image.astype(np.float32), EXPTIME=30.0) == ""
+
+
+def test_a_file_of_calibrations_and_exposures_is_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    hdus = [
+        fits.ImageHDU(rng.normal(300, 8, (64, 64)).astype(np.float32), fits.Header({"IMAGETYP": kind}))
+        for kind in ("BIAS", "DOME FLAT", "OBJECT", "OBJECT")
+    ]
+    fits.HDUList([fits.PrimaryHDU(hdus[0].data, hdus[0].header), *hdus[1:]]).writeto(tmp_path / "all.fits")
+    with OpenFrame(tmp_path / "all.fits") as frame:
+        assert "HDU 0 is a bias frame, HDU 2 is not; write each to a file" in frame.layout.refusal
+    fits.HDUList([fits.PrimaryHDU(), *hdus[:2]]).writeto(tmp_path / "two.fits")
+    with OpenFrame(tmp_path / "two.fits") as frame:
+        assert frame.exposure.calibration_type == "bias" and not frame.layout.refusal
