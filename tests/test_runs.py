@@ -992,6 +992,17 @@ def test_a_list_of_anything(tmp_path, database):
     assert result.stderr.isascii() and "\x1b" not in result.stderr
 
 
+def test_a_listed_frame_outside_the_root_does_not_stop_the_night(tmp_path, database):
+    path = write_frame(tmp_path / "data", 1, shape=(60, 60))
+    outside = shutil.copy(path, tmp_path / "outside.fits")
+    names = tmp_path / "names"
+    names.write_text(f"{outside}\n{path}\n")
+    result = reprocess(tmp_path / "data", "--list", names, "--output-root", tmp_path / "masked")
+    assert result.exit_code == 1 and "1 succeeded, 0 failed, 1 refused" in result.stdout
+    assert f"{outside}: lies outside {tmp_path / 'data'}" in result.stderr
+    assert len([*(tmp_path / "masked").rglob("*.fits")]) == 1
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -267,6 +267,9 @@ def load_profile(path):
         If it cannot be read or does not keep to the format; names file, line and key.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        # A pipe would be waited for.
+        raise CameraError(f"{path}: not a regular file")
     try:
         text = path.read_text(encoding="utf-8")
         content = tomllib.loads(text)
@@ -274,6 +277,9 @@ def load_profile(path):
         raise CameraError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CameraError(f"{path}: {error}") from error
+
+    if not content:
+        raise CameraError(f"{path}: it is empty")
 
     def complain(block, number, key, what):
         place = f"[{block}] {key}" if block else key

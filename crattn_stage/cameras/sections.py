@@ -265,7 +265,7 @@ def read_amplifiers(header, shape, profile):
         gain, card = number(header, profile.keywords.get("gain", ()), name, *GAINS)
         if gain is None:
             gain = profile.values.get("gain")
-            wrong, card = number(header, profile.keywords.get("gain", ()), name)
+            wrong, card = number(header, profile.keywords.get("gain", ()), name, float("-inf"))
             if wrong is not None:
                 notes.append(f"{card} = {wrong:g} is not a gain in electrons per ADU; not used")
         read_noise, _ = number(header, profile.keywords.get("read_noise", ()), name, high=1e4)

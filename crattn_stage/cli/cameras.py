@@ -10,7 +10,7 @@ from crattn_stage.errors import CrattnError, FrameError
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(dir_okay=False), metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
 @click.option("--output-dir", type=click.Path(file_okay=False), help="Show the path `run --output-dir` would write.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one list of all files.")
 @click.option("--write-profile", type=click.Path(dir_okay=False), help="Write a profile to start from.")

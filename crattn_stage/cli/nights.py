@@ -117,7 +117,10 @@ def reprocess(model, threshold, force, dry_run, masks, url, **options):
             say(f"{step.frame.path}: skipped, {step.reason}")
         if len(refused) + len(settled) == len(steps):
             with_database(url, lambda _: submit(database, settled, selection.nights[0]))
-            say(f"night {selection.label}: nothing is out of date; {len(settled)} skipped")
+            say(
+                f"night {selection.label}: nothing is out of date; {len(settled)} skipped"
+                + (f", {len(refused)} refused" if refused else "")
+            )
             sys.exit(FAILED if refused or absent else DONE)
         priority = running.priority
         if priority is None:
@@ -131,7 +134,7 @@ def reprocess(model, threshold, force, dry_run, masks, url, **options):
             ) from error
         if running.celery and running.detach:
             sys.exit(FAILED if refused or absent else DONE)
-        say(tally.summary(len(settled)))
+        say(tally.summary(len(settled), len(refused)))
         if left:
             say(f"{left} frames are left; the same command resumes", err=True)
     sys.exit(FAILED if left or refused or absent or tally.replaced or tally.counts["failed"] else DONE)

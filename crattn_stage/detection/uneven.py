@@ -11,7 +11,7 @@ from crattn_stage.detection.preprocessing import sky_statistics
 
 #: Side of the boxes whose medians say how the sky varies, pixels; every which pixel of them, and which row for the
 #: noise, is taken; and fewest boxes.
-BOX, EVERY, FEWEST = 64, 8, 4
+BOX, EVERY, FEWEST = 64, 8, 9
 #: Percentiles of the medians between which the sky varies, and by how many times the noise it may.
 RANGE, EVEN = (2, 98), 2.0
 #: Side of the boxes between which the light is interpolated, pixels.
@@ -30,12 +30,14 @@ def variation(pixels, good):
     Returns
     -------
     float
-        0 where fewer than four boxes of 64 by 64 pixels are mostly good.
+        0 where fewer than nine boxes of 64 by 64 pixels are mostly good.
     """
     boxes = _medians(pixels, good)
     if boxes.size < FEWEST:
         return 0.0
-    return float(np.ptp(np.percentile(boxes, RANGE))) / _noise(pixels, good)
+    # Damaged files hold values that overflow.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.ptp(np.percentile(boxes, RANGE))) / _noise(pixels, good)
 
 
 def even_out(image, bad, sections):
@@ -65,7 +67,6 @@ def even_out(image, bad, sections):
     [0, 0]
     """
     result = image
-    # Damaged files hold values that overflow.
     with np.errstate(over="ignore", invalid="ignore"):
         for section in sections:
             pixels = image[section].astype(np.float32, copy=False)

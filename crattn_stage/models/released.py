@@ -1,6 +1,7 @@
 """The checkpoints that the authors of the paper released, as models of ours."""
 
 import pickle
+from pathlib import Path
 
 import torch
 
@@ -49,6 +50,9 @@ def import_released(path, architecture):
     ModelError
         If the file is no such checkpoint.
     """
+    if Path(path).exists() and not Path(path).is_file():
+        # A pipe would be waited for.
+        raise ModelError(f"{path}: not a regular file")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:

@@ -97,13 +97,15 @@ class Tally:
             self._began = min(self._began or run.started, run.started)
             self._ended = max(self._ended or run.finished, run.finished)
 
-    def summary(self, skipped=0):
+    def summary(self, skipped=0, refused=0):
         """Return what became of the runs.
 
         Parameters
         ----------
         skipped : int
             Frames that needed no run.
+        refused : int
+            Frames that could not have one.
 
         Returns
         -------
@@ -114,6 +116,7 @@ class Tally:
         parts = [f"{self.counts['succeeded']} succeeded", f"{self.counts['failed']} failed"]
         parts += [f"{self.replaced} superseded by another command"] if self.replaced else []
         parts += [f"{skipped} skipped"] if skipped else []
+        parts += [f"{refused} refused"] if refused else []
         text = ", ".join(parts)
         if self._began is None:
             return text

@@ -128,11 +128,13 @@ def plan(database, frames, model=None, threshold=None, root=None, output_root=No
     card_threshold = cache(lambda path: read_card(path).threshold)
 
     def plan_one(frame):
-        folder = None
-        if output_root is not None:
+        folder, astray = None, ""
+        if output_root is not None and frame.path.is_relative_to(os.path.abspath(root)):
             folder = Path(os.path.abspath(output_root)) / frame.path.parent.relative_to(os.path.abspath(root))
+        elif output_root is not None:
+            astray = f"lies outside {root}, so that it has no place under {output_root}; give another --root"
         planned = PlannedRun(frame, True, "new", output_path(frame.path, folder))
-        planned.error = _obstacle(planned)
+        planned.error = astray or _obstacle(planned)
         if planned.error or (frame.calibration_type and not (masks.arcs and frame.is_arc)):
             planned.out_of_date, planned.reason = False, calibration_frame(frame.calibration_type)
             return planned

@@ -214,7 +214,8 @@ def starting_profile(path):
         header, profile = layout.header, layout.profile
         known = [card for card in ("INSTRUME", "TELESCOP", "DETECTOR", "ORIGIN") if header.get(card)][:2]
         lines = [f"title = {json.dumps(layout.exposure.camera or 'My camera')}", "references = []", "priority = 50"]
-        lines += ["", "[[recognise]]", *([_matching(card, header[card]) for card in known] or ['INSTRUME = "..."'])]
+        told = [_matching(card, header[card]) for card in known]
+        lines += ["", "[[recognise]]", *(told or ['# INSTRUME = "give a card that tells the camera"'])]
         for plane in layout.planes:
             name, decided = plane.hdu.header.get("EXTNAME"), plane.role != "undecided"
             lines += ["", "[[hdus]]" if decided else "[[hdus]]  # not decided: check it"]

@@ -1,6 +1,7 @@
 """Areas in which nothing may be flagged: DS9 regions, or a catalogue of positions and radii."""
 
 import os
+import stat
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -68,6 +69,9 @@ def read_areas(path):
     path = os.path.abspath(path)
     try:
         status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            # A pipe would be waited for.
+            raise FrameError("not a regular file")
         return _read_areas(path, status.st_mtime_ns, status.st_size)
     except OSError as error:
         raise FrameError(f"{path}: {error.strerror}") from error

@@ -11,7 +11,7 @@ HOLLOW = 0.3
 #: Largest correlation of the noise of neighbouring pixels, and fewest pixels of sky that tell; resampling and stacking
 #: raise it.
 CORRELATION, FEWEST_PIXELS = 0.085, 20_000
-#: Fewest bright peaks of a mask that tell whether most are hot pixels.
+#: Fewest bright peaks of a mask that tell whether most are hot pixels, or stars, where no other star is left.
 FEWEST_PEAKS = 8
 #: Good pixels among which stars are expected.
 STARS_EXPECTED = 500_000
@@ -48,8 +48,10 @@ def unlike(appearance):
         found.append("lines run across it: a spectrum ([[spectrum]]) or readout noise")
     elif appearance.starless and not is_small:
         found.append("uneven light and no star, as in twilight, flats and spectra ([[spectrum]])")
-    elif not (stars or appearance.sharp) and appearance.good >= STARS_EXPECTED:
-        found.append("no star is in it")
+    elif not (stars or appearance.sharp or is_small) and (
+        appearance.good >= STARS_EXPECTED or appearance.peaks >= FEWEST_PEAKS
+    ):
+        found.append("no star is in it that is not masked")
     if stars >= FEWEST_STARS and appearance.hollow > HOLLOW * stars:
         found.append("stars are hollow, out of focus")
     elif stars >= FEWEST_STARS and not NARROWEST <= appearance.fwhm <= WIDEST:

@@ -163,7 +163,11 @@ class _Cut:
                 continue
             added, noise = stamp / (self.gain or 1), self.noise[where]
             if scaled:
-                added = added * (peak / (added / noise).max())
+                strongest = (added / noise).max()
+                if not strongest > 0:
+                    # Among pixels of a damaged file.
+                    continue
+                added = added * (peak / strongest)
             strength = added / noise
             if strength.max() < FAINT or (not scaled and strength.max() < BRIGHT):
                 continue

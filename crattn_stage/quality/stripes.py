@@ -37,7 +37,9 @@ def count_lines(image, sigma):
     int
         Of the direction with more; 0 for an image of less than 64 pixels on a side.
     """
-    return max(_lines(one, sigma) for one in (image, image.T)) if min(image.shape) >= SHORTEST else 0
+    # Damaged files hold values that overflow.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return max(_lines(one, sigma) for one in (image, image.T)) if min(image.shape) >= SHORTEST else 0
 
 
 def _lines(image, sigma):

@@ -197,4 +197,4 @@ def test_a_file_of_calibrations_and_exposures_is_refused(tmp_path):
         assert "HDU 0 is a bias frame, HDU 2 is not; write each to a file" in frame.layout.refusal
     fits.HDUList([fits.PrimaryHDU(), *hdus[:2]]).writeto(tmp_path / "two.fits")
     with OpenFrame(tmp_path / "two.fits") as frame:
-        assert frame.exposure.calibration_type == "bias" and not frame.layout.refusal
+        assert frame.layout.exposure.calibration_type == "bias" and not frame.layout.refusal

@@ -83,6 +83,14 @@ def test_an_error_names_file_line_and_key(camera, old, new, said):
     assert str(path) in str(caught.value)
 
 
+def test_what_is_no_profile_is_named(tmp_path):
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "empty.toml").touch()
+    for name, said in (("pipe", "not a regular file"), ("empty", "it is empty"), ("none", "No such file")):
+        with pytest.raises(CameraError, match=f"{name}.toml: {said}"):
+            load_profile(tmp_path / f"{name}.toml")
+
+
 def test_a_users_profile_goes_before_the_shipped_ones_and_hides_one_of_its_name(camera):
     header = fits.Header({"INSTRUME": "DECam"})
     assert recognise([header])[0].name == "decam"

@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 import shutil
 
@@ -191,3 +192,6 @@ def test_importing_another_architecture_or_file_is_refused(tmp_path):
         import_released(path, "deepcr")
     with pytest.raises(ModelError, match="No such file"):
         import_released(tmp_path / "none.pth", "deepcr")
+    os.mkfifo(tmp_path / "pipe.pth")
+    with pytest.raises(ModelError, match="not a regular file"):
+        import_released(tmp_path / "pipe.pth", "deepcr")

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
@@ -100,6 +102,12 @@ def test_what_cannot_be_understood_is_refused_not_left_out(tmp_path, name, text,
     with pytest.raises(FrameError, match=cause) as caught:
         read_areas(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value)
+
+
+def test_a_pipe_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "a.reg")
+    with pytest.raises(FrameError, match=r"a\.reg: not a regular file"):
+        read_areas(tmp_path / "a.reg")
 
 
 def test_what_cannot_be_placed_is_refused(tmp_path):
