@@ -11,7 +11,7 @@ HOLLOW = 0.3
 #: Largest correlation of the noise of neighbouring pixels, and fewest pixels of sky that tell; resampling and stacking
 #: raise it.
 CORRELATION, FEWEST_PIXELS = 0.085, 20_000
-#: Fewest bright peaks of a mask that tell whether most are hot pixels, or stars, where no other star is left.
+#: Fewest bright peaks of a mask that tell whether most are hot pixels.
 FEWEST_PEAKS = 8
 #: Good pixels among which stars are expected.
 STARS_EXPECTED = 500_000
@@ -49,7 +49,7 @@ def unlike(appearance):
     elif appearance.starless and not is_small:
         found.append("uneven light and no star, as in twilight, flats and spectra ([[spectrum]])")
     elif not (stars or appearance.sharp or is_small) and (
-        appearance.good >= STARS_EXPECTED or appearance.peaks >= FEWEST_PEAKS
+        appearance.good >= STARS_EXPECTED or appearance.peaks >= FEWEST_STARS
     ):
         found.append("no star is in it that is not masked")
     if stars >= FEWEST_STARS and appearance.hollow > HOLLOW * stars:

@@ -181,3 +181,10 @@ def test_the_verdict_warns_and_keeps_what_is_worse():
     assert verdict(both) == ("FAIL", f"masked 10.0% of pixels; {why}")
     provenance = {"model": "m", "sha256": "ab" * 32, "threshold": 0.5, "engine": "e", "version": "0"}
     assert header_cards(both, None, provenance)["CRDOMAIN"][0] == "a two-dimensional spectrum"
+
+
+def test_masked_objects_and_no_star_beside_them_are_no_pass():
+    rng = np.random.default_rng(4)
+    charge, truth = scatter_hits((400, 400), [simulate_hit(rng, kind="track") for _ in range(15)], rng)
+    found = look(expose(charge, 300, 7, 4, rng), truth)
+    assert found.peaks >= 20 and "no star is in it that is not masked" in unlike(found)
