@@ -146,8 +146,22 @@ def as_integers(plane, dtype=np.int64):
     -------
     `numpy.ndarray` of int
         Blank pixels are 0.
+
+    Raises
+    ------
+    FrameError
+        If there are fractions in it.
     """
-    return np.nan_to_num(plane).astype(dtype) if plane.dtype.kind == "f" else plane
+    if plane.dtype.kind != "f":
+        return plane
+    known = np.nan_to_num(plane)
+    fractions = known[known != np.rint(known)]
+    if fractions.size:
+        raise FrameError(
+            f"a mask plane has values such as {fractions[0]:.3g}, which are no flags; if it is none, [[hdus]] role = "
+            '"other" in a camera profile says so'
+        )
+    return known.astype(dtype)
 
 
 def convention(profile, header, plane=None, headers=()):

@@ -83,3 +83,9 @@ def test_unknown_flags_are_bad_while_they_are_few_and_a_refusal_where_they_are_n
     plane[0, 0] = 1
     with pytest.raises(FrameError, match=r"flags of the mask plane FLAGS are not known.*settles it"):
         masks.convention_by_values(plane, "FLAGS")
+
+
+def test_fractions_are_no_flags():
+    assert masks.as_integers(np.array([0.0, 4.0, np.nan], np.float32)).tolist() == [0, 4, 0]
+    with pytest.raises(FrameError, match=r"values such as 0\.5, which are no flags"):
+        masks.as_integers(np.array([0.0, 0.5], np.float32))
