@@ -19,7 +19,7 @@ WHOLE, AROUND = [np.s_[:, :]], np.ones((3, 3))
 ROW, COLUMN = np.mgrid[:SIDE, :SIDE] / SIDE
 LIGHT = {
     "even": 1 + 0 * ROW,
-    "vignetting of 2%": 1 - 0.04 * ((ROW - 0.5) ** 2 + (COLUMN - 0.5) ** 2),
+    "vignetting of 3%": 1 - 0.06 * ((ROW - 0.5) ** 2 + (COLUMN - 0.5) ** 2),
     "vignetting of 20%": 1 - 0.4 * ((ROW - 0.5) ** 2 + (COLUMN - 0.5) ** 2),
     "vignetting of 80%": 1 - 1.6 * ((ROW - 0.5) ** 2 + (COLUMN - 0.5) ** 2),
     "twilight, a slope of 50%": 1 - 0.5 * ROW,

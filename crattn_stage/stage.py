@@ -62,9 +62,6 @@ class SearchedDetector:
     name : str
     image : `numpy.ndarray`
         2-D, ADU or electron.
-    even : `numpy.ndarray` or None
-        What is searched: the image, or a copy with an even sky from `crattn_stage.detection.uneven.even_out`; None
-        until it was searched.
     amplifiers : list of `crattn_stage.cameras.sections.Amplifier`
     searched, found : `numpy.ndarray` of bool
         Pixels that could be searched, and cosmic rays; None until it was searched.
@@ -86,12 +83,13 @@ class SearchedDetector:
         Pixels not masked since the user protects them.
     conditions : `crattn_stage.detection.model.Conditions`
         Filled in when it is searched.
+    even : `numpy.ndarray` or None
+        What was searched: the image, or a copy with an even sky from `crattn_stage.detection.uneven.even_out`.
     """
 
     name: str
     image: np.ndarray
     amplifiers: list
-    even: np.ndarray | None = None
     searched: np.ndarray | None = None
     found: np.ndarray | None = None
     sky: list | None = None
@@ -103,6 +101,7 @@ class SearchedDetector:
     probability: np.ndarray | None = None
     protected: np.ndarray | None = None
     conditions: Conditions = field(default_factory=Conditions)
+    even: np.ndarray | None = None
 
     @property
     def sections(self):

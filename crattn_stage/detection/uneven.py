@@ -13,7 +13,7 @@ from crattn_stage.detection.preprocessing import sky_statistics
 #: noise, is taken; and fewest boxes.
 BOX, EVERY, FEWEST = 64, 8, 9
 #: Percentiles of the medians between which the sky varies, and by how many times the noise it may.
-RANGE, EVEN = (2, 98), 2.0
+RANGE, EVEN = (2, 98), 3.0
 #: Side of the boxes between which the light is interpolated, pixels.
 MESH = 32
 
@@ -55,7 +55,7 @@ def even_out(image, bad, sections):
     Returns
     -------
     `numpy.ndarray`
-        The image itself if the sky of no amplifier varies by more than twice the noise, else a copy in float32.
+        The image itself if the sky of no amplifier varies by more than 3 times the noise, else a copy in float32.
 
     Examples
     --------
