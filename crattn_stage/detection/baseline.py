@@ -8,8 +8,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation
 
 from crattn_stage.detection.inputs import check_image, check_sections, check_threshold
-from crattn_stage.detection.preprocessing import measure_sky
-from crattn_stage.detection.uneven import even_out
+from crattn_stage.detection.uneven import with_sky
 
 
 class AstroScrappyModel:
@@ -89,9 +88,7 @@ class AstroScrappyModel:
             _use_one_thread()
         image, bad = check_image(image, mask)
         sections = check_sections(amplifiers, image.shape)
-        if sky is None:
-            image = even_out(image, bad, sections)
-            sky = measure_sky(image, bad, sections)
+        image, sky = with_sky(image, bad, sections, sky)
         if not any(sky):
             raise ValueError("no good pixel")
         found = np.zeros(image.shape, bool)

@@ -90,7 +90,7 @@ def detect_lazily(model, image, masks=(), threshold=None):
         _found, pixels, bad, depth=tuple(depth * (len(sizes) > 1) for sizes in blocks), boundary="none",
         allow_rechunk=False, dtype=np.uint8, meta=_NOTHING.view(np.uint8), model=model, threshold=threshold, sky=sky,
     )  # fmt: skip
-    whole = [array.rechunk(image.shape) for array in (pixels, found, bad)]
+    whole = [even, found.rechunk(image.shape), whole[1]]
     return da.map_blocks(_sifted, *whole, dtype=bool, meta=_NOTHING, sky=sky, model=model, threshold=threshold).rechunk(
         chunks
     )

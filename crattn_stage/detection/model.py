@@ -7,11 +7,11 @@ import numpy as np
 from crattn_stage.detection import engines
 from crattn_stage.detection.inputs import check_image, check_sections, check_threshold
 from crattn_stage.detection.noise import drop_noise
-from crattn_stage.detection.preprocessing import fill, measure_sky, scale
+from crattn_stage.detection.preprocessing import fill, scale
 from crattn_stage.detection.spots import SUSPECT, mask_spots
 from crattn_stage.detection.stars import CERTAIN, measure_stars, spare_stars
 from crattn_stage.detection.tiling import even_tile, run_tiled
-from crattn_stage.detection.uneven import even_out
+from crattn_stage.detection.uneven import with_sky
 from crattn_stage.models.architectures import ARCHITECTURES
 
 
@@ -130,7 +130,7 @@ class CosmicRayModel:
         """
         image, bad = check_image(image, mask)
         sections = check_sections(amplifiers, image.shape)
-        image, sky = _with_sky(image, bad, sections, sky)
+        image, sky = with_sky(image, bad, sections, sky)
         plane = np.zeros(image.shape, np.float32)
         self._search(image, bad, sections, sky, self._engine_for(narrow), None, plane)
         unknown = self.has_second_weights and narrow is None
@@ -181,7 +181,7 @@ class CosmicRayModel:
         threshold = check_threshold(self.card.threshold if threshold is None else threshold)
         image, bad = check_image(image, mask)
         sections = check_sections(amplifiers, image.shape)
-        image, sky = _with_sky(image, bad, sections, sky)
+        image, sky = with_sky(image, bad, sections, sky)
         conditions = Conditions() if conditions is None else conditions
         found = self._find(image, bad, sections, sky, self._engine_for(conditions.narrow), threshold, probability)
         return self.sift(image, found, bad, sections, sky, threshold, probability, conditions)
@@ -331,14 +331,6 @@ def adjoining(amplifiers):
     if sum(map(area, amplifiers)) == area(enclosing(amplifiers)):
         return [amplifiers]
     return [[amplifier] for amplifier in amplifiers]
-
-
-def _with_sky(image, bad, sections, sky):
-    """Return an image and the sky of its amplifiers; where that is not known, the image is made even first."""
-    if sky is None:
-        image = even_out(image, bad, sections)
-        sky = measure_sky(image, bad, sections)
-    return image, sky
 
 
 def _relative(section, window):

@@ -7,7 +7,7 @@ before a flat field is divided out, neither is that of any place, and hits are l
 import numpy as np
 import sep
 
-from crattn_stage.detection.preprocessing import sky_statistics
+from crattn_stage.detection.preprocessing import measure_sky, sky_statistics
 
 #: Side of the boxes whose medians say how the sky varies, pixels; every which pixel of them, and which row for the
 #: noise, is taken; and fewest boxes.
@@ -79,6 +79,29 @@ def even_out(image, bad, sections):
             light = sep.Background(known, mask=~good, bw=MESH, bh=MESH, fw=1, fh=1).back()
             result[section] -= light - np.median(light)
     return result
+
+
+def with_sky(image, bad, sections, sky=None):
+    """Return an image and the sky of its amplifiers; where that is not known, of the image with an even sky.
+
+    Parameters
+    ----------
+    image, bad, sections
+        As for `even_out`.
+    sky : list of `crattn_stage.detection.preprocessing.Sky`, optional
+        Of the amplifiers, if it is known, and even.
+
+    Returns
+    -------
+    image : `numpy.ndarray`
+        As it is if the sky is given, else from `even_out`.
+    sky : list of `crattn_stage.detection.preprocessing.Sky`
+        As from `crattn_stage.detection.preprocessing.measure_sky`, in the unit of the image.
+    """
+    if sky is not None:
+        return image, sky
+    image = even_out(image, bad, sections)
+    return image, measure_sky(image, bad, sections)
 
 
 def _medians(pixels, good):

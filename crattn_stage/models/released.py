@@ -1,11 +1,11 @@
 """The checkpoints that the authors of the paper released, as models of ours."""
 
 import pickle
-from pathlib import Path
 
 import torch
 
-from crattn_stage.errors import ModelError
+from crattn_stage.errors import FrameError, ModelError
+from crattn_stage.fits.source import open_regular
 from crattn_stage.models.cards import check_tensors
 
 #: Module names in the checkpoints the paper's authors released -> ours.
@@ -50,11 +50,12 @@ def import_released(path, architecture):
     ModelError
         If the file is no such checkpoint.
     """
-    if Path(path).exists() and not Path(path).is_file():
-        # A pipe would be waited for.
-        raise ModelError(f"{path}: not a regular file")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        # A pipe would be waited for.
+        with open_regular(path) as descriptor, open(descriptor, "rb", closefd=False) as stream:
+            state = torch.load(stream, map_location="cpu", weights_only=True)
+    except FrameError as error:
+        raise ModelError(f"{path}: {error}") from error
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror or error}") from error
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, IndexError) as error:

@@ -1,7 +1,6 @@
 """Areas in which nothing may be flagged: DS9 regions, or a catalogue of positions and radii."""
 
 import os
-import stat
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from crattn_stage.errors import FrameError, one_line
 from crattn_stage.fits.quiet import quiet
 from crattn_stage.fits.region_files import field_of_view, read_regions, region_mask
+from crattn_stage.fits.source import open_regular
 from crattn_stage.fits.wcs import sky_wcs
 
 #: Suffix of a catalogue -> format, as `astropy.table.Table.read` calls it.
@@ -68,10 +68,9 @@ def read_areas(path):
     """
     path = os.path.abspath(path)
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            # A pipe would be waited for.
-            raise FrameError("not a regular file")
+        # A pipe would be waited for.
+        with open_regular(path) as descriptor:
+            status = os.fstat(descriptor)
         return _read_areas(path, status.st_mtime_ns, status.st_size)
     except OSError as error:
         raise FrameError(f"{path}: {error.strerror}") from error

@@ -19,7 +19,7 @@ from crattn_stage.detection.inputs import check_sections
 from crattn_stage.detection.model import Conditions, CosmicRayModel, levels
 from crattn_stage.detection.preprocessing import measure_sky
 from crattn_stage.detection.stars import measure_stars
-from crattn_stage.detection.uneven import even_out
+from crattn_stage.detection.uneven import with_sky
 from crattn_stage.models.cards import TILING, ModelCard
 from crattn_stage.models.released import import_released
 from training.evaluation.peer_process import run_isolated
@@ -101,8 +101,7 @@ def masker(model, scene, narrow=None):
     """
     image, bad = scene.image, scene.sky.bad
     sections = check_sections(None, image.shape)
-    image = even_out(image, bad, sections)
-    sky = measure_sky(image, bad, sections)
+    image, sky = with_sky(image, bad, sections)
     plane, mirrored = model.predict(image, bad, sections, sky, narrow), []
 
     def mask(threshold):
